@@ -1,0 +1,1 @@
+"""The daemon process: the only package that knows FUSE."""

@@ -1,0 +1,1 @@
+"""A replicated file system you mount."""

@@ -1,0 +1,1 @@
+"""Content: cut, named, sealed, packed, and listed in manifests."""

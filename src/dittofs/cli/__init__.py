@@ -1,0 +1,1 @@
+"""The dittofs command: a thin client of the control API."""

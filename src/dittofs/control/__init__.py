@@ -1,0 +1,1 @@
+"""The local API: HTTP with JSON on a Unix socket."""

@@ -1,0 +1,69 @@
+"""What can go wrong, each with the errno a program would see.
+
+An error is raised where it is understood and translated once, at an edge: a FUSE
+operation, a command, a peer task.
+"""
+
+import errno as _errno
+import os
+from typing import ClassVar
+
+
+class DittoError(Exception):
+    """Anything DittoFS reports on purpose. `str()` is a sentence for a person."""
+
+    errno: int = _errno.EIO
+
+
+class FSError(DittoError):
+    """A file operation refused for the reason POSIX names."""
+
+    def __init__(self, number: int, detail: str = "") -> None:
+        super().__init__(detail or os.strerror(number))
+        self.errno = number
+
+
+class DiskFull(DittoError):
+    """The disk that holds the store has no room. Nothing acknowledged before is affected."""
+
+    errno = _errno.ENOSPC
+
+
+class DiskError(DittoError):
+    """The disk failed to read or write."""
+
+    errno = _errno.EIO
+
+
+class FormatError(DittoError):
+    """Bytes from a disk or a peer are not what their kind and version promise."""
+
+    errno = _errno.EIO
+
+
+class Damaged(DittoError):
+    """Stored bytes fail their hash: `what` names the file and place."""
+
+    errno = _errno.EIO
+
+    def __init__(self, what: str, detail: str) -> None:
+        super().__init__(f"{what}: {detail}")
+        self.what = what
+
+
+class ChunkMissing(DittoError):
+    """The chunk is not in the local store."""
+
+    errno = _errno.EIO
+
+
+class ReadOnlyVolume(DittoError):
+    """The journal cannot be appended to, so the volume accepts no change."""
+
+    errno = _errno.EROFS
+
+
+class ConfigError(DittoError):
+    """A setting, key file or directory is not usable; the message names the mending step."""
+
+    exit_code: ClassVar[int] = 1

@@ -1,0 +1,1 @@
+"""Keys of this device and of its volumes."""

@@ -1,0 +1,1 @@
+"""Durable updates, history and the persisted index: one SQLite file per volume."""

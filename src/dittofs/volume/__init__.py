@@ -1,0 +1,1 @@
+"""What POSIX means here, without a kernel: names, open files, staging, publication."""

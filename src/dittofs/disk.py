@@ -1,7 +1,21 @@
-"""All file access of the store goes through a `Disk`, so that a simulated one can lose, tear, fail and fill up."""
+"""All file access of the store goes through a `Disk`: a simulated one can lose, tear, fail and fill up."""
 
+import errno
 from collections.abc import Sequence
 from typing import Protocol
+
+from dittofs.errors import DittoError
+
+
+class InUse(DittoError):
+    """Another process holds the lock; `holder` is its process id as text, empty if it wrote none."""
+
+    errno = errno.EBUSY
+
+    def __init__(self, what: str, holder: str) -> None:
+        super().__init__(f"{what} is in use by {f'process {holder}' if holder else 'another process'}")
+        self.what = what
+        self.holder = holder
 
 
 class DiskFile(Protocol):
@@ -18,9 +32,20 @@ class DiskFile(Protocol):
     def size(self) -> int: ...
 
     def sync(self) -> None:
-        """Return when everything written and the size are on the platter (fdatasync)."""
+        """Return when everything written and the size are on the platter (fdatasync).
+
+        Once it has failed it fails for ever on this open file: the system may have dropped what
+        it could not write, and would report success the next time.
+        """
 
     def close(self) -> None: ...
+
+
+class DiskLock(Protocol):
+    """A lock held; gone with the process however that ends."""
+
+    def close(self) -> None:
+        """Let go."""
 
 
 class Disk(Protocol):
@@ -29,22 +54,25 @@ class Disk(Protocol):
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> DiskFile:
         """Open a file; with `create` make it (0600) if absent. FileNotFoundError if absent otherwise."""
 
+    def lock(self, path: str) -> DiskLock:
+        """Take the exclusive lock on a file, made if absent. `InUse` at once if somebody has it."""
+
     def exists(self, path: str) -> bool: ...
 
     def listdir(self, path: str) -> Sequence[str]:
-        """Names in a directory, sorted; empty if the directory does not exist."""
+        """Names in a directory (`""`: the root), sorted; empty if the directory does not exist."""
 
     def make_directory(self, path: str) -> None:
         """Make a directory (0700) and its parents, durable in theirs; existing is fine."""
 
     def rename(self, old: str, new: str) -> None:
-        """Replace `new` by `old` atomically. Durable after `sync_directory`."""
+        """Replace `new` by `old` atomically. Durable after `sync_directory`. FileNotFoundError if absent."""
 
     def unlink(self, path: str) -> None:
         """Remove a file; FileNotFoundError if absent."""
 
     def sync_directory(self, path: str) -> None:
-        """Make creations, renames and removals in a directory durable (fsync(2), NOTES)."""
+        """Make creations, renames and removals in a directory (`""`: the root) durable (fsync(2), NOTES)."""
 
     def free_bytes(self) -> int:
         """Room left for this user."""

@@ -1,0 +1,117 @@
+"""What happened to each inode, when and by whom: what log, trash, undo and time views query."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from dittofs.errors import Damaged
+from dittofs.ids import InodeId, Slot, Stamp
+from dittofs.journal.damage import Damage
+from dittofs.journal.database import Database
+from dittofs.journal.rows import checksum
+
+PAGE_ROWS = 512
+_STAMP_MAX = Stamp((1 << 63) - 1)
+_COLUMNS = "id, hlc, slot, inode, kind, before, after, sum"
+_Row = tuple[int, int, str, str, str, bytes, bytes, bytes]
+
+
+class HistoryEffect(Protocol):
+    """What `tree` returns for each change it made."""
+
+    @property
+    def stamp(self) -> Stamp: ...
+    @property
+    def slot(self) -> Slot: ...
+    @property
+    def inode(self) -> InodeId: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def before(self) -> bytes: ...
+    @property
+    def after(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One effect as it was recorded. `id` tells rows of one stamp apart, in the order of recording."""
+
+    id: int
+    stamp: Stamp
+    slot: Slot
+    inode: InodeId
+    kind: str
+    before: bytes
+    after: bytes
+
+
+class History:
+    """Rows are only ever added, and removed from the old end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, effects: Iterable[HistoryEffect]) -> None:
+        for effect in effects:
+            row = (effect.stamp, effect.slot, effect.inode, effect.kind, effect.before, effect.after)
+            self._database.run(
+                "history",
+                "INSERT INTO history(hlc, slot, inode, kind, before, after, sum) VALUES(?,?,?,?,?,?,?)",
+                (*row, _row_sum(*row)),
+            )
+
+    def of_inode(self, inode: InodeId, *, before: Stamp = _STAMP_MAX) -> Iterator[HistoryRow]:
+        """What happened to `inode` before a stamp, latest first."""
+        where = "inode=? AND (hlc, id)<(?,?) ORDER BY hlc DESC, id DESC"
+        yield from self._paged(where, (inode,), (before, 0))
+
+    def before(self, stamp: Stamp = _STAMP_MAX) -> Iterator[HistoryRow]:
+        """What happened before a stamp, latest first."""
+        yield from self._paged("(hlc, id)<(?,?) ORDER BY hlc DESC, id DESC", (), (stamp, 0))
+
+    def since(self, stamp: Stamp) -> Iterator[HistoryRow]:
+        """What happened at a stamp and after, earliest first."""
+        yield from self._paged("(hlc, id)>(?,?) ORDER BY hlc, id", (), (stamp, 0))
+
+    def prune(self, before: Stamp, limit: int) -> int:
+        """Remove at most `limit` rows older than a stamp; the number removed."""
+        sql = "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE hlc<? ORDER BY hlc LIMIT ?)"
+        self._database.run("history", sql, (before, limit))
+        return self._database.connection.changes()
+
+    def greatest(self) -> Stamp:
+        """The greatest stamp of all rows, 0 without any."""
+        return Stamp(self._database.rows("history", "SELECT max(hlc) FROM history")[0][0] or 0)
+
+    def check(self) -> Iterator[Damage]:
+        last = 0
+        sql = f"SELECT {_COLUMNS} FROM history WHERE id>? ORDER BY id LIMIT {PAGE_ROWS}"
+        while True:
+            try:
+                rows: list[_Row] = self._database.rows("history", sql, (last,))
+            except Damaged as error:
+                yield Damage(f"{error.what} after row {last}", str(error))
+                return
+            for row in rows:
+                if _row_sum(*row[1:-1]) != row[-1]:
+                    yield Damage(f"{self._database.path}: history row {row[0]}", "its checksum differs")
+            if len(rows) < PAGE_ROWS:
+                return
+            last = rows[-1][0]
+
+    def _paged(self, where: str, fixed: tuple[str, ...], start: tuple[int, int]) -> Iterator[HistoryRow]:
+        sql = f"SELECT {_COLUMNS} FROM history WHERE {where} LIMIT {PAGE_ROWS}"
+        while True:
+            rows: list[_Row] = self._database.rows("history", sql, (*fixed, *start))
+            for number, hlc, slot, inode, kind, before, after, found in rows:
+                if _row_sum(hlc, slot, inode, kind, before, after) != found:
+                    raise Damaged(f"{self._database.path}: history row {number}", "its checksum differs")
+                yield HistoryRow(number, Stamp(hlc), Slot(slot), InodeId(inode), kind, before, after)
+            if len(rows) < PAGE_ROWS:
+                return
+            start = rows[-1][1], rows[-1][0]
+
+
+def _row_sum(stamp: int, slot: str, inode: str, kind: str, before: bytes, after: bytes) -> bytes:
+    return checksum(stamp.to_bytes(8, "big"), slot.encode(), inode.encode(), kind.encode(), before, after)

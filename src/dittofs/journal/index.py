@@ -1,0 +1,112 @@
+"""The persisted index: small rows by table and key, the read path of the tree."""
+
+import zlib
+from collections.abc import Iterator
+
+from dittofs.journal import schema
+from dittofs.journal.damage import Damage, IndexDamaged
+from dittofs.journal.database import Database
+
+PAGE_ROWS = 512
+"""Rows that `scan` reads at a time."""
+_WHAT = "index"
+_GET = "SELECT value, sum FROM entry WHERE tbl=? AND key=?"
+_PUT = "INSERT OR REPLACE INTO entry VALUES(?,?,?,?)"
+_DELETE = "DELETE FROM entry WHERE tbl=? AND key=?"
+_SCAN_FROM = f"SELECT key, value, sum FROM entry WHERE tbl=? AND key>=? ORDER BY key LIMIT {PAGE_ROWS}"
+_SCAN_AFTER = f"SELECT key, value, sum FROM entry WHERE tbl=? AND key>? ORDER BY key LIMIT {PAGE_ROWS}"
+
+
+class Index:
+    """Rows (table, key) -> value, ordered by key. Every failure to read one right is `IndexDamaged`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tables: dict[str, int] = {}
+        self.rolled_back()
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        number = self._tables.get(table)
+        if number is None:
+            return None
+        rows = self._database.rows(_WHAT, _GET, (number, key), IndexDamaged)
+        if not rows:
+            return None
+        value: bytes
+        value, checksum = rows[0]
+        if checksum != zlib.crc32(value, zlib.crc32(key, number)):
+            raise self._mismatch(table)
+        return value
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        number = self._tables.get(table) or self._add_table(table)
+        checksum = zlib.crc32(value, zlib.crc32(key, number))
+        self._database.run(_WHAT, _PUT, (number, key, value, checksum), IndexDamaged)
+
+    def delete(self, table: str, key: bytes) -> None:
+        number = self._tables.get(table)
+        if number is not None:
+            self._database.run(_WHAT, _DELETE, (number, key), IndexDamaged)
+
+    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key begins with `prefix`, in order of key.
+
+        No read is open between two rows, so a scan may be left unfinished and the index changed
+        meanwhile; a row changed during the scan appears as it was or as it is.
+        """
+        number = self._tables.get(table)
+        if number is None:
+            return
+        sql, last = _SCAN_FROM, prefix
+        while True:
+            rows = self._database.rows(_WHAT, sql, (number, last), IndexDamaged)
+            for key, value, checksum in rows:
+                if not key.startswith(prefix):
+                    return
+                if checksum != zlib.crc32(value, zlib.crc32(key, number)):
+                    raise self._mismatch(table)
+                yield key, value
+            if len(rows) < PAGE_ROWS:
+                return
+            sql, last = _SCAN_AFTER, rows[-1][0]
+
+    def clear(self) -> None:
+        """Remove every row, also from pages that cannot be read: those stay lost in the file."""
+        database = self._database
+        database.run(_WHAT, "SAVEPOINT clear_index")
+        try:
+            database.run(_WHAT, "DROP TABLE entry", damaged=IndexDamaged)
+        except IndexDamaged:
+            # Freeing the pages means reading them; forgetting them does not.
+            database.run(_WHAT, "ROLLBACK TO clear_index")
+            database.run(_WHAT, "PRAGMA writable_schema=ON")
+            database.run(_WHAT, "DELETE FROM sqlite_schema WHERE name='entry'")
+            database.run(_WHAT, "PRAGMA writable_schema=RESET")
+        database.run(_WHAT, schema.INDEX_TABLE)
+        database.run(_WHAT, "DELETE FROM entry_table")
+        database.run(_WHAT, "RELEASE clear_index")
+        self._tables.clear()
+
+    def rolled_back(self) -> None:
+        """Forget what a transaction that was undone had added."""
+        rows = self._database.rows(_WHAT, "SELECT name, tbl FROM entry_table", (), IndexDamaged)
+        self._tables = dict(rows)
+
+    def check(self) -> Iterator[Damage]:
+        for table in sorted(self._tables):
+            try:
+                for _ in self.scan(table, b""):
+                    pass
+            except IndexDamaged as error:
+                yield Damage(error.what, str(error))
+
+    def _add_table(self, table: str) -> int:
+        self._database.run(
+            "index tables", "INSERT INTO entry_table(name) VALUES(?)", (table,), damaged=IndexDamaged
+        )
+        number = self._database.connection.last_insert_rowid()
+        self._tables[table] = number
+        return number
+
+    def _mismatch(self, table: str) -> IndexDamaged:
+        return IndexDamaged(f"{self._database.path}: index table {table}", "a row fails its checksum")

@@ -1,0 +1,310 @@
+"""The journal of one volume: what was done is here before anybody hears of it.
+
+Everything but `sync`, `checkpoint` and `check` belongs to one thread. Every change is made inside
+`with journal.transaction():`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import apsw
+
+from dittofs.clock import Entropy
+from dittofs.disk import Disk, DiskLock
+from dittofs.errors import Damaged, DittoError
+from dittofs.ids import Slot, Stamp
+from dittofs.journal.damage import Damage
+from dittofs.journal.database import Database
+from dittofs.journal.history import History, HistoryEffect
+from dittofs.journal.index import Index
+from dittofs.journal.log import Epoch, Log
+from dittofs.journal.rows import Rows
+from dittofs.journal.writer import Incarnations
+
+LOCK_NAME: Final = "lock"
+_OWN_META = "journal/"
+_STAMP = _OWN_META + "stamp"
+_REBUILDING = _OWN_META + "rebuilding"
+INTEGRITY_PROBLEMS_MAX: Final = 100
+
+
+class Journal:
+    """Updates, history, persisted index and local rows, changed together or not at all."""
+
+    def __init__(self, database: Database, lock: DiskLock) -> None:
+        self._database = database
+        self._lock = lock
+        self._log = Log(database)
+        self._index = Index(database)
+        self._rows = Rows(database)
+        self._incarnations = Incarnations(self._rows, self._log)
+        self._transaction = _Transaction(database, self._log, self._index)
+        self.history: Final = History(database)
+        self.ended_cleanly: Final = self._incarnations.ended_cleanly
+        """Whether the last process that wrote here closed the journal. True for a new one."""
+        self.load = self._log.load
+        self.get = self._index.get
+        self.scan = self._index.scan
+
+    @classmethod
+    def open(cls, disk: Disk, path: str) -> Self:
+        """Open the journal at `path`, made if absent, in a directory that exists. Blocking.
+
+        Takes the lock file of that directory: `InUse` names the process that has it. `Damaged` if
+        the file's structure cannot be read, `FormatError` if it is not a journal of a known format.
+        Look at `damage` afterwards.
+        """
+        directory = path.rpartition("/")[0]
+        lock = disk.lock(f"{directory}/{LOCK_NAME}" if directory else LOCK_NAME)
+        try:
+            database = Database(disk, path)
+            try:
+                return cls(database, lock)
+            except DittoError:
+                database.close()
+                raise
+        except DittoError:
+            lock.close()
+            raise
+
+    @property
+    def damage(self) -> Sequence[Damage]:
+        """What was found wrong and set aside so far. It grows when `load` meets a bad row.
+
+        A shard named here holds less than the index says: rebuild the index and claim a fresh writer.
+        """
+        return self._database.damage
+
+    # -- transactions and durability
+
+    def transaction(self) -> "_Transaction":
+        """One transaction: with the operating system when the block ends, undone if it raises.
+
+        `DiskFull` or `DiskError` if it cannot be committed: then nothing of it happened.
+        """
+        return self._transaction
+
+    def sync(self) -> None:
+        """Return when everything committed before the call is durable. Blocking, from any thread.
+
+        Never waits for a transaction; concurrent callers share one sync. `DiskFull` or `DiskError`
+        if it failed: then what is durable is unknown until the journal has been opened again.
+        """
+        self._database.sync()
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether `checkpoint` should be called soon; a transaction does it by itself at 4 times that."""
+        return self._database.is_checkpoint_due
+
+    def checkpoint(self) -> None:
+        """Move committed pages from the -wal file to their places. Blocking.
+
+        From any thread on a disk whose databases can be shared, without stopping readers or writers.
+        """
+        self._database.checkpoint()
+
+    @property
+    def usable(self) -> bool:
+        """False once a commit failed, until one succeeds; for ever once a sync failed."""
+        return self._database.is_usable
+
+    def revive(self) -> bool:
+        """Try to write and sync one small row: whether the journal is usable (again). Blocking."""
+        try:
+            with self._transaction:
+                self._rows.put_meta(_OWN_META + "probe", b"")
+            self.sync()
+        except DittoError:
+            return False
+        return self.usable
+
+    # -- updates
+
+    @property
+    def next_group(self) -> int:
+        """A number for a group that no group had before. It changes with each `append`."""
+        return self._log.next_seq
+
+    def append(self, group: int, updates: Sequence[tuple[int, Epoch, bytes]], via: bytes) -> None:
+        """Log (shard, epoch, update) items of one group; `via`: who vouched for them.
+
+        `ValueError` if a shard is at another epoch: only `put_snapshot` begins one.
+        """
+        self._transaction.expect_open()
+        self._log.append(group, updates, via)
+
+    def log_bytes(self, shard: int) -> int:
+        """The size of the updates logged since the shard's snapshot."""
+        return self._log.size(shard)
+
+    def put_snapshot(self, shard: int, epoch: Epoch, blob: bytes) -> None:
+        """Replace a shard's snapshot and everything logged for it so far by `blob`."""
+        self._transaction.expect_open()
+        self._log.put_snapshot(shard, epoch, blob)
+
+    def discard_shard(self, shard: int, reason: str) -> None:
+        """Set everything of a shard aside, whatever is wrong with it, so that it can be fetched anew."""
+        self._transaction.expect_open()
+        self._database.damage.append(self._log.discard(shard, reason))
+
+    def append_history(self, effects: Iterable[HistoryEffect]) -> None:
+        self._transaction.expect_open()
+        self.history.append(effects)
+
+    # -- the index
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        self._transaction.expect_open()
+        self._index.put(table, key, value)
+
+    def delete(self, table: str, key: bytes) -> None:
+        self._transaction.expect_open()
+        self._index.delete(table, key)
+
+    def clear_index(self) -> None:
+        """Remove every index row, readable or not."""
+        self._transaction.expect_open()
+        self._index.clear()
+
+    @property
+    def is_index_partial(self) -> bool:
+        """Whether a rebuild of the index was begun and not ended."""
+        return self._rows.get_meta(_REBUILDING) == b"1"
+
+    def mark_index(self, *, partial: bool) -> None:
+        """Say that a rebuild in several transactions begins or has ended."""
+        self._transaction.expect_open()
+        self._rows.put_meta(_REBUILDING, b"1" if partial else b"0")
+
+    # -- local rows and meta
+
+    def put_local(self, kind: str, key: bytes, value: bytes) -> None:
+        self._transaction.expect_open()
+        self._rows.put_local(kind, key, value)
+
+    def delete_local(self, kind: str, key: bytes) -> None:
+        self._transaction.expect_open()
+        self._rows.delete_local(kind, key)
+
+    def scan_local(self, kind: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of a kind whose key begins with `prefix`, in order of key; `Damaged` names a bad one."""
+        return self._rows.scan_local(kind, prefix)
+
+    def get_meta(self, key: str) -> bytes | None:
+        return self._rows.get_meta(key)
+
+    def put_meta(self, key: str, value: bytes) -> None:
+        """Set a row by name; names that begin with `journal/` are the journal's own."""
+        self._transaction.expect_open()
+        if key.startswith(_OWN_META):
+            raise ValueError(f"{key} is the journal's own")
+        self._rows.put_meta(key, value)
+
+    # -- identity and time
+
+    def claim_writer(self, entropy: Entropy, machine: str) -> int:
+        """The CRDT client id (48 bits) for this process; that it is in use is durable on return. Blocking.
+
+        The one before, if that ended cleanly, on the same `machine`, with exactly the log that is
+        here; otherwise a random one never used here. Called again (after damage or a fork): a random
+        one. `machine` names the machine and its boot as closely as the caller can.
+        """
+        may_reuse = not self.damage
+        with self._transaction:
+            client_id = self._incarnations.claim(entropy, machine, may_reuse=may_reuse)
+        self.sync()
+        return client_id
+
+    def own_slots(self) -> frozenset[Slot]:
+        """Every slot this replica ever wrote with."""
+        return self._incarnations.slots()
+
+    def greatest_stamp(self) -> Stamp:
+        """The greatest stamp in history or given to `close`; 0 in a new journal."""
+        raw = self._rows.get_meta(_STAMP)
+        return max(self.history.greatest(), Stamp(int.from_bytes(raw or b"", "big")))
+
+    # -- the end
+
+    def check(self) -> Iterator[Damage]:
+        """Read and verify everything: SQLite's structure, each hash and each checksum. Changes nothing."""
+        try:
+            rows = self._database.connection.execute(f"PRAGMA integrity_check({INTEGRITY_PROBLEMS_MAX})")
+            for (found,) in rows.fetchall():
+                if found != "ok":
+                    yield Damage(self._database.path, str(found))
+        except apsw.Error as error:
+            yield Damage(self._database.path, f"the structure cannot be read to its end: {error}")
+        try:
+            shards = self._log.shards()
+        except Damaged as error:
+            yield Damage(error.what, str(error))
+        else:
+            for shard in shards:
+                yield from self._log.check(shard)
+        yield from self._rows.check()
+        yield from self._index.check()
+        yield from self.history.check()
+
+    def close(self, greatest: Stamp | None = None) -> None:
+        """End cleanly: everything durable, the client id free for the next process. Blocking.
+
+        `greatest` is the greatest stamp the clock has seen. Whatever fails, all files are closed.
+        """
+        try:
+            if self.usable and not self.damage:
+                # The proof of a clean end must not survive what it proves.
+                self.sync()
+                with self._transaction:
+                    if greatest is not None:
+                        self._rows.put_meta(_STAMP, greatest.to_bytes(8, "big"))
+                    self._incarnations.end()
+                self.sync()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close all files without the mark of a clean end."""
+        try:
+            self._database.close()
+        finally:
+            self._lock.close()
+
+
+class _Transaction:
+    """`with` it: one transaction. Reused, so that entering costs no allocation; it does not nest."""
+
+    def __init__(self, database: Database, log: Log, index: Index) -> None:
+        self._database = database
+        self._log = log
+        self._index = index
+        self._is_open = False
+
+    def expect_open(self) -> None:
+        assert self._is_open, "a change of the journal outside a transaction"
+
+    def __enter__(self) -> None:
+        assert not self._is_open, "a transaction inside a transaction"
+        self._database.begin()
+        self._is_open = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        if kind is not None:
+            self._roll_back()
+            return
+        try:
+            self._database.commit()
+        except DittoError:
+            self._roll_back()
+            raise
+        self._log.committed()
+
+    def _roll_back(self) -> None:
+        self._database.rollback()
+        self._log.rolled_back()
+        self._index.rolled_back()

@@ -1,0 +1,33 @@
+"""The tables of a journal file. docs/reference/disk.md says what each column holds."""
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x44_49_54_4A  # "DITJ"
+FORMAT_VERSION: Final = 1
+PAGE_BYTES: Final = 4096
+PAGE_CHECKSUM_BYTES: Final = 8
+
+INDEX_TABLE: Final = """
+CREATE TABLE entry(tbl INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, sum INTEGER NOT NULL,
+    PRIMARY KEY(tbl, key)) WITHOUT ROWID, STRICT;
+"""
+
+TABLES: Final = f"""
+CREATE TABLE snapshot(shard INTEGER PRIMARY KEY, through INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    digest BLOB NOT NULL, codec INTEGER NOT NULL, size INTEGER NOT NULL, blob BLOB NOT NULL,
+    hash BLOB NOT NULL) STRICT;
+CREATE TABLE log(shard INTEGER NOT NULL, seq INTEGER NOT NULL, grp INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    digest BLOB NOT NULL, "update" BLOB NOT NULL, via BLOB NOT NULL, hash BLOB NOT NULL,
+    PRIMARY KEY(shard, seq)) WITHOUT ROWID, STRICT;
+CREATE TABLE history(id INTEGER PRIMARY KEY, hlc INTEGER NOT NULL, slot TEXT NOT NULL, inode TEXT NOT NULL,
+    kind TEXT NOT NULL, before BLOB NOT NULL, after BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
+CREATE INDEX history_time ON history(hlc);
+CREATE INDEX history_inode ON history(inode, hlc);
+CREATE TABLE local(kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, sum BLOB NOT NULL,
+    PRIMARY KEY(kind, key)) WITHOUT ROWID, STRICT;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE entry_table(tbl INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE damaged(id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL,
+    row BLOB NOT NULL) STRICT;
+{INDEX_TABLE}
+"""

@@ -1,0 +1,365 @@
+"""The local API as data: every request, reply, stream item and event, and the table of routes.
+
+Client and server share this module. A reader ignores fields it does not know, and a field
+added later has a default, so both may be of different ages; what cannot be said that way gets
+another `API_VERSION` and another prefix. Times are nanoseconds since 1970 (`_ns`) or seconds
+of duration (`_s`). `path` and `path_raw`: see `dittofs.control.paths`.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from msgspec import Struct
+
+API_VERSION: Final = 1
+PREFIX: Final = f"/v{API_VERSION}"
+SOCKET_NAME: Final = "control.sock"
+EXIT_ALREADY_RUNNING: Final = 75
+"""Exit status of a daemon that found another one holding its lock (EX_TEMPFAIL of sysexits.h)."""
+
+JSON_BYTES_MAX: Final = 1 << 20
+"""The largest request in JSON."""
+CHUNK_IDS_MAX: Final = 1024
+"""The most chunk ids in one `ChunkRun`."""
+
+
+class Failure(Struct, frozen=True, tag="failure"):
+    """Why a request was refused. In a stream of items it is the last one."""
+
+    error: str  # a code of `dittofs.control.faults.FAULTS`
+    message: str  # what happened and what was not affected
+    mend: str = ""  # the command or step that helps
+
+
+# --- the daemon and its volumes ---
+
+
+class Health(Struct, frozen=True):
+    """The daemon answers. Mounts may still be coming back: see `StatusReport`."""
+
+    version: str
+    pid: int
+    api: int = API_VERSION
+
+
+class Finding(Struct, frozen=True, tag="finding"):
+    """Something found damaged, missing or out of place."""
+
+    severity: Literal["damage", "warning"]
+    what: str  # the part of the store: "chunk", "pack", "journal", "index", "file", ...
+    detail: str  # a sentence: what is wrong, and what is not affected
+    path: str = ""  # the file in the volume that it concerns, if one
+    path_raw: bytes = b""
+    mend: str = ""
+
+
+class Pending(Struct, frozen=True):
+    """Closed or written, and not yet published or not yet on the platter."""
+
+    files: int = 0  # files with a publication to come
+    bytes: int = 0  # bytes that a power cut now would lose
+
+
+VolumeState = Literal["unmounted", "mounting", "mounted", "failed"]
+
+
+class VolumeStatus(Struct, frozen=True):
+    """One volume on this device."""
+
+    name: str
+    id: str  # hexadecimal
+    state: VolumeState
+    path: str = ""  # where it is mounted; of an unmounted one, where it was last; empty: never
+    path_raw: bytes = b""
+    options: tuple[str, ...] = ()  # what is in force beyond the defaults
+    files: int = 0
+    directories: int = 0
+    bytes: int = 0  # sizes of all files
+    bytes_here: int = 0  # of them, readable on this device without any other
+    stored_bytes: int = 0  # what the store takes on disk
+    conflicts: int = 0
+    pending: Pending = Pending()
+    read_only: str = ""  # why the volume accepts no change; empty: it does
+    failure: str = ""  # why the state is "failed"
+    damage: tuple[Finding, ...] = ()  # found since the daemon started, at most 100
+
+
+class DeviceStatus(Struct, frozen=True):
+    """A device that has a replica."""
+
+    name: str
+    id: str  # hexadecimal
+    is_this: bool
+    is_online: bool
+
+
+class StatusReport(Struct, frozen=True):
+    """Everything `dittofs status` shows, as of one instant."""
+
+    version: str
+    pid: int
+    uptime_s: float
+    memory_bytes: int  # resident set of the daemon
+    volumes: tuple[VolumeStatus, ...]
+    devices: tuple[DeviceStatus, ...]  # this one first
+    api: int = API_VERSION
+
+
+class MountRequest(Struct, frozen=True):
+    """Mount a volume on the local directory `path` (absolute), making either if it does not exist."""
+
+    path: str
+    path_raw: bytes = b""
+    name: str = ""  # of the volume; empty: the one last mounted there, else the directory's name
+    options: tuple[str, ...] = ()  # as after -o, one each; see `dittofs.control.options`
+
+
+class MountResult(Struct, frozen=True):
+    """The mount is usable."""
+
+    volume: VolumeStatus
+    device: str  # the name of this device
+    is_new_volume: bool = False
+    is_new_directory: bool = False
+    was_mounted: bool = False  # there already: nothing was done
+    was_stale: bool = False  # a mount left by a crash was replaced
+    warnings: tuple[str, ...] = ()
+
+
+class UnmountRequest(Struct, frozen=True):
+    """Unmount by local directory, by volume name, or everything."""
+
+    path: str = ""
+    path_raw: bytes = b""
+    volume: str = ""
+    all: bool = False
+    force: bool = False  # although programs use it (they keep their open files) or data is unsent
+
+
+class Unmounted(Struct, frozen=True):
+    """One mount that is gone. Everything written to it is durable on this device."""
+
+    volume: str
+    path: str
+    path_raw: bytes = b""
+    is_lazy: bool = False  # detached while in use: programs still hold open files
+
+
+class UnmountResult(Struct, frozen=True):
+    unmounted: tuple[Unmounted, ...]  # empty: nothing was mounted there, which is not an error with `all`
+
+
+class StopResult(Struct, frozen=True):
+    """The daemon is stopping: it unmounts, makes everything durable and exits."""
+
+    pid: int
+
+
+# --- files and chunks ---
+
+EntryKind = Literal["file", "directory", "symlink", "fifo", "socket", "character", "block"]
+
+
+class ListRequest(Struct, frozen=True):
+    """List what is at or below `path` in a volume, in readable order, parents before children."""
+
+    volume: str
+    path: str = ""  # inside the volume
+    path_raw: bytes = b""
+    recursive: bool = True
+    missing: bool = False  # only files with bytes that are not on this device
+    chunks: bool = False  # follow each file with its `ChunkRun`s
+
+
+class Entry(Struct, frozen=True, tag="entry"):
+    """One name in a volume."""
+
+    path: str  # inside the volume, without a leading slash
+    kind: EntryKind
+    size: int
+    mtime_ns: int
+    mode: int  # permission bits
+    path_raw: bytes = b""
+    bytes_here: int = 0
+    number: int = 0  # st_ino
+    id: str = ""  # the inode's id
+    is_conflict: bool = False
+    is_local: bool = False  # ignored, or not yet published: only on this device
+
+
+class ChunkRun(Struct, frozen=True, tag="chunks"):
+    """Consecutive chunks of the `Entry` before it, at most `CHUNK_IDS_MAX`. A hole has an empty id."""
+
+    offset: int  # of the first, in the file
+    ids: tuple[str, ...]  # hexadecimal
+    sizes: tuple[int, ...]
+    here: tuple[bool, ...]
+
+
+class AddRequest(Struct, frozen=True):
+    """Store the body of the request as the file `path` in a volume."""
+
+    volume: str
+    path: str  # inside the volume, of the file itself
+    path_raw: bytes = b""
+    size: int = -1  # of the body, so that a full disk is noticed first; -1: unknown
+    mode: int = 0o644
+    mtime_ns: int = -1  # -1: now
+    parents: bool = True  # make missing directories
+    replace: bool = False  # give an existing file this content; refused ("exists") otherwise
+
+
+class AddResult(Struct, frozen=True):
+    """The file is in the volume, whole and durable."""
+
+    path: str
+    size: int
+    path_raw: bytes = b""
+    was_replaced: bool = False
+
+
+class FileRequest(Struct, frozen=True):
+    """Read a file: `length` bytes from `offset`, -1 for all that follow."""
+
+    volume: str
+    path: str
+    path_raw: bytes = b""
+    offset: int = 0
+    length: int = -1
+
+
+class ChunksRequest(Struct, frozen=True):
+    """Read chunks by id (hexadecimal), one after the other."""
+
+    volume: str
+    ids: tuple[str, ...]
+
+
+class CheckRequest(Struct, frozen=True):
+    """Verify a volume; with a path only the contents at or below it."""
+
+    volume: str
+    path: str = ""
+    path_raw: bytes = b""
+
+
+class CheckProgress(Struct, frozen=True, tag="progress"):
+    """How far the check is; sent at least every second."""
+
+    bytes_done: int
+    bytes_total: int  # 0: not yet known
+    step: str = ""  # "journal", "index", "packs", "files", ...
+
+
+class CheckDone(Struct, frozen=True, tag="done"):
+    """The check came to its end; the last item. Without it the check proves nothing."""
+
+    files: int
+    chunks: int
+    bytes: int
+    findings: int
+
+
+# --- events ---
+
+
+class VolumeEvent(Struct, frozen=True, tag="volume"):
+    """A volume changed its state, became read-only or writable again."""
+
+    volume: VolumeStatus
+
+
+class DamageEvent(Struct, frozen=True, tag="damage"):
+    volume: str
+    finding: Finding
+
+
+class LaggedEvent(Struct, frozen=True, tag="lagged"):
+    """This listener was too slow and missed events: ask for the status."""
+
+    missed: int
+
+
+class AliveEvent(Struct, frozen=True, tag="alive"):
+    """Nothing happened for a while. Sent by the server itself."""
+
+
+class StoppingEvent(Struct, frozen=True, tag="stopping"):
+    """The daemon stops; the last event."""
+
+
+ListItem = Entry | ChunkRun
+CheckItem = CheckProgress | Finding | CheckDone
+Event = VolumeEvent | DamageEvent | LaggedEvent | AliveEvent | StoppingEvent
+Reply = Health | StatusReport | MountResult | UnmountResult | StopResult | AddResult
+Item = ListItem | CheckItem | Event
+
+
+# --- routes ---
+
+
+class Carried(enum.Enum):
+    """How a request reaches the server."""
+
+    NOTHING = "there is nothing to say"
+    QUERY = "in the query of the target, one parameter a field"
+    JSON = "as a JSON body"
+    QUERY_AND_BODY = "in the query; the body is the file"
+
+
+class Answered(enum.Enum):
+    """How the reply reaches the client."""
+
+    VALUE = "one JSON object"
+    ITEMS = "JSON objects, one a line, chunked"
+    BYTES = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One thing that can be asked. `reply` is a struct, or a union of them for items; None for bytes."""
+
+    method: str
+    path: str
+    carried: Carried
+    request: type[Struct] | None
+    answered: Answered
+    reply: object
+
+
+HEALTH: Final = Route("GET", f"{PREFIX}/health", Carried.NOTHING, None, Answered.VALUE, Health)
+STATUS: Final = Route("GET", f"{PREFIX}/status", Carried.NOTHING, None, Answered.VALUE, StatusReport)
+EVENTS: Final = Route("GET", f"{PREFIX}/events", Carried.NOTHING, None, Answered.ITEMS, Event | Failure)
+MOUNT: Final = Route("POST", f"{PREFIX}/mount", Carried.JSON, MountRequest, Answered.VALUE, MountResult)
+UNMOUNT: Final = Route(
+    "POST", f"{PREFIX}/unmount", Carried.JSON, UnmountRequest, Answered.VALUE, UnmountResult
+)
+STOP: Final = Route("POST", f"{PREFIX}/stop", Carried.NOTHING, None, Answered.VALUE, StopResult)
+LIST: Final = Route("GET", f"{PREFIX}/list", Carried.QUERY, ListRequest, Answered.ITEMS, ListItem | Failure)
+CHECK: Final = Route(
+    "POST", f"{PREFIX}/check", Carried.JSON, CheckRequest, Answered.ITEMS, CheckItem | Failure
+)
+GET_FILE: Final = Route("GET", f"{PREFIX}/file", Carried.QUERY, FileRequest, Answered.BYTES, None)
+ADD_FILE: Final = Route(
+    "PUT", f"{PREFIX}/file", Carried.QUERY_AND_BODY, AddRequest, Answered.VALUE, AddResult
+)
+GET_CHUNKS: Final = Route("POST", f"{PREFIX}/chunks", Carried.JSON, ChunksRequest, Answered.BYTES, None)
+
+ROUTES: Final[Mapping[tuple[str, str], Route]] = {
+    (route.path, route.method): route
+    for route in (
+        HEALTH,
+        STATUS,
+        EVENTS,
+        MOUNT,
+        UNMOUNT,
+        STOP,
+        LIST,
+        CHECK,
+        GET_FILE,
+        ADD_FILE,
+        GET_CHUNKS,
+    )
+}

@@ -1,0 +1,97 @@
+"""What the control server needs from the daemon.
+
+Every method may raise a `Refusal` (told to the client as it is) or any other `DittoError`
+(translated by `dittofs.control.faults.refusal_of`). Another exception is a bug: the client is
+told so without details, the traceback goes to the log, the server goes on. Plain functions
+answer from memory within a millisecond. All run in the server's tasks and may be cancelled
+when their client leaves, except `mount`, `unmount` and `stop`, which run to their end.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from dittofs.control.protocol import (
+    AddRequest,
+    AddResult,
+    CheckItem,
+    CheckRequest,
+    ChunksRequest,
+    Event,
+    FileRequest,
+    Health,
+    ListItem,
+    ListRequest,
+    MountRequest,
+    MountResult,
+    StatusReport,
+    StopResult,
+    UnmountRequest,
+    UnmountResult,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes to be sent: exactly `size` of them in `parts`, none empty, each at most 1 MiB.
+
+    The server takes the next part when the client has taken the last one, and closes the
+    generator in any case. If `parts` raises, the client sees a reply cut short.
+    """
+
+    size: int
+    parts: AsyncGenerator[bytes, None]
+    mode: int = 0
+    mtime_ns: int = 0
+
+
+class Service(Protocol):
+    """The daemon, as the local API sees it."""
+
+    def health(self) -> Health: ...
+
+    def status(self) -> StatusReport: ...
+
+    async def mount(self, request: MountRequest) -> MountResult:
+        """Return when the mount is usable. Mounting what is mounted there already is no error.
+
+        The directory is judged anew by `dittofs.control.mountpoint`, whatever the client found.
+        """
+
+    async def unmount(self, request: UnmountRequest) -> UnmountResult:
+        """Return when the mounts are gone and everything written to them is durable.
+
+        Refuses with "busy" if programs use one and `force` is not set, with "unsent" if data would
+        stay only here, with "not_found" if nothing of ours is mounted there.
+        """
+
+    def list(self, request: ListRequest) -> Iterator[ListItem]:
+        """The entries, made one by one: the server takes a few at a time and lets others run between.
+
+        The tree may change in between; what does not change is listed exactly once.
+        """
+
+    async def add(self, request: AddRequest, parts: AsyncIterator[bytes]) -> AddResult:
+        """Store what `parts` yields, and return when it is in the tree and durable.
+
+        If `parts` raises, the upload was cut: nothing of it may become visible. Not reading
+        `parts` holds the client back.
+        """
+
+    async def get_file(self, request: FileRequest) -> Content:
+        """The content of one version of a file, whatever is written meanwhile."""
+
+    async def get_chunks(self, request: ChunksRequest) -> Content:
+        """Verified chunks, in the order asked."""
+
+    def check(self, request: CheckRequest) -> AsyncGenerator[CheckItem, None]:
+        """Verify; yields progress at least every second, findings as they come, `CheckDone` at the end."""
+
+    def events(self) -> AsyncGenerator[Event, None]:
+        """What happens from now on. `dittofs.control.events.EventFeed` makes this."""
+
+    async def stop(self) -> StopResult:
+        """Begin the same orderly end as SIGTERM and return at once.
+
+        The reply is sent before the server can be cancelled.
+        """

@@ -1,21 +1,21 @@
-"""The SQLite file under a journal: opening, transactions, durability, and errors in our words."""
+"""The SQLite file under a journal: opening, transactions, durability."""
 
-import errno
 import threading
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Final
 
 import apsw
 import apsw.sqlite_extra
 
-from dittofs.disk import Disk, DiskFile
-from dittofs.errors import ConfigError, Damaged, DiskError, DiskFull, DittoError, FormatError
+from dittofs.disk import Disk
+from dittofs.errors import ConfigError, Damaged, DiskError, DittoError, FormatError
 from dittofs.journal import schema
 from dittofs.journal.damage import Damage
 from dittofs.journal.shared_sync import SharedSync
+from dittofs.journal.statements import Statements
 from dittofs.journal.wal import last_commit_frame
 
 CACHE_KIB: Final = 8 << 10
+CHECKER_CACHE_KIB: Final = 512
 WAL_PAGES_DUE: Final = 4096
 """16 MiB: from here on `checkpoint` is due."""
 WAL_PAGES_MAX: Final = 4 * WAL_PAGES_DUE
@@ -23,8 +23,6 @@ WAL_PAGES_MAX: Final = 4 * WAL_PAGES_DUE
 BUSY_MS: Final = 60_000
 CHECKPOINT_BUSY_MS: Final = 200
 CHECKSUM_VFS: Final = "cksmvfs"
-Value = None | int | float | bytes | str
-_CORRUPT_IO = frozenset({apsw.SQLITE_IOERR_DATA, apsw.SQLITE_IOERR_CORRUPTFS})
 _register_lock = threading.Lock()
 
 
@@ -32,7 +30,8 @@ class Database:
     """One open SQLite file in WAL mode on a `Disk`.
 
     All methods but `sync` and `checkpoint` belong to one thread. A commit hands its rows to the
-    operating system (synchronous=NORMAL); `sync` makes all of them durable.
+    operating system (synchronous=NORMAL); `sync` makes all of them durable. Once a sync has failed
+    nothing is written any more: opening anew finds out what is durable.
     """
 
     def __init__(self, disk: Disk, path: str) -> None:
@@ -41,105 +40,72 @@ class Database:
         self.damage: list[Damage] = []
         self._name, vfs, self._is_shared = disk.database_uri(path)
         self._vfs = _with_page_checksums(vfs) if self._is_shared else vfs
-        self._wal_path = path + "-wal"
-        if not disk.exists(path):
-            # SQLite would make it readable for others; the -wal file inherits its mode.
-            disk.open(path, create=True).close()
-        expected = self._frames_expected()
-        self._checkpointer: apsw.Connection | None = None
+        self._checkpointer: Statements | None = None
         self._checkpoint_lock = threading.Lock()
         self._wal_pages = 0
         self._commits = 0
         self._durable = -1
-        self._wal: DiskFile | None = None
         self._is_failed = False
-        try:
-            self.connection = self._connect(BUSY_MS)
-        except apsw.Error as error:
-            self._raise(error, path)
+        self._sync = SharedSync(self._sync_wal)
+        if not disk.exists(path):
+            # SQLite would make it readable for others; the -wal file inherits its mode.
+            disk.open(path, create=True).close()
+        expected = self._frames_expected()
+        self.statements = self._connect(BUSY_MS, CACHE_KIB)
         try:
             self._prepare()
             self._recover(expected)
-        except apsw.Error as error:
-            self.connection.close()
-            self._raise(error, path)
-        except DittoError:
-            self.connection.close()
+            disk.sync_directory(path.rpartition("/")[0])
+            self._wal = disk.open(self._wal_path)
+        except BaseException:
+            self.statements.connection.close()
             raise
-        directory = path.rpartition("/")[0]
-        disk.sync_directory(directory)
-        self._wal = disk.open(self._wal_path)
-        self._sync = SharedSync(self._sync_wal)
-        self.connection.set_wal_hook(self._committed)
-        self._execute = self.connection.cursor().execute
-
-    # -- statements
-
-    def run(
-        self, what: str, sql: str, values: Sequence[Value] = (), damaged: type[Damaged] = Damaged
-    ) -> None:
-        """Run a statement to its end. Errors are ours; `what` and `damaged` name a corrupted page."""
-        try:
-            self._execute(sql, values)
-        except apsw.Error as error:
-            self._raise(error, f"{self.path}: {what}", damaged)
-
-    def rows(
-        self, what: str, sql: str, values: Sequence[Value] = (), damaged: type[Damaged] = Damaged
-    ) -> list[Any]:
-        """All rows of a query: none is left unread, since an open read would hold up `checkpoint`."""
-        try:
-            return self._execute(sql, values).fetchall()
-        except apsw.Error as error:
-            self._raise(error, f"{self.path}: {what}", damaged)
-        except UnicodeDecodeError as error:
-            raise damaged(f"{self.path}: {what}", "text is not UTF-8") from error
+        self.statements.connection.set_wal_hook(self._committed)
 
     # -- transactions
 
     def begin(self) -> None:
+        self._expect_sound()
         if self._wal_pages > WAL_PAGES_MAX:
             self.checkpoint()
         try:
-            self._execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
+            self.statements.run("begin", "BEGIN IMMEDIATE")
+        except DittoError:
             self._is_failed = True
-            self._raise(error, f"{self.path}: begin")
+            raise
 
     def commit(self) -> None:
         """Commit; on failure everything since `begin` is undone and `DiskFull` or `DiskError` raised."""
-        if not self.connection.in_transaction:
-            self._is_failed = True
-            raise DiskError(f"{self.path}: the transaction was already undone by an earlier failure")
         try:
-            self._execute("COMMIT")
-        except apsw.Error as error:
-            self.rollback()
+            if not self.is_in_transaction:
+                raise DiskError(f"{self.path}: the transaction was undone by an earlier failure")
+            self.statements.run("commit", "COMMIT")
+        except DittoError:
             self._is_failed = True
-            self._raise(error, f"{self.path}: commit")
+            self.rollback()
+            raise
         self._is_failed = False
 
     def rollback(self) -> None:
         # A full disk or an I/O error may already have rolled back.
-        if self.connection.in_transaction:
-            self._execute("ROLLBACK")
+        if self.is_in_transaction:
+            self.statements.run("rollback", "ROLLBACK")
 
     @property
     def is_in_transaction(self) -> bool:
-        return self.connection.in_transaction
+        return self.statements.connection.in_transaction
 
     @property
     def is_usable(self) -> bool:
         """False from a failed commit to the next that succeeds, and for ever after a failed sync."""
-        return not self._is_failed and not self._sync.has_failed
+        return not self._is_failed and not self._is_sync_failed
 
     # -- durability
 
     def sync(self) -> None:
         """Return when everything committed before the call is durable. From any thread."""
-        if self._durable >= self._commits:
-            return
-        self._sync.wait()
+        if self._durable < self._commits or self._is_sync_failed:
+            self._sync.wait()
 
     @property
     def is_checkpoint_due(self) -> bool:
@@ -152,95 +118,102 @@ class Database:
         for the last few pages when they never pause. Otherwise only between transactions.
         """
         with self._checkpoint_lock:
-            connection = self.connection
-            try:
-                if self._is_shared:
-                    if self._checkpointer is None:
-                        self._checkpointer = self._connect(CHECKPOINT_BUSY_MS)
-                    connection = self._checkpointer
-                for mode in ("PASSIVE", "PASSIVE", "RESTART"):
-                    _, frames, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
-                    if frames == moved or self._wal_pages < WAL_PAGES_DUE:
-                        break
-            except apsw.Error as error:
-                self._raise(error, f"{self.path}: checkpoint")
+            self._expect_sound()
+            statements = self.statements
+            if self._is_shared:
+                if self._checkpointer is None:
+                    self._checkpointer = self._connect(CHECKPOINT_BUSY_MS, 0)
+                statements = self._checkpointer
+            for mode in ("PASSIVE", "PASSIVE", "RESTART"):
+                ((_, frames, moved),) = statements.rows("checkpoint", f"PRAGMA wal_checkpoint({mode})")
+                if frames == moved or self._wal_pages < WAL_PAGES_DUE:
+                    break
+
+    def connect_checker(self) -> Statements | None:
+        """A connection for another thread that only reads; None where a database cannot be shared."""
+        return self._connect(CHECKPOINT_BUSY_MS, CHECKER_CACHE_KIB) if self._is_shared else None
 
     def close(self) -> None:
         """Close all files; SQLite moves the -wal file into the database first if it can."""
         with self._checkpoint_lock:
-            if self._checkpointer is not None:
-                self._checkpointer.close()
             try:
-                self.connection.close()
+                if self._checkpointer is not None:
+                    self._checkpointer.connection.close()
+                self.statements.connection.close()
             except apsw.Error as error:
-                self._raise(error, f"{self.path}: close")
+                raise DiskError(f"{self.path}: close: {error}") from error
             finally:
-                if self._wal is not None:
-                    self._wal.close()
-
-    # -- errors
-
-    def _raise(self, error: apsw.Error, what: str, damaged: type[Damaged] = Damaged) -> NoReturn:
-        detail = str(error) or type(error).__name__
-        match error:
-            case apsw.FullError():
-                raise DiskFull(f"{what}: no room left") from error
-            case apsw.CorruptError() | apsw.NotADBError():
-                raise damaged(what, detail) from error
-            case apsw.IOError() if getattr(error, "extendedresult", 0) in _CORRUPT_IO:
-                raise damaged(what, "a page fails its checksum") from error
-            case apsw.IOError() if self.connection.system_errno == errno.EDQUOT:
-                raise DiskFull(f"{what}: over the disk quota") from error
-            case _:
-                raise DiskError(f"{what}: {detail}") from error
+                self._wal.close()
 
     # -- opening
 
-    def _connect(self, busy_ms: int) -> apsw.Connection:
+    @property
+    def _wal_path(self) -> str:
+        return self.path + "-wal"
+
+    def _connect(self, busy_ms: int, cache_kib: int) -> Statements:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
-        connection = apsw.Connection(self._name, vfs=self._vfs, flags=flags)
+        try:
+            connection = apsw.Connection(self._name, vfs=self._vfs, flags=flags)
+        except apsw.Error as error:
+            raise DiskError(f"{self.path}: open: {error}") from error
+        statements = Statements(connection, self.path)
         connection.set_busy_timeout(busy_ms)
-        for pragma in (
-            f"page_size={schema.PAGE_BYTES}",
-            "synchronous=NORMAL",
-            "wal_autocheckpoint=0",
-            f"cache_size=-{CACHE_KIB}",
-            "cell_size_check=ON",
-            "temp_store=MEMORY",  # a temporary file would carry names out of the disk
-            "trusted_schema=OFF",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
+        try:
+            if not self._is_shared:
+                # Before the file is first read: WAL without shared memory needs it.
+                statements.run("open", "PRAGMA locking_mode=EXCLUSIVE")
+            for pragma in (
+                f"page_size={schema.PAGE_BYTES}",
+                "synchronous=NORMAL",
+                "wal_autocheckpoint=0",
+                f"cache_size=-{cache_kib}",
+                "cell_size_check=ON",
+                "temp_store=MEMORY",  # a temporary file would carry names out of the disk
+                "trusted_schema=OFF",
+            ):
+                statements.run("open", f"PRAGMA {pragma}")
+        except DittoError:
+            connection.close()
+            raise
+        return statements
 
     def _prepare(self) -> None:
-        connection = self.connection
-        if not self._is_shared:
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        if not connection.execute("PRAGMA page_count").fetchall()[0][0]:
+        connection, statements = self.statements.connection, self.statements
+        if not self._pragma("page_count"):
             connection.reserve_bytes("main", schema.PAGE_CHECKSUM_BYTES)
-        connection.execute("PRAGMA journal_mode=WAL").fetchall()
-        with connection:
-            application, version = (
-                connection.execute(f"PRAGMA {name}").fetchall()[0][0]
-                for name in ("application_id", "user_version")
-            )
-            if (application, version) == (0, 0) and not connection.execute(
-                "SELECT name FROM sqlite_schema LIMIT 1"
-            ).fetchall():
-                connection.execute(schema.TABLES)
-                connection.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version={schema.FORMAT_VERSION}")
-            elif application != schema.APPLICATION_ID:
-                raise FormatError(f"{self.path} is not a journal")
-            elif version != schema.FORMAT_VERSION:
-                raise FormatError(
-                    f"{self.path} has format {version}; this program knows format {schema.FORMAT_VERSION}"
-                )
+        if self._pragma("journal_mode=WAL") != "wal":
+            raise DiskError(f"{self.path}: this disk cannot hold a write-ahead log")
+        self.begin()
+        try:
+            self._prepare_tables()
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
         if self._is_shared and (
             connection.reserve_bytes("main") != schema.PAGE_CHECKSUM_BYTES
-            or connection.execute("PRAGMA checksum_verification").fetchall() != [("1",)]
+            or statements.rows("header", "PRAGMA checksum_verification") != [("1",)]
         ):
             raise Damaged(self.path, "its header no longer says that pages carry checksums")
+
+    def _prepare_tables(self) -> None:
+        known = (schema.APPLICATION_ID, schema.FORMAT_VERSION)
+        application, version = self._pragma("application_id"), self._pragma("user_version")
+        if (application, version) == (0, 0) and not self.statements.rows(
+            "schema", "SELECT name FROM sqlite_schema LIMIT 1"
+        ):
+            self.statements.run("schema", schema.TABLES)
+            self.statements.run("schema", f"PRAGMA application_id={known[0]}")
+            self.statements.run("schema", f"PRAGMA user_version={known[1]}")
+        elif application != known[0]:
+            raise FormatError(f"{self.path} is not a journal")
+        elif version != known[1]:
+            raise FormatError(f"{self.path} has format {version}; this program knows format {known[1]}")
+
+    def _pragma(self, name: str) -> object:
+        rows = self.statements.rows("header", f"PRAGMA {name}")
+        return rows[0][0] if rows else None
 
     def _frames_expected(self) -> int:
         if not self._disk.exists(self._wal_path):
@@ -252,10 +225,9 @@ class Database:
             file.close()
 
     def _recover(self, expected: int) -> None:
-        # Also what a failed sync of an earlier process left only in the page cache is written anew
+        # What a failed sync of an earlier process left only in the page cache is written anew
         # here, into the database file.
-        frames: Any
-        _, frames, _ = self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
+        ((_, frames, _),) = self.statements.rows("recovery", "PRAGMA wal_checkpoint(PASSIVE)")
         if frames < expected:
             self.damage.append(
                 Damage(
@@ -265,13 +237,26 @@ class Database:
                 )
             )
 
+    # -- state
+
+    @property
+    def _is_sync_failed(self) -> bool:
+        return (
+            self._sync.has_failed
+            or self.statements.is_sync_failed
+            or (self._checkpointer is not None and self._checkpointer.is_sync_failed)
+        )
+
+    def _expect_sound(self) -> None:
+        if self._is_sync_failed:
+            raise DiskError(f"{self.path}: a sync failed; it has to be opened anew")
+
     def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
         self._commits += 1
         return apsw.SQLITE_OK
 
     def _sync_wal(self) -> None:
-        assert self._wal is not None
         committed = self._commits
         self._wal.sync()
         self._durable = committed
@@ -285,10 +270,11 @@ def _with_page_checksums(base: str) -> str:
                 raise ConfigError("this build of apsw lacks cksumvfs: install the wheel from PyPI")
             carrier = apsw.Connection(":memory:")
             # The extension wraps whatever is the default when it is loaded, and becomes the default.
+            default = apsw.vfs_names()[0]
             apsw.set_default_vfs(base)
             try:
                 apsw.sqlite_extra.load(carrier, "cksumvfs")
             finally:
-                apsw.set_default_vfs("unix")
+                apsw.set_default_vfs(default)
                 carrier.close()
     return CHECKSUM_VFS

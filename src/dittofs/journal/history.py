@@ -7,8 +7,8 @@ from typing import Protocol
 from dittofs.errors import Damaged
 from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.journal.damage import Damage
-from dittofs.journal.database import Database
 from dittofs.journal.rows import checksum
+from dittofs.journal.statements import Statements
 
 PAGE_ROWS = 512
 _STAMP_MAX = Stamp((1 << 63) - 1)
@@ -49,13 +49,13 @@ class HistoryRow:
 class History:
     """Rows are only ever added, and removed from the old end."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
 
     def append(self, effects: Iterable[HistoryEffect]) -> None:
         for effect in effects:
             row = (effect.stamp, effect.slot, effect.inode, effect.kind, effect.before, effect.after)
-            self._database.run(
+            self._statements.run(
                 "history",
                 "INSERT INTO history(hlc, slot, inode, kind, before, after, sum) VALUES(?,?,?,?,?,?,?)",
                 (*row, _row_sum(*row)),
@@ -77,25 +77,25 @@ class History:
     def prune(self, before: Stamp, limit: int) -> int:
         """Remove at most `limit` rows older than a stamp; the number removed."""
         sql = "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE hlc<? ORDER BY hlc LIMIT ?)"
-        self._database.run("history", sql, (before, limit))
-        return self._database.connection.changes()
+        self._statements.run("history", sql, (before, limit))
+        return self._statements.connection.changes()
 
     def greatest(self) -> Stamp:
         """The greatest stamp of all rows, 0 without any."""
-        return Stamp(self._database.rows("history", "SELECT max(hlc) FROM history")[0][0] or 0)
+        return Stamp(self._statements.rows("history", "SELECT max(hlc) FROM history")[0][0] or 0)
 
     def check(self) -> Iterator[Damage]:
         last = 0
         sql = f"SELECT {_COLUMNS} FROM history WHERE id>? ORDER BY id LIMIT {PAGE_ROWS}"
         while True:
             try:
-                rows: list[_Row] = self._database.rows("history", sql, (last,))
+                rows: list[_Row] = self._statements.rows("history", sql, (last,))
             except Damaged as error:
                 yield Damage(f"{error.what} after row {last}", str(error))
                 return
             for row in rows:
                 if _row_sum(*row[1:-1]) != row[-1]:
-                    yield Damage(f"{self._database.path}: history row {row[0]}", "its checksum differs")
+                    yield Damage(f"{self._statements.path}: history row {row[0]}", "its checksum differs")
             if len(rows) < PAGE_ROWS:
                 return
             last = rows[-1][0]
@@ -103,10 +103,10 @@ class History:
     def _paged(self, where: str, fixed: tuple[str, ...], start: tuple[int, int]) -> Iterator[HistoryRow]:
         sql = f"SELECT {_COLUMNS} FROM history WHERE {where} LIMIT {PAGE_ROWS}"
         while True:
-            rows: list[_Row] = self._database.rows("history", sql, (*fixed, *start))
+            rows: list[_Row] = self._statements.rows("history", sql, (*fixed, *start))
             for number, hlc, slot, inode, kind, before, after, found in rows:
                 if _row_sum(hlc, slot, inode, kind, before, after) != found:
-                    raise Damaged(f"{self._database.path}: history row {number}", "its checksum differs")
+                    raise Damaged(f"{self._statements.path}: history row {number}", "its checksum differs")
                 yield HistoryRow(number, Stamp(hlc), Slot(slot), InodeId(inode), kind, before, after)
             if len(rows) < PAGE_ROWS:
                 return

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from dittofs.journal import schema
 from dittofs.journal.damage import Damage, IndexDamaged
-from dittofs.journal.database import Database
+from dittofs.journal.statements import Statements
 
 PAGE_ROWS = 512
 """Rows that `scan` reads at a time."""
@@ -20,16 +20,18 @@ _SCAN_AFTER = f"SELECT key, value, sum FROM entry WHERE tbl=? AND key>? ORDER BY
 class Index:
     """Rows (table, key) -> value, ordered by key. Every failure to read one right is `IndexDamaged`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._tables: dict[str, int] = {}
-        self.rolled_back()
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._tables: dict[str, int] = dict(
+            statements.rows(_WHAT, "SELECT name, tbl FROM entry_table", (), IndexDamaged)
+        )
+        self._tables_before = self._tables
 
     def get(self, table: str, key: bytes) -> bytes | None:
         number = self._tables.get(table)
         if number is None:
             return None
-        rows = self._database.rows(_WHAT, _GET, (number, key), IndexDamaged)
+        rows = self._statements.rows(_WHAT, _GET, (number, key), IndexDamaged)
         if not rows:
             return None
         value: bytes
@@ -41,12 +43,12 @@ class Index:
     def put(self, table: str, key: bytes, value: bytes) -> None:
         number = self._tables.get(table) or self._add_table(table)
         checksum = zlib.crc32(value, zlib.crc32(key, number))
-        self._database.run(_WHAT, _PUT, (number, key, value, checksum), IndexDamaged)
+        self._statements.run(_WHAT, _PUT, (number, key, value, checksum), IndexDamaged)
 
     def delete(self, table: str, key: bytes) -> None:
         number = self._tables.get(table)
         if number is not None:
-            self._database.run(_WHAT, _DELETE, (number, key), IndexDamaged)
+            self._statements.run(_WHAT, _DELETE, (number, key), IndexDamaged)
 
     def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key begins with `prefix`, in order of key.
@@ -59,7 +61,7 @@ class Index:
             return
         sql, last = _SCAN_FROM, prefix
         while True:
-            rows = self._database.rows(_WHAT, sql, (number, last), IndexDamaged)
+            rows = self._statements.rows(_WHAT, sql, (number, last), IndexDamaged)
             for key, value, checksum in rows:
                 if not key.startswith(prefix):
                     return
@@ -72,25 +74,26 @@ class Index:
 
     def clear(self) -> None:
         """Remove every row, also from pages that cannot be read: those stay lost in the file."""
-        database = self._database
-        database.run(_WHAT, "SAVEPOINT clear_index")
+        run = self._statements.run
+        run(_WHAT, "SAVEPOINT clear_index")
         try:
-            database.run(_WHAT, "DROP TABLE entry", damaged=IndexDamaged)
+            run(_WHAT, "DROP TABLE entry", damaged=IndexDamaged)
         except IndexDamaged:
             # Freeing the pages means reading them; forgetting them does not.
-            database.run(_WHAT, "ROLLBACK TO clear_index")
-            database.run(_WHAT, "PRAGMA writable_schema=ON")
-            database.run(_WHAT, "DELETE FROM sqlite_schema WHERE name='entry'")
-            database.run(_WHAT, "PRAGMA writable_schema=RESET")
-        database.run(_WHAT, schema.INDEX_TABLE)
-        database.run(_WHAT, "DELETE FROM entry_table")
-        database.run(_WHAT, "RELEASE clear_index")
-        self._tables.clear()
+            run(_WHAT, "ROLLBACK TO clear_index")
+            run(_WHAT, "PRAGMA writable_schema=ON")
+            run(_WHAT, "DELETE FROM sqlite_schema WHERE name='entry'")
+            run(_WHAT, "PRAGMA writable_schema=RESET")
+        run(_WHAT, schema.INDEX_TABLE)
+        run(_WHAT, "DELETE FROM entry_table")
+        run(_WHAT, "RELEASE clear_index")
+        self._tables = {}
+
+    def committed(self) -> None:
+        self._tables_before = self._tables
 
     def rolled_back(self) -> None:
-        """Forget what a transaction that was undone had added."""
-        rows = self._database.rows(_WHAT, "SELECT name, tbl FROM entry_table", (), IndexDamaged)
-        self._tables = dict(rows)
+        self._tables = self._tables_before
 
     def check(self) -> Iterator[Damage]:
         for table in sorted(self._tables):
@@ -101,12 +104,12 @@ class Index:
                 yield Damage(error.what, str(error))
 
     def _add_table(self, table: str) -> int:
-        self._database.run(
+        self._statements.run(
             "index tables", "INSERT INTO entry_table(name) VALUES(?)", (table,), damaged=IndexDamaged
         )
-        number = self._database.connection.last_insert_rowid()
-        self._tables[table] = number
+        number = self._statements.connection.last_insert_rowid()
+        self._tables = {**self._tables, table: number}
         return number
 
     def _mismatch(self, table: str) -> IndexDamaged:
-        return IndexDamaged(f"{self._database.path}: index table {table}", "a row fails its checksum")
+        return IndexDamaged(f"{self._statements.path}: index table {table}", "a row fails its checksum")

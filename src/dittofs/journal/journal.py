@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-import apsw
-
 from dittofs.clock import Entropy
 from dittofs.disk import Disk, DiskLock
-from dittofs.errors import Damaged, DittoError
+from dittofs.errors import DittoError
 from dittofs.ids import Slot, Stamp
+from dittofs.journal.chain import Epoch
+from dittofs.journal.check import check_all
 from dittofs.journal.damage import Damage
 from dittofs.journal.database import Database
 from dittofs.journal.history import History, HistoryEffect
 from dittofs.journal.index import Index
-from dittofs.journal.log import Epoch, Log
+from dittofs.journal.log import Log
 from dittofs.journal.rows import Rows
 from dittofs.journal.writer import Incarnations
 
@@ -26,7 +26,6 @@ LOCK_NAME: Final = "lock"
 _OWN_META = "journal/"
 _STAMP = _OWN_META + "stamp"
 _REBUILDING = _OWN_META + "rebuilding"
-INTEGRITY_PROBLEMS_MAX: Final = 100
 
 
 class Journal:
@@ -36,11 +35,11 @@ class Journal:
         self._database = database
         self._lock = lock
         self._log = Log(database)
-        self._index = Index(database)
-        self._rows = Rows(database)
-        self._incarnations = Incarnations(self._rows, self._log)
+        self._index = Index(database.statements)
+        self._rows = Rows(database.statements)
+        self._incarnations = Incarnations(database.statements, self._rows)
         self._transaction = _Transaction(database, self._log, self._index)
-        self.history: Final = History(database)
+        self.history: Final = History(database.statements)
         self.ended_cleanly: Final = self._incarnations.ended_cleanly
         """Whether the last process that wrote here closed the journal. True for a new one."""
         self.load = self._log.load
@@ -229,24 +228,16 @@ class Journal:
     # -- the end
 
     def check(self) -> Iterator[Damage]:
-        """Read and verify everything: SQLite's structure, each hash and each checksum. Changes nothing."""
+        """Read and verify everything: SQLite's structure, each hash and each checksum. Changes nothing.
+
+        From any thread on a disk whose databases can be shared, through a connection of its own.
+        """
+        checker = self._database.connect_checker()
         try:
-            rows = self._database.connection.execute(f"PRAGMA integrity_check({INTEGRITY_PROBLEMS_MAX})")
-            for (found,) in rows.fetchall():
-                if found != "ok":
-                    yield Damage(self._database.path, str(found))
-        except apsw.Error as error:
-            yield Damage(self._database.path, f"the structure cannot be read to its end: {error}")
-        try:
-            shards = self._log.shards()
-        except Damaged as error:
-            yield Damage(error.what, str(error))
-        else:
-            for shard in shards:
-                yield from self._log.check(shard)
-        yield from self._rows.check()
-        yield from self._index.check()
-        yield from self.history.check()
+            yield from check_all(checker or self._database.statements)
+        finally:
+            if checker is not None:
+                checker.connection.close()
 
     def close(self, greatest: Stamp | None = None) -> None:
         """End cleanly: everything durable, the client id free for the next process. Blocking.
@@ -303,8 +294,9 @@ class _Transaction:
             self._roll_back()
             raise
         self._log.committed()
+        self._index.committed()
 
     def _roll_back(self) -> None:
-        self._database.rollback()
         self._log.rolled_back()
         self._index.rolled_back()
+        self._database.rollback()

@@ -6,7 +6,7 @@ from blake3 import blake3
 
 from dittofs.errors import Damaged
 from dittofs.journal.damage import Damage
-from dittofs.journal.database import Database
+from dittofs.journal.statements import Statements
 
 SUM_BYTES = 16
 PAGE_ROWS = 512
@@ -15,28 +15,30 @@ PAGE_ROWS = 512
 class Rows:
     """Every row read has passed its checksum; otherwise `Damaged` names its kind or key."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
 
     def put_local(self, kind: str, key: bytes, value: bytes) -> None:
         row = (kind, key, value, checksum(kind.encode(), key, value))
-        self._database.run(f"local rows of kind {kind}", "INSERT OR REPLACE INTO local VALUES(?,?,?,?)", row)
+        self._statements.run(
+            f"local rows of kind {kind}", "INSERT OR REPLACE INTO local VALUES(?,?,?,?)", row
+        )
 
     def delete_local(self, kind: str, key: bytes) -> None:
-        self._database.run(
+        self._statements.run(
             f"local rows of kind {kind}", "DELETE FROM local WHERE kind=? AND key=?", (kind, key)
         )
 
     def scan_local(self, kind: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         sql, last = "SELECT key, value, sum FROM local WHERE kind=? AND key>=? ORDER BY key LIMIT ?", prefix
         while True:
-            rows = self._database.rows(f"local rows of kind {kind}", sql, (kind, last, PAGE_ROWS))
+            rows = self._statements.rows(f"local rows of kind {kind}", sql, (kind, last, PAGE_ROWS))
             for key, value, found in rows:
                 if not key.startswith(prefix):
                     return
                 if found != checksum(kind.encode(), key, value):
                     raise Damaged(
-                        f"{self._database.path}: local row {kind} {key.hex()}", "its checksum differs"
+                        f"{self._statements.path}: local row {kind} {key.hex()}", "its checksum differs"
                     )
                 yield key, value
             if len(rows) < PAGE_ROWS:
@@ -44,22 +46,22 @@ class Rows:
             sql, last = sql.replace("key>=?", "key>?"), rows[-1][0]
 
     def get_meta(self, key: str) -> bytes | None:
-        rows = self._database.rows(f"meta row {key}", "SELECT value, sum FROM meta WHERE key=?", (key,))
+        rows = self._statements.rows(f"meta row {key}", "SELECT value, sum FROM meta WHERE key=?", (key,))
         if not rows:
             return None
         value: bytes = rows[0][0]
         if rows[0][1] != checksum(b"", key.encode(), value):
-            raise Damaged(f"{self._database.path}: meta row {key}", "its checksum differs")
+            raise Damaged(f"{self._statements.path}: meta row {key}", "its checksum differs")
         return value
 
     def put_meta(self, key: str, value: bytes) -> None:
         row = (key, value, checksum(b"", key.encode(), value))
-        self._database.run(f"meta row {key}", "INSERT OR REPLACE INTO meta VALUES(?,?,?)", row)
+        self._statements.run(f"meta row {key}", "INSERT OR REPLACE INTO meta VALUES(?,?,?)", row)
 
     def check(self) -> Iterator[Damage]:
         try:
-            kinds = self._database.rows("local rows", "SELECT DISTINCT kind FROM local")
-            keys = self._database.rows("meta rows", "SELECT key FROM meta")
+            kinds = self._statements.rows("local rows", "SELECT DISTINCT kind FROM local")
+            keys = self._statements.rows("meta rows", "SELECT key FROM meta")
         except Damaged as error:
             yield Damage(error.what, str(error))
             return

@@ -11,8 +11,9 @@ import msgspec
 from dittofs.clock import Entropy
 from dittofs.errors import FormatError
 from dittofs.ids import SLOT_BYTES, Slot, slot_of_client
-from dittofs.journal.log import Log
+from dittofs.journal.chain import state_digest
 from dittofs.journal.rows import Rows
+from dittofs.journal.statements import Statements
 
 CLIENT_ID_MIN: Final = 2
 """0 is nobody's, 1 is what compaction writes."""
@@ -32,9 +33,9 @@ class _Writer(msgspec.Struct, frozen=True, array_like=True):
 class Incarnations:
     """Own slots so far, and the rule for the next one (tree.md §6)."""
 
-    def __init__(self, rows: Rows, log: Log) -> None:
+    def __init__(self, statements: Statements, rows: Rows) -> None:
         self._rows = rows
-        self._log = log
+        self._statements = statements
         raw = rows.get_meta(_SLOTS)
         self._used: list[int] = [] if raw is None else _decoded(raw, list[int])
         raw = rows.get_meta(_KEY)
@@ -56,7 +57,7 @@ class Incarnations:
             may_reuse
             and last is not None
             and last.machine == machine
-            and last.state == self._log.state_digest()
+            and last.state == state_digest(self._statements)
         ):
             client_id = last.client_id
         else:
@@ -73,7 +74,7 @@ class Incarnations:
     def end(self) -> None:
         """Write that the claimed incarnation ended with the log as it is now."""
         if self._claimed is not None:
-            ended = msgspec.structs.replace(self._claimed, state=self._log.state_digest())
+            ended = msgspec.structs.replace(self._claimed, state=state_digest(self._statements))
             self._rows.put_meta(_KEY, msgspec.msgpack.encode(ended))
 
 

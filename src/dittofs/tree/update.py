@@ -28,16 +28,18 @@ VECTOR_CLIENTS_MAX: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one update may hold: bytes, structs plus deleted ranges, new operations of one client."""
+    """How much one update may hold."""
 
     bytes: int
     operations: int
+    """So many writes, and as many deleted ranges."""
     clocks: int
+    """So many operations of one client that are not known yet."""
 
 
 LIVE: Final = Limits(bytes=1 << 20, operations=1_000, clocks=1_000)
 """An update as it was made: one operation, or a batch of them."""
-STATE: Final = Limits(bytes=64 << 20, operations=1 << 21, clocks=1 << 24)
+STATE: Final = Limits(bytes=64 << 20, operations=1 << 20, clocks=1 << 24)
 """A snapshot, or a difference against a state vector: both carry every deletion there ever was."""
 
 
@@ -87,7 +89,7 @@ _KINDS = {0: "a garbage struct", 10: "a skip"}
 
 
 def is_record_key(text: str) -> bool:
-    """Whether `text` can stand before the slot in a key: an inode, a link of one, or a meta document's name."""
+    """Whether `text` can stand before the slot in a key: an inode, a link, or a meta document's name."""
     return _RECORD_KEY.fullmatch(text) is not None
 
 
@@ -142,6 +144,7 @@ def _decode(update: bytes, known: StateVector | None, limits: Limits) -> Decoded
             raise FormatError(f"an update takes a client from operation {before} to {end}")
         ranges[client] = (start, end)
     deletions: list[Deletion] = []
+    budget = limits.operations
     seen: set[int] = set()
     clients, at = _number(update, at)
     for _ in range(clients):

@@ -54,7 +54,7 @@ class Heads:
         return record in self._records and self._head(client_of(Slot(slot)), record) >= 0
 
     def wrote(self, client: int, sets: Collection[str], gone: Collection[str]) -> None:
-        """Take in that `client` has set and then deleted these keys, in this order; those deleted were live."""
+        """Take in that `client` has set and deleted these keys, in this order; those deleted were live."""
         clock = self._clocks.get(client, 0)
         for key in sets:
             self._set(client, key.rpartition(":")[0], clock)
@@ -80,6 +80,7 @@ class Heads:
         heads: dict[tuple[int, str], int] = {}
         values: dict[tuple[int, str], bytes | None] = {}
         clocks: dict[int, int] = {}
+        chain: dict[tuple[int, int], str] = {}  # (client, clock) -> record, of the writes so far
         items = 0
         for client, start, length, origin, key, value in update.writes:
             known = clocks.get(client, self._clocks.get(client, 0))
@@ -90,7 +91,8 @@ class Heads:
                 raise FormatError("an update leaves a gap in the operations of a client")
             if start < known:  # the library cuts off what is known and continues from there
                 origin = known - 1
-            record = self._record(client, origin, key, heads)
+            record = self._record(client, origin, key, chain, heads)
+            chain[client, last] = record
             heads[client, record] = ~last if value is None else last
             values[client, record] = value
             clocks[client] = last + 1
@@ -125,13 +127,21 @@ class Heads:
         chain[_clock(head)] = record
 
     def _record(
-        self, client: int, origin: int, key: str | None, changed: Mapping[tuple[int, str], int]
+        self,
+        client: int,
+        origin: int,
+        key: str | None,
+        chain: Mapping[tuple[int, int], str],
+        changed: Mapping[tuple[int, str], int],
     ) -> str:
-        """The record that an operation writes, given the heads `changed` before it. Raises FormatError."""
+        """The record that an operation writes, given the `chain` and the heads `changed` before it.
+
+        Raises FormatError unless it replaces the head of its key, or is the first where there is none.
+        """
         if key is not None:
             record = key.rpartition(":")[0]
         else:
-            known = self._chains.get(client, {}).get(origin)
+            known = chain.get((client, origin)) or self._chains.get(client, {}).get(origin)
             if known is None:
                 raise FormatError("an operation replaces what is no key's last operation")
             record = known

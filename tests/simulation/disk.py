@@ -151,14 +151,14 @@ class SimulatedDisk:
 
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> SimulatedFile:
         content = self._names.files.get(checked(path))
+        if self._names.is_directory(path):
+            raise DiskError(f"opening {path}: not a regular file")
         if content is None:
             if not create or not self._names.is_directory(_parent(path)):
                 raise FileNotFoundError(path)
             self.change("create", path)
             content = Content()
             self._names.change(_parent(path), (path, content))
-        elif self._names.is_directory(path):
-            raise DiskError(f"opening {path}: not a regular file")
         return SimulatedFile(self, path, content, read_only=read_only)
 
     def lock(self, path: str) -> SimulatedLock:
@@ -186,8 +186,9 @@ class SimulatedDisk:
                 self._names.directories.add(directory)
 
     def rename(self, old: str, new: str) -> None:
+        checked(new)
         content = self._names.files.get(checked(old))
-        if content is None or not self._names.is_directory(_parent(checked(new))):
+        if content is None or not self._names.is_directory(_parent(new)):
             raise FileNotFoundError(old)
         self.change("rename", f"{old} {new}")
         self._names.change(_parent(new), (old, None), (new, content))

@@ -1,0 +1,28 @@
+"""What a content to be stored looks like to this room."""
+
+import enum
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Extent(enum.Enum):
+    """What a part of a content is."""
+
+    BASE = "base"
+    """As in the content it is based on, at the same offset."""
+    DATA = "data"
+    HOLE = "hole"
+    """Zeros that were never written."""
+
+
+class Source(Protocol):
+    """A content to be stored."""
+
+    @property
+    def size(self) -> int: ...
+
+    def extents(self) -> Iterable[tuple[int, int, Extent]]:
+        """(offset, length, what), ascending, together [0, size) without gaps; BASE below the base's size."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes: of DATA, and of BASE where it borders on something else."""

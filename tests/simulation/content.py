@@ -2,6 +2,10 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import Final
+
+TEAR_CHANCE: Final = 0.3
+"""How often the last write to reach a sector reaches only its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class Content:
     current: bytearray = field(default_factory=bytearray)
     _durable: bytearray = field(default_factory=bytearray)
     _unsynced: list[_Write | _Truncate] = field(default_factory=list)
+    failed_syncs: int = 0
 
     def write(self, offset: int, data: bytes) -> None:
         _write(self.current, offset, data)
@@ -35,9 +40,10 @@ class Content:
         self._durable = _replayed(self._durable, self._unsynced)
         self._unsynced.clear()
 
-    def forget_unsynced(self) -> None:
-        """What a failed sync does on Linux: still readable, never written again, no longer dirty."""
+    def fail_sync(self) -> None:
+        """What a failed sync does on Linux: still readable, no longer dirty, so never written."""
         self._unsynced.clear()
+        self.failed_syncs += 1
 
     def lose_power(self, chance: random.Random, sector: int) -> None:
         """Keep some of what was not synced.
@@ -61,7 +67,7 @@ class Content:
         for touched, numbers in sorted(writes_of.items()):
             count = {"all": len(numbers), "none": 0, "some": chance.randint(0, len(numbers))}[mood]
             kept[touched] = numbers[count - 1] if count else -1
-            if mood == "some" and count and chance.random() < 0.1:
+            if mood == "some" and count and chance.random() < TEAR_CHANCE:
                 torn[touched] = chance.randrange(sector)
         survivor = bytearray(self._durable)
         for number, change in enumerate(self._unsynced):

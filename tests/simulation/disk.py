@@ -34,7 +34,7 @@ class SimulatedFile:
         self._content = content
         self._is_read_only = read_only
         self._process = disk.process
-        self._sync_failed = False
+        self._failures_seen = content.failed_syncs
 
     def read(self, offset: int, size: int) -> bytes:
         self._disk.look("read", self._path, self._process)
@@ -59,13 +59,13 @@ class SimulatedFile:
         return len(self._content.current)
 
     def sync(self) -> None:
-        if self._sync_failed:
+        # As Linux does (errseq_t): whoever had the file open when a sync of it failed hears of it.
+        if self._content.failed_syncs != self._failures_seen:
             raise DiskError(f"an earlier sync of {self._path} failed: what was written may be lost")
         try:
             self._disk.change("sync", self._path, "", self._process)
         except DiskError:
-            self._sync_failed = True
-            self._content.forget_unsynced()
+            self._content.fail_sync()
             raise
         self._content.sync()
 

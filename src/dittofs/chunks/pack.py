@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import blake3
 
-from dittofs.chunks.seal import SEALED_BYTES_MAX, SEALED_BYTES_MIN
+from dittofs.chunks.seal import SEALED_BYTES_MAX, SEALED_BYTES_MIN, Buffer
 from dittofs.errors import FormatError
 from dittofs.ids import ChunkId, VolumeId
 
@@ -25,7 +25,7 @@ FRAME_BYTES_MAX = FRAME_HEADER_BYTES + SEALED_BYTES_MAX
 _WINDOW_BYTES = 2 * FRAME_BYTES_MAX  # what a scan holds: a whole frame wherever it begins
 
 
-def checksum(data: bytes | memoryview) -> bytes:
+def checksum(data: Buffer) -> bytes:
     """The first 8 bytes of BLAKE3: against accidents, not against attackers."""
     return blake3.blake3(data).digest(8)
 
@@ -64,7 +64,7 @@ def check_pack_header(header: bytes, number: int, volume_id: VolumeId) -> None:
         raise FormatError("it belongs to another volume")
 
 
-def frame_header(chunk: ChunkId, sealed: bytes) -> bytes:
+def frame_header(chunk: ChunkId, sealed: Buffer) -> bytes:
     """What goes in front of a sealed chunk in a pack."""
     header = _FRAME_HEADER.pack(_FRAME_MAGIC, len(sealed), chunk, checksum(sealed))
     return header + checksum(header)

@@ -1,23 +1,21 @@
 """The chunks a device holds: sealed, in packs, found through an index. Survives a crash at any instant."""
 
+import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dittofs.chunks.appender import Appender, SealedChunk
 from dittofs.chunks.cache import PlainCache
+from dittofs.chunks.check import Finding, Problem, check
 from dittofs.chunks.index import RECENT_ENTRIES_MAX, PackIndex
 from dittofs.chunks.index_run import IndexDamaged, Location
 from dittofs.chunks.pack import (
-    PACK_BYTES_MAX,
-    PACK_HEADER_BYTES,
-    Gap,
-    frame_header,
     pack_name,
-    scan,
     sealed_in_frame,
 )
 from dittofs.chunks.pack_files import PackFiles
-from dittofs.chunks.recovery import Recovered, recover
+from dittofs.chunks.recovery import recover
 from dittofs.chunks.seal import Buffer, ChunkKind, GenerationMissing, Sealer, VolumeKeys
 from dittofs.clock import Entropy
 from dittofs.disk import Disk
@@ -58,20 +56,11 @@ class ChunkStore:
         """`open` makes a store that works."""
         self._disk = disk
         self._index_directory = f"{directory}/index"
-        self._volume_id = keys.volume_id
         self._sealer = Sealer(keys, entropy)
         self._files = PackFiles(disk, directory, keys.volume_id)
         self._index = PackIndex(disk, self._index_directory)
-        # Taken in this order; only the last one is held for less than a disk access.
-        self._save_lock = threading.Lock()
-        self._sync_lock = threading.Lock()
-        self._lock = threading.RLock()
-        self._active: int | None = None
-        self._durable: dict[int, int] = {}
-        self._dirty: set[int] = set()
-        self._failed: set[int] = set()
-        self._appended = 0
-        self._synced = 0
+        self._appender = Appender(self._files, self._placed)
+        self._save_lock = threading.Lock()  # held by who writes the index; taken before the appender's locks
         self._damaged: set[ChunkId] = set()
         self._cache = PlainCache(_CACHE_BYTES)
         self.chunker_secret = keys.secret
@@ -93,15 +82,9 @@ class ChunkStore:
             try:
                 store._index = PackIndex.open(disk, store._index_directory)
                 store._index.remove_strays()
-                recovered = recover(store._files, store._index, store._note)
+                store._appender.begin(recover(store._files, store._index, store._note))
             except IndexDamaged as error:
-                if store._files.sizes:
-                    store._note(f"the index is rebuilt: {error}")
-                recovered = store._rebuild()
-        if recovered.appendable is not None:
-            store._files.reopen(recovered.appendable)
-            store._active = recovered.appendable
-        store._durable = recovered.durable
+                store._rebuild(str(error))
         return store
 
     def put(self, items: Sequence[tuple[ChunkKind, Buffer]]) -> list[ChunkId]:
@@ -111,7 +94,7 @@ class ChunkStore:
         stored before is affected, and a later put works when there is room again.
         """
         ids: list[ChunkId] = []
-        batch: dict[ChunkId, tuple[ChunkKind, bytes]] = {}
+        batch: dict[ChunkId, SealedChunk] = {}
         size = 0
         for kind, plain in items:
             chunk = self._sealer.identify(kind, plain)
@@ -119,19 +102,19 @@ class ChunkStore:
             if chunk in batch or self.has(kind, chunk):
                 continue
             sealed = self._sealer.seal(kind, chunk, plain)
-            batch[chunk] = (kind, sealed)
+            batch[chunk] = (chunk, kind, sealed)
             size += len(sealed)
             if size >= _APPEND_BYTES_MAX:
-                self._append(batch)
+                self._append(list(batch.values()))
                 batch, size = {}, 0
-        self._append(batch)
+        self._append(list(batch.values()))
         return ids
 
     def put_sealed(self, kind: ChunkKind, chunk: ChunkId, sealed: bytes) -> None:
         """Store what a peer sealed, after opening it. FormatError or Damaged: it is not that chunk."""
         self._sealer.open(kind, chunk, sealed)
         if not self.has(kind, chunk):
-            self._append({chunk: (kind, sealed)})
+            self._append([(chunk, kind, sealed)])
 
     def get(self, kind: ChunkKind, chunk: ChunkId) -> bytes:
         """The plaintext, verified against its id.
@@ -171,11 +154,7 @@ class ChunkStore:
 
         DiskFull or DiskError: it may not be durable; the next `sync` tries again to make it so.
         """
-        with self._lock:
-            wanted = self._appended
-        with self._sync_lock:
-            if self._synced < wanted:
-                self._sync_all()
+        self._appender.sync()
 
     def save_index(self) -> None:
         """Write the index to the disk, so that the next start has nothing to scan.
@@ -183,15 +162,23 @@ class ChunkStore:
         Blocks. DiskFull or DiskError: the index in memory is as good as before.
         """
         with self._save_lock:
-            try:
-                self._save_index()
-            except IndexDamaged:
-                self._rebuild()
+            self._save_or_rebuild()
 
     def rebuild_index(self) -> None:
         """Make the index anew from the packs. Blocks for as long as it takes to read them."""
         with self._save_lock:
-            self._rebuild()
+            self._rebuild("asked for")
+
+    def verify(self) -> Iterator[Finding]:
+        """Read everything and tell what is wrong, with progress in between (`check.check`).
+
+        A chunk found to be lost counts as absent from then on, so that it is stored again when it comes.
+        """
+        for finding in check(self._files, self._index, self._sealer):
+            if isinstance(finding, Problem) and finding.chunk is not None:
+                with self._appender.lock:
+                    self._damaged.add(finding.chunk)
+            yield finding
 
     def statistics(self) -> StoreStatistics:
         """How much is here, as of now."""
@@ -210,60 +197,27 @@ class ChunkStore:
             self._index.close()
             self._files.close()
 
-    # Appending
-
-    def _append(self, batch: Mapping[ChunkId, tuple[ChunkKind, bytes]]) -> None:
+    def _append(self, batch: Sequence[SealedChunk]) -> None:
         if not batch:
             return
-        frames = [
-            (chunk, kind, frame_header(chunk, sealed), sealed) for chunk, (kind, sealed) in batch.items()
-        ]
-        with self._lock:
+        with self._appender.lock:
             # Another thread may have stored some of them meanwhile.
-            frames = [frame for frame in frames if not self._is_recent(frame[0])]
-            self._write_frames(frames)
+            self._appender.append([item for item in batch if not self._is_recent(item[0])])
             is_due = self._index.recent_count >= RECENT_ENTRIES_MAX
         if is_due and self._save_lock.acquire(blocking=False):
             try:
-                self._save_index()
-            except IndexDamaged:
-                self._rebuild()
-            except (DiskFull, DiskError):
-                pass  # the chunks are stored; the index stays in memory and is saved when there is room
+                # The chunks are stored; if there is no room the index stays in memory until there is.
+                with contextlib.suppress(DiskFull, DiskError):
+                    self._save_or_rebuild()
             finally:
                 self._save_lock.release()
 
-    def _write_frames(self, frames: Sequence[tuple[ChunkId, int, bytes, Buffer]]) -> None:
-        """Append frames to the open pack. The caller holds `_lock`."""
-        if not frames:
-            return
-        number = self._pack_to_append()
-        self._dirty.add(number)
-        at = self._files.append(number, b"".join([part for frame in frames for part in frame[2:]]))
-        for chunk, kind, header, sealed in frames:
-            length = len(header) + len(sealed)
-            self._index.add(chunk, Location(number, at, length, kind))
-            self._damaged.discard(chunk)
-            at += length
-        self._appended += 1
-
-    def _pack_to_append(self) -> int:
-        number = self._active
-        if (
-            number is not None
-            and self._files.is_writable(number)
-            and self._files.sizes[number] < PACK_BYTES_MAX
-        ):
-            return number
-        number = max(self._files.last, max(self._durable, default=0)) + 1
-        self._files.create(number)
-        self._active = number
-        self._durable[number] = PACK_HEADER_BYTES
-        return number
+    def _placed(self, chunk: ChunkId, location: Location) -> None:
+        self._index.add(chunk, location)
+        self._damaged.discard(chunk)
 
     def _is_recent(self, chunk: ChunkId) -> bool:
-        location = self._index.find_recent(chunk)
-        return location is not None and chunk not in self._damaged
+        return self._index.find_recent(chunk) is not None and chunk not in self._damaged
 
     # Finding and reading
 
@@ -286,8 +240,7 @@ class ChunkStore:
             try:
                 return self._index.find(chunk)  # another thread may have rebuilt it meanwhile
             except IndexDamaged:
-                self._note(f"the index is rebuilt: {why}")
-                self._rebuild()
+                self._rebuild(why)
                 return self._index.find(chunk)
 
     def _is_inside(self, location: Location) -> bool:
@@ -304,80 +257,38 @@ class ChunkStore:
 
     def _damage(self, chunk: ChunkId, location: Location, detail: str) -> Damaged:
         """Count the chunk as absent and return the error that says so."""
-        with self._lock:
+        with self._appender.lock:
             self._damaged.add(chunk)
         return Damaged(f"{pack_name(location.pack)} at {location.offset}", f"chunk {chunk.hex()}: {detail}")
 
-    # Durability
+    # The index on the disk
 
-    def _sync_all(self) -> None:
-        """The caller holds `_sync_lock`."""
-        with self._lock:
-            target = self._appended
-            sizes = {number: self._files.sizes[number] for number in self._dirty}
-        for number, size in sizes.items():
-            if number not in self._failed:
-                try:
-                    self._files.sync(number)
-                except (DiskError, DiskFull):
-                    # The system may have dropped what it could not write, and never says so again.
-                    self._failed.add(number)
-            if number in self._failed:
-                self._move_out(number)
-                continue
-            with self._lock:
-                self._durable[number] = size
-                if self._files.sizes[number] == size:
-                    self._dirty.discard(number)
-                    if number != self._active:
-                        self._files.finish(number)
-        self._synced = target
-
-    def _move_out(self, number: int) -> None:
-        """Store again, from the cache, what a failed pack may not hold. DiskError if it is gone."""
-        with self._lock:
-            self._files.finish(number)
-            start, end = self._durable[number], self._files.sizes[number]
-            for item in scan(lambda offset, size: self._files.read(number, offset, size), start, end):
-                if isinstance(item, Gap):
-                    raise DiskError(f"{pack_name(number)} at {item.offset}: written, and lost by the disk")
-                header = frame_header(item.chunk, bytes(item.sealed))
-                self._write_frames([(item.chunk, item.kind, header, item.sealed)])
-            fresh = self._active
-            assert fresh is not None
-            size = self._files.sizes[fresh]
-        self._files.sync(fresh)
-        with self._lock:
-            self._durable[fresh] = size
-            self._files.sizes[number] = start
-            self._dirty.discard(number)
-            self._failed.discard(number)
-
-    def _save_index(self) -> None:
-        """The caller holds `_save_lock`. On an error the entries stay in memory."""
+    def _save_or_rebuild(self) -> None:
+        """The caller holds `_save_lock`. On DiskFull or DiskError the entries stay in memory."""
         self.sync()
-        with self._lock:
-            durable = dict(self._durable)
+        with self._appender.lock:
+            durable = self._appender.durable()
             self._index.leave(durable)
         try:
             self._index.save(durable)
-        except BaseException:
-            with self._lock:
+        except BaseException as error:
+            with self._appender.lock:
                 self._index.stay()
-            raise
+            if not isinstance(error, IndexDamaged):
+                raise
+            self._rebuild(str(error))
 
-    def _rebuild(self) -> Recovered:
+    def _rebuild(self, why: str) -> None:
         """Make the index anew; readers go on with the old one. The caller holds `_save_lock`."""
-        with self._sync_lock, self._lock:
-            if self._dirty:
-                self._sync_all()
+        if self._files.sizes:
+            self._note(f"the index is rebuilt: {why}")
+        with self._appender.paused():
             old = self._index
             index = PackIndex.create(self._disk, self._index_directory)
-            recovered = recover(self._files, index, self._note)
+            self._appender.begin(recover(self._files, index, self._note))
             self._index = index
-            self._durable = recovered.durable
+            self._damaged.clear()  # the scan has read every frame, and places sound ones only
             old.close()
-            return recovered
 
     def _note(self, sentence: str) -> None:
         if len(self.notes) < _NOTES_MAX:

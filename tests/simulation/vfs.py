@@ -12,6 +12,7 @@ from dittofs.errors import DiskError, DiskFull
 
 JULIAN_DAY_MS: Final = 212_000_000_000_000
 _SECTOR_BYTES: Final = 4096
+_LOGS = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL | apsw.SQLITE_OPEN_WAL
 _numbers = itertools.count()
 _registered: list["DiskVFS"] = []
 
@@ -30,12 +31,13 @@ class DiskVFS(apsw.VFS):
         path = str(name if isinstance(name, str) else name.filename())
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
             self._reseed()
+        is_new_log = bool(flags[0] & _LOGS) and not self._disk.exists(path)
         try:
             file = self._disk.open(path, create=bool(flags[0] & apsw.SQLITE_OPEN_CREATE))
         except (DiskFull, DiskError, FileNotFoundError) as error:
             raise apsw.CantOpenError(str(error)) from error
         flags[1] = flags[0]
-        return DiskVFSFile(file)
+        return DiskVFSFile(self._disk, file, path.rpartition("/")[0] if is_new_log else None)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
         try:
@@ -86,8 +88,10 @@ class DiskVFS(apsw.VFS):
 class DiskVFSFile:
     """One file as SQLite uses it. An error of the disk becomes the SQLite error of its kind."""
 
-    def __init__(self, file: DiskFile) -> None:
+    def __init__(self, disk: Disk, file: DiskFile, unsynced_directory: str | None) -> None:
+        self._disk = disk
         self._file = file
+        self._unsynced_directory = unsynced_directory
 
     def xRead(self, amount: int, offset: int) -> bytes:
         try:
@@ -112,6 +116,10 @@ class DiskVFSFile:
     def xSync(self, flags: int) -> None:  # noqa: ARG002
         try:
             self._file.sync()
+            # The unix VFS makes the name of a log it created durable with its first sync.
+            if self._unsynced_directory is not None:
+                self._disk.sync_directory(self._unsynced_directory)
+                self._unsynced_directory = None
         except (DiskFull, DiskError) as error:
             raise _io_error(apsw.SQLITE_IOERR_FSYNC, str(error)) from error
 

@@ -1,5 +1,6 @@
 """The SQLite file under a journal: opening, transactions, durability."""
 
+import contextlib
 import threading
 from typing import Final
 
@@ -7,7 +8,7 @@ import apsw
 import apsw.sqlite_extra
 
 from dittofs.disk import Disk
-from dittofs.errors import ConfigError, Damaged, DiskError, DittoError, FormatError
+from dittofs.errors import ConfigError, Damaged, DiskError, DiskFull, DittoError, FormatError
 from dittofs.journal import schema
 from dittofs.journal.damage import Damage
 from dittofs.journal.shared_sync import SharedSync
@@ -23,6 +24,7 @@ WAL_PAGES_MAX: Final = 4 * WAL_PAGES_DUE
 BUSY_MS: Final = 60_000
 CHECKPOINT_BUSY_MS: Final = 200
 CHECKSUM_VFS: Final = "cksmvfs"
+_COPY_BYTES = 1 << 20
 _register_lock = threading.Lock()
 
 
@@ -50,7 +52,7 @@ class Database:
         if not disk.exists(path):
             # SQLite would make it readable for others; the -wal file inherits its mode.
             disk.open(path, create=True).close()
-        expected = self._frames_expected()
+        expected = self._secure_wal()
         self.statements = self._connect(BUSY_MS, CACHE_KIB)
         try:
             self._prepare()
@@ -133,8 +135,14 @@ class Database:
         """A connection for another thread that only reads; None where a database cannot be shared."""
         return self._connect(CHECKPOINT_BUSY_MS, CHECKER_CACHE_KIB) if self._is_shared else None
 
+    def empty_wal(self) -> None:
+        """Checkpoint and cut the -wal file to nothing, so that the next opening has nothing to recover."""
+        with self._checkpoint_lock:
+            self._expect_sound()
+            self.statements.rows("checkpoint", "PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
-        """Close all files; SQLite moves the -wal file into the database first if it can."""
+        """Close all files and change none."""
         with self._checkpoint_lock:
             try:
                 if self._checkpointer is not None:
@@ -159,6 +167,8 @@ class Database:
             raise DiskError(f"{self.path}: open: {error}") from error
         statements = Statements(connection, self.path)
         connection.set_busy_timeout(busy_ms)
+        # Or the last connection to close would checkpoint, and tell nobody if that fails.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         try:
             if not self._is_shared:
                 # Before the file is first read: WAL without shared memory needs it.
@@ -215,18 +225,26 @@ class Database:
         rows = self.statements.rows("header", f"PRAGMA {name}")
         return rows[0][0] if rows else None
 
-    def _frames_expected(self) -> int:
+    def _secure_wal(self) -> int:
+        """Make the -wal file of a process that died durable; the number of the frame it ends with.
+
+        Every byte is written anew: after a failed sync of that process the pages may be in memory
+        only and yet count as clean, and recovery would copy half of the truth into the database.
+        """
         if not self._disk.exists(self._wal_path):
             return 0
-        file = self._disk.open(self._wal_path, read_only=True)
+        file = self._disk.open(self._wal_path)
         try:
+            # On a full disk that cannot overwrite in place, reading is still possible.
+            with contextlib.suppress(DiskFull):
+                for offset in range(0, file.size(), _COPY_BYTES):
+                    file.write(offset, file.read(offset, _COPY_BYTES))
+                file.sync()
             return last_commit_frame(file)
         finally:
             file.close()
 
     def _recover(self, expected: int) -> None:
-        # What a failed sync of an earlier process left only in the page cache is written anew
-        # here, into the database file.
         ((_, frames, _),) = self.statements.rows("recovery", "PRAGMA wal_checkpoint(PASSIVE)")
         if frames < expected:
             self.damage.append(

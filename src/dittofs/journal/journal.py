@@ -4,6 +4,7 @@ Everything but `sync`, `checkpoint` and `check` belongs to one thread. Every cha
 `with journal.transaction():`.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -253,6 +254,9 @@ class Journal:
                         self._rows.put_meta(_STAMP, greatest.to_bytes(8, "big"))
                     self._incarnations.end()
                 self.sync()
+                # All is durable by now; a checkpoint that fails is made up for at the next opening.
+                with contextlib.suppress(DittoError):
+                    self._database.empty_wal()
         finally:
             self.abandon()
 

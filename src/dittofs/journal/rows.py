@@ -10,6 +10,7 @@ from dittofs.journal.statements import Statements
 
 SUM_BYTES = 16
 PAGE_ROWS = 512
+_PUT_LOCAL = "INSERT OR REPLACE INTO local VALUES(?,?,?,?)"
 
 
 class Rows:

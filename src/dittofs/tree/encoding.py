@@ -1,0 +1,388 @@
+"""Records as bytes (docs/reference/wire.md, "Records").
+
+`decode` gives a `Record` or a FormatError for any bytes. `encode` is canonical: equal records, equal bytes.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import msgspec
+
+from dittofs.errors import FormatError
+from dittofs.ids import INODE_ID_BYTES, SLOT_BYTES, InodeId, Number, Slot, Stamp
+from dittofs.tree.record import (
+    PATH_DOTS_MAX,
+    STAMP_END,
+    SYMLINK_BYTES_MAX,
+    Attribute,
+    Dot,
+    Forward,
+    Kind,
+    Owner,
+    Ownership,
+    Place,
+    Record,
+    Register,
+    Version,
+    is_name,
+)
+from dittofs.tree.update import RECORD_BYTES_MAX
+
+ROOT_BYTES_MAX = SYMLINK_BYTES_MAX
+NODE_BYTES_MAX = 64
+OWNER_NAME_BYTES_MAX = 256
+XATTR_NAME_BYTES_MAX = 255
+XATTRS_BYTES_MAX = 4 << 10
+"""Names and values together, kept inside one record."""
+REGISTERS_FROM = 64
+MAPS_FROM = 128
+FIELDS_END = 256
+
+_KIND, _CONTEXT, _PLACE, _MODE, _OWNER, _MTIME, _BIRTH, _VERSIONS = range(1, 9)
+_NAMES, _CONTENT, _XATTRS, _FORWARDS, _RDEV, _CHANGED = range(9, 15)
+_LIST_FIELDS = frozenset({_CONTEXT, _PLACE, _MODE, _OWNER, _MTIME, _VERSIONS, _NAMES, _CONTENT, _FORWARDS})
+_INT_FIELDS = frozenset({_KIND, _BIRTH, _RDEV, _CHANGED})
+_INT_MIN, _INT_END = -(1 << 63), 1 << 63
+_N_END = 1 << 48
+_KINDS = {int(kind): kind for kind in Kind}
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder()
+encode_value = _encoder.encode
+
+
+@lru_cache(maxsize=1 << 12)
+def pack_id(text: str) -> bytes:
+    """The bits of an inode id or a slot."""
+    return base64.urlsafe_b64decode(text)
+
+
+@lru_cache(maxsize=1 << 12)
+def _unpack_id(raw: bytes) -> str:
+    return binascii.b2a_base64(raw, newline=False).decode("ascii").replace("+", "-").replace("/", "_")
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of `record`. Raises FormatError if they are more than 64 KiB."""
+    slots = sorted(record.context)
+    index = {slot: number for number, slot in enumerate(slots)}
+    place = record.place
+    base = 0
+    out: dict[int, object] = {_KIND: int(record.kind)}
+    flat: list[object] = []
+    for slot in slots:
+        flat.append(pack_id(slot))
+        flat.append(record.context[slot])
+    out[_CONTEXT] = flat
+    if place is not None:
+        base = place.stamp
+        fields = [base, index[place.slot], place.n, pack_id(place.parent), place.name]
+        if place.before is not None:
+            fields += [pack_id(place.before[0]), place.before[1]]
+        out[_PLACE] = fields
+    if record.mode is not None:
+        out[_MODE] = (record.mode.stamp - base, index[record.mode.slot], record.mode.value)
+    if record.owner is not None:
+        owner = record.owner.value
+        tail = () if owner is None else (owner.uid, owner.gid, owner.user, owner.group)
+        out[_OWNER] = (record.owner.stamp - base, index[record.owner.slot], *tail)
+    if record.mtime is not None:
+        out[_MTIME] = (record.mtime.stamp - base, index[record.mtime.slot], record.mtime.value)
+    if record.birth is not None:
+        out[_BIRTH] = record.birth - base
+    if record.versions:
+        out[_VERSIONS] = [_encode_version(version, index, base) for version in sorted(record.versions)]
+    if record.names or record.removed:
+        out[_NAMES] = [record.removed - base, *_encode_dots(sorted(record.names.items()), index)]
+    if record.content:
+        out[_CONTENT] = _encode_dots(sorted(record.content.items()), index)
+    if record.xattrs:
+        out[_XATTRS] = {
+            name: (attribute.stamp - base, index[attribute.slot], attribute.value)
+            for name, attribute in sorted(record.xattrs.items())
+        }
+    if record.forwards:
+        out[_FORWARDS] = [
+            (
+                pack_id(forward.target),
+                pack_id(forward.slot),
+                forward.n,
+                forward.stamp - base,
+                [part for slot, n in sorted(forward.covered.items()) for part in (pack_id(slot), n)],
+            )
+            for forward in sorted(record.forwards, key=lambda forward: forward[:3])
+        ]
+    if record.rdev:
+        out[_RDEV] = record.rdev
+    if record.changed:
+        out[_CHANGED] = record.changed - base
+    for number in sorted(record.unknown):
+        out[number] = record.unknown[number]
+    value = _encoder.encode(out)
+    if len(value) > RECORD_BYTES_MAX:
+        raise FormatError(f"a record of {len(value)} bytes; {RECORD_BYTES_MAX} are allowed")
+    return value
+
+
+def _encode_version(version: Version, index: Mapping[Slot, int], base: int) -> list[object]:
+    (slot, n), root, size, mtime, node, rank, face, stamp, path = version
+    fields: list[object] = [index[slot], n, root, size, mtime, node, rank - base, face]
+    if -STAMP_END < mtime - base < STAMP_END:
+        fields[4] = mtime - base
+    else:
+        fields[4] = [mtime]
+    if stamp != rank or path:
+        fields.append(stamp - base)
+        fields.append(_encode_dots(path, index))
+    return fields
+
+
+def _encode_dots(dots: Sequence[Dot], index: Mapping[Slot, int]) -> list[object]:
+    return [part for slot, n in dots for part in (index[slot], n)]
+
+
+def decode(value: bytes) -> Record:
+    """The record in `value`. Raises FormatError, and nothing else, if there is none."""
+    if len(value) > RECORD_BYTES_MAX:
+        raise FormatError(f"a record of {len(value)} bytes; {RECORD_BYTES_MAX} are allowed")
+    try:
+        fields = _decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, ValueError, TypeError, OverflowError):
+        raise FormatError("a record is not msgpack") from None
+    if type(fields) is not dict:
+        _bad("is not a map")
+    try:
+        return _decode(fields)
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise FormatError("a record holds a field of another shape than its number says") from None
+
+
+def _decode(fields: dict[Any, Any]) -> Record:
+    unknown: dict[int, object] | None = None
+    for number, field in fields.items():
+        if type(number) is not int or not 0 < number < FIELDS_END:
+            _bad("holds a field without a number")
+        if number >= REGISTERS_FROM:
+            unknown = unknown or {}
+            unknown[number] = _register_of_later(field) if number < MAPS_FROM else _map_of_later(field)
+        elif number in _LIST_FIELDS:
+            if type(field) is not list:
+                _bad(f"holds no list in field {number}")
+        elif number in _INT_FIELDS:
+            if type(field) is not int:
+                _bad(f"holds no number in field {number}")
+        elif number != _XATTRS or type(field) is not dict:
+            _bad(f"holds a field {number} of no known shape")
+    slots: list[Slot] = []
+    context: dict[Slot, int] = {}
+    previous = ""
+    flat = fields[_CONTEXT]
+    for at in range(0, len(flat), 2):
+        slot = _slot(flat[at])
+        if slot <= previous:
+            _bad("holds a context that is not sorted")
+        previous = slot
+        slots.append(slot)
+        context[slot] = _n(flat[at + 1])
+    record = Record(_KINDS[fields[_KIND]], context)
+    base = 0
+    if (field := fields.get(_PLACE)) is not None:
+        if len(field) not in (5, 7):
+            _bad("holds a place of another length")
+        base = _stamp(field[0])
+        before = (_inode(field[5]), _name(field[6])) if len(field) == 7 else None
+        slot, n = _dot(field[1], field[2], slots, context)
+        record.place = Place(Stamp(base), slot, n, _inode(field[3]), _name(field[4]), before)
+    if (field := fields.get(_MODE)) is not None:
+        stamp, slot, mode = _register(field, slots, base)
+        if type(mode) is not int or not 0 <= mode <= 0o7777:
+            _bad("holds a mode of other than twelve bits")
+        record.mode = Register(stamp, slot, mode)
+    if (field := fields.get(_OWNER)) is not None:
+        record.owner = _owner(field, slots, base)
+    if (field := fields.get(_MTIME)) is not None:
+        stamp, slot, mtime = _register(field, slots, base)
+        record.mtime = Register(stamp, slot, _int(mtime))
+    if (field := fields.get(_BIRTH)) is not None:
+        if not -STAMP_END < field + base < STAMP_END:
+            _bad("holds an impossible birth")
+        record.birth = field + base
+    if (field := fields.get(_VERSIONS)) is not None:
+        record.versions = tuple(_version(item, slots, context, base) for item in field)
+        if len({version.dot for version in record.versions}) != len(record.versions):
+            _bad("holds two versions of one dot")
+    if (field := fields.get(_NAMES)) is not None:
+        record.removed = _stamp(field[0] + base)
+        record.names = dict(_dots(field[1:], slots, context))
+    if (field := fields.get(_CONTENT)) is not None:
+        record.content = dict(_dots(field, slots, context))
+    if (field := fields.get(_XATTRS)) is not None:
+        record.xattrs = _xattrs(field, slots, base)
+    if (field := fields.get(_FORWARDS)) is not None:
+        record.forwards = tuple(_forward(item, base) for item in field)
+        if len({forward[:3] for forward in record.forwards}) != len(record.forwards):
+            _bad("holds two forwards of one name")
+    if (field := fields.get(_RDEV)) is not None:
+        if not 0 <= field < 1 << 64:
+            _bad("holds an impossible device number")
+        record.rdev = field
+    if (field := fields.get(_CHANGED)) is not None:
+        record.changed = _stamp(field + base)
+    if unknown is not None:
+        record.unknown = unknown
+    return record
+
+
+def _version(item: Any, slots: list[Slot], context: dict[Slot, int], base: int) -> Version:
+    if type(item) is not list or len(item) not in (8, 10):
+        _bad("holds a version of another length")
+    dot = _dot(item[0], item[1], slots, context)
+    root, size, mtime, node, rank, face = item[2:8]
+    if (
+        type(root) is not bytes
+        or len(root) > ROOT_BYTES_MAX
+        or type(node) is not bytes
+        or len(node) > NODE_BYTES_MAX
+    ):
+        _bad("holds a version without a content root")
+    if type(size) is not int or not 0 <= size < _INT_END or type(face) is not int or not 0 <= face < 1 << 62:
+        _bad("holds a version of impossible size or number")
+    mtime = _int(mtime[0] if type(mtime) is list and len(mtime) == 1 else mtime + base)
+    rank = _stamp(rank + base)
+    stamp = rank
+    path: tuple[Dot, ...] = ()
+    if len(item) == 10:
+        stamp = _stamp(item[8] + base)
+        path = _dots(item[9], slots, context)
+        if len(path) > PATH_DOTS_MAX:
+            _bad("holds a version of too long a descent")
+    return Version(dot, root, size, mtime, node, rank, Number(face), stamp, path)
+
+
+def _owner(field: Any, slots: list[Slot], base: int) -> Ownership:
+    stamp, slot = _stamp(field[0] + base), _at(slots, field[1])
+    if len(field) == 2:
+        return Ownership(stamp, slot, None)
+    _, _, uid, gid, user, group = field
+    for number in (uid, gid):
+        if type(number) is not int or not 0 <= number < (1 << 32) - 1:
+            _bad("holds an owner of impossible number")
+    for name in (user, group):
+        if type(name) is not str or len(name.encode()) > OWNER_NAME_BYTES_MAX:
+            _bad("holds an owner of impossible name")
+    return Ownership(stamp, slot, Owner(uid, gid, user, group))
+
+
+def _xattrs(field: dict[Any, Any], slots: list[Slot], base: int) -> dict[bytes, Attribute]:
+    out: dict[bytes, Attribute] = {}
+    for name, item in field.items():
+        if type(name) is not bytes or not 0 < len(name) <= XATTR_NAME_BYTES_MAX or b"\0" in name:
+            _bad("holds an extended attribute without a name")
+        stamp, slot, value = _register(item, slots, base)
+        if value is not None and type(value) is not bytes:
+            _bad("holds an extended attribute that is not bytes")
+        out[name] = Attribute(stamp, slot, value)
+    return out
+
+
+def _forward(item: Any, base: int) -> Forward:
+    target, slot, n, stamp, flat = item
+    covered: dict[Slot, int] = {}
+    if type(flat) is not list:
+        _bad("holds a forward that covers no list")
+    for at in range(0, len(flat), 2):
+        covered[_slot(flat[at])] = _n(flat[at + 1])
+    return Forward(_inode(target), _slot(slot), _n(n), _stamp(stamp + base), covered)
+
+
+def _register(field: Any, slots: list[Slot], base: int) -> tuple[Stamp, Slot, Any]:
+    delta, at, value = field
+    return _stamp(delta + base), _at(slots, at), value
+
+
+def _dots(flat: Any, slots: list[Slot], context: dict[Slot, int]) -> tuple[Dot, ...]:
+    if type(flat) is not list:
+        _bad("holds dots that are no list")
+    return tuple(_dot(flat[at], flat[at + 1], slots, context) for at in range(0, len(flat), 2))
+
+
+def _dot(at: Any, n: Any, slots: list[Slot], context: dict[Slot, int]) -> Dot:
+    slot = _at(slots, at)
+    if type(n) is not int or not 0 < n <= context[slot]:
+        _bad("names a change that it has not seen")
+    return slot, n
+
+
+def _at(slots: list[Slot], at: Any) -> Slot:
+    if type(at) is not int or at < 0:
+        _bad("names no slot")
+    return slots[at]
+
+
+def _slot(raw: Any) -> Slot:
+    if type(raw) is not bytes or len(raw) != SLOT_BYTES:
+        _bad("names no slot")
+    return Slot(_unpack_id(raw))
+
+
+def _inode(raw: Any) -> InodeId:
+    if type(raw) is not bytes or len(raw) != INODE_ID_BYTES:
+        _bad("names no inode")
+    return InodeId(_unpack_id(raw))
+
+
+def _name(raw: Any) -> bytes:
+    if type(raw) is not bytes or not is_name(raw):
+        _bad("holds an impossible name")
+    return bytes(raw)
+
+
+def _n(n: Any) -> int:
+    if type(n) is not int or not 0 < n < _N_END:
+        _bad("counts impossibly")
+    return int(n)
+
+
+def _stamp(stamp: Any) -> Stamp:
+    if type(stamp) is not int or not 0 <= stamp < STAMP_END:
+        _bad("holds an impossible time")
+    return Stamp(stamp)
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int or not _INT_MIN <= value < _INT_END:
+        _bad("holds an impossible number")
+    return int(value)
+
+
+def _register_of_later(field: Any) -> object:
+    if type(field) is not list or len(field) != 3:
+        _bad("holds a later register of another shape")
+    _stamp(field[0])
+    _slot(field[1])
+    return _settled(field)
+
+
+def _map_of_later(field: Any) -> object:
+    if type(field) is not dict:
+        _bad("holds a later map of another shape")
+    for key, register in field.items():
+        if type(key) not in (int, str, bytes):
+            _bad("holds a later map of another shape")
+        _register_of_later(register)
+    return _settled(field)
+
+
+def _settled(field: Any) -> object:
+    """`field`, if it comes back from its own bytes: what is carried on must not change on the way."""
+    raw = _encoder.encode(field)
+    if _encoder.encode(_decoder.decode(raw)) != raw:
+        _bad("holds a later field that cannot be carried on")
+    return field
+
+
+def _bad(what: str) -> NoReturn:
+    raise FormatError(f"a record {what}")

@@ -1,0 +1,160 @@
+"""One DittoFS node for tests: its own DITTOFS_HOME, the real command, real mounts, a real daemon.
+
+The daemon is ended by the pid that `dittofs status --json` reports, never by name. Waiting is only
+ever for another process, on a pidfd or inside a command, and always has a deadline.
+"""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+COMMAND_S: Final = 60.0
+MOUNT_S: Final = 30.0
+END_S: Final = 30.0
+MOUNTS: Final = Path("/proc/self/mountinfo")
+
+
+def dittofs_command() -> list[str]:
+    """The command of the environment that runs the tests."""
+    return [str(Path(sys.executable).with_name("dittofs"))]
+
+
+def mounts_below(directory: Path) -> list[Path]:
+    """Mount points at or below `directory`, the last mounted first."""
+    found = []
+    for line in MOUNTS.read_bytes().splitlines():
+        escaped = line.split(b" ")[4]
+        path = Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), escaped)))
+        if path == directory or directory in path.parents:
+            found.append(path)
+    return found[::-1]
+
+
+def await_end(pid: int, patience_s: float = END_S) -> None:
+    """Return when the process is gone. AssertionError if it lives on."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ended, _, _ = select.select([descriptor], [], [], patience_s)
+        assert ended, f"process {pid} still runs after {patience_s} s"
+    finally:
+        os.close(descriptor)
+
+
+class Node:
+    """A device of its own. `close` ends everything it started and fails if a mount is left."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.home = directory / "home"
+        self.root = directory / "mount"
+        self.options: tuple[str, ...] = ()
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "DITTOFS_HOME": str(self.home), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+    def run(
+        self,
+        *arguments: str | Path,
+        check: bool = True,
+        timeout_s: float = COMMAND_S,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `dittofs ARGUMENTS`. Unless `check` is off, an exit status other than 0 is a failure."""
+        done = subprocess.run(
+            [*prefix, *dittofs_command(), *map(str, arguments)],
+            env={**self.environment, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"dittofs {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def json(self, *arguments: str | Path) -> Any:
+        """The one JSON value a command prints with `--json`."""
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def mount(self, path: Path | None = None, *arguments: str) -> float:
+        """Mount (by default `root` with the options given last) and return the seconds it took."""
+        begin = time.monotonic()
+        self.run("mount", path or self.root, *(arguments or self.options), timeout_s=MOUNT_S)
+        return time.monotonic() - begin
+
+    def unmount(self, path: Path | None = None) -> None:
+        self.run("unmount", path or self.root)
+
+    def status(self) -> Any:
+        return self.json("status")
+
+    def daemon_pid(self) -> int:
+        """The daemon's process id, as it says itself."""
+        return int(self.status()["pid"])
+
+    def end_daemon(self) -> None:
+        """Ask the daemon to stop as a service manager would, and wait for it."""
+        pid = self.daemon_pid()
+        os.kill(pid, signal.SIGTERM)
+        await_end(pid)
+
+    def kill_daemon(self) -> None:
+        """SIGKILL: nothing can be saved any more."""
+        pid = self.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        await_end(pid)
+
+    def restart(self) -> None:
+        """Unmount, end the daemon, mount again."""
+        self.unmount()
+        self.end_daemon()
+        self.mount()
+
+    def crash(self) -> float:
+        """SIGKILL the daemon and mount again over what it left. Returns the seconds the mount took."""
+        self.kill_daemon()
+        return self.mount()
+
+    def close(self) -> None:
+        """End the daemon and clear away mounts; a mount that only force removes is a failure."""
+        problems = []
+        try:
+            if self.home.exists():
+                done = self.run("unmount", "--all", check=False)
+                if done.returncode and "daemon" not in done.stderr:
+                    problems.append(f"unmount --all: {done.stdout}{done.stderr}")
+                self._end_daemon_if_any()
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            problems.append(str(error))
+        left = mounts_below(self.directory)
+        for path in left:
+            subprocess.run(["umount", "-l", str(path)], check=False, timeout=COMMAND_S)
+        if left:
+            problems.append(f"mounts left: {left}")
+        assert not problems, "\n".join(problems)
+
+    def _end_daemon_if_any(self) -> None:
+        done = self.run("status", "--json", check=False)
+        try:
+            pid = int(json.loads(done.stdout).get("pid", 0))
+        except (ValueError, AttributeError):
+            return
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+            await_end(pid)

@@ -80,7 +80,7 @@ class Heads:
         heads: dict[tuple[int, str], int] = {}
         values: dict[tuple[int, str], bytes | None] = {}
         clocks: dict[int, int] = {}
-        chain: dict[tuple[int, int], str] = {}  # (client, clock) -> record, of the writes so far
+        chains: dict[int, dict[int, str]] = {}  # as in the attribute, but of the writes so far
         items = 0
         for client, start, length, origin, key, value in update.writes:
             known = clocks.get(client, self._clocks.get(client, 0))
@@ -91,16 +91,22 @@ class Heads:
                 raise FormatError("an update leaves a gap in the operations of a client")
             if start < known:  # the library cuts off what is known and continues from there
                 origin = known - 1
+            chain = chains.setdefault(client, {})
             record = self._record(client, origin, key, chain, heads)
-            chain[client, last] = record
+            chain[last] = record
             heads[client, record] = ~last if value is None else last
             values[client, record] = value
             clocks[client] = last + 1
             items += 1
         for deletion in update.deletions:
-            for record, head in self._live_within(deletion, heads):
-                heads[deletion.client, record] = ~head
-                values[deletion.client, record] = None
+            client = deletion.client
+            found = _within(deletion, self._chains.get(client, {})) + _within(
+                deletion, chains.get(client, {})
+            )
+            for record, clock in found:
+                if heads.get((client, record), self._head(client, record)) == clock:
+                    heads[client, record] = ~clock
+                    values[client, record] = None
         changes = {
             f"{record}:{slot_of(client)}": value
             for (client, record), value in values.items()
@@ -131,7 +137,7 @@ class Heads:
         client: int,
         origin: int,
         key: str | None,
-        chain: Mapping[tuple[int, int], str],
+        chain: Mapping[int, str],
         changed: Mapping[tuple[int, str], int],
     ) -> str:
         """The record that an operation writes, given the `chain` and the heads `changed` before it.
@@ -141,7 +147,7 @@ class Heads:
         if key is not None:
             record = key.rpartition(":")[0]
         else:
-            known = chain.get((client, origin)) or self._chains.get(client, {}).get(origin)
+            known = chain.get(origin) or self._chains.get(client, {}).get(origin)
             if known is None:
                 raise FormatError("an operation replaces what is no key's last operation")
             record = known
@@ -150,26 +156,14 @@ class Heads:
             raise FormatError("an operation replaces what is not the last operation on its key")
         return record
 
-    def _live_within(
-        self, deletion: Deletion, changed: Mapping[tuple[int, str], int]
-    ) -> list[tuple[str, int]]:
-        """The records, and their heads, that lose their value by `deletion`, given what `changed` before."""
-        client, start, length = deletion
-        end = start + length
-        chain = self._chains.get(client, {})
-        if length < len(chain):
-            found = [(chain[clock], clock) for clock in range(start, end) if clock in chain]
-        else:
-            found = [(record, clock) for clock, record in chain.items() if start <= clock < end]
-        live = [
-            (record, clock)
-            for record, clock in found
-            if (client, record) not in changed and self._head(client, record) == clock
-        ]
-        live += [
-            (record, head) for (c, record), head in changed.items() if c == client and start <= head < end
-        ]
-        return live
+
+def _within(deletion: Deletion, chain: Mapping[int, str]) -> list[tuple[str, int]]:
+    """The (record, clock) pairs of `chain` that `deletion` covers, in time that its length cannot blow up."""
+    _, start, length = deletion
+    end = start + length
+    if length < len(chain):
+        return [(chain[clock], clock) for clock in range(start, end) if clock in chain]
+    return [(record, clock) for clock, record in chain.items() if start <= clock < end]
 
 
 def _clock(head: int) -> int:

@@ -74,6 +74,7 @@ class DecodedUpdate:
     writes: tuple[Write, ...]
     """Per client in the order of its clocks, without gaps."""
     deletions: tuple[Deletion, ...]
+    """Per client in the order of its clocks, without overlaps."""
     ranges: Mapping[int, tuple[int, int]]
     """Client -> the first clock written here and the one after the last."""
 
@@ -160,10 +161,14 @@ def _decode(update: bytes, known: StateVector | None, limits: Limits) -> Decoded
             written = CLOCK_MAX
         else:
             written = max(known.get(client, 0), ranges[client][1] if client in ranges else 0)
+        before = 0
         for _ in range(count):
             clock, at = _number(update, at)
             length, at = _number(update, at)
-            if length == 0 or clock + length > written:
+            if clock < before or length == 0:
+                raise FormatError("an update deletes nothing, or the same again")
+            before = clock + length
+            if before > written:
                 raise FormatError("an update deletes what nobody has written")
             deletions.append(Deletion(client, clock, length))
     if at != len(update):
@@ -211,11 +216,9 @@ def _client(
                 raise FormatError("an update holds a value that is not one byte string")
             size, at = _number(update, at + 2)
             length, value = 1, update[at : at + size]
-            at += size
+            at += size  # past the end, if the value is cut: then the next read fails
             if size > RECORD_BYTES_MAX:
                 raise FormatError(f"a record of {size} bytes; {RECORD_BYTES_MAX} are allowed")
-            if len(value) != size:
-                raise FormatError("an update ends too early")
         writes.append(Write(client, clock, length, origin, key, value))
         clock += length
         if left > 1:

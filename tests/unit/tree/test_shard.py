@@ -1,8 +1,11 @@
 """A shard: reading, writing, taking in updates, garbage and compaction."""
 
+import time
+import tracemalloc
 from collections.abc import Mapping
 
 import pytest
+from blake3 import blake3
 
 from dittofs.errors import FormatError
 from dittofs.ids import Slot
@@ -12,6 +15,7 @@ from dittofs.tree.update import (
     RECORD_BYTES_MAX,
     STATE,
     DecodedUpdate,
+    Deletion,
     Write,
     decode,
     encode_state_vector,
@@ -257,6 +261,43 @@ def test_keys_that_hold_nothing_are_passed_over_when_deleted() -> None:
     shard.write({f"{OTHER}:{A}": b"1"}, [f"{FILE}:{A}", f"{FILE}:{A}"])
     shard.write({f"{OTHER}:{A}": b"2"}, [f"{FILE}:{A}"])
     assert shard.entries() == {f"{OTHER}:{A}": b"2"} == content(shard._doc)
+
+
+def test_rewriting_a_value_does_not_grow_what_is_kept_of_it() -> None:
+    alice, bob = fresh(ALICE), fresh(BOB)
+    for step in range(200):
+        carry(alice.write({f"{FILE}:{A}": bytes([step])}, ()), bob)
+    tracemalloc.start()
+    for step in range(2_000):
+        carry(alice.write({f"{FILE}:{A}": bytes([step % 256])}, ()), bob)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 20_000
+
+
+def test_the_length_of_a_deletion_costs_no_time() -> None:
+    alice = fresh(ALICE)
+    run = (
+        Write(BOB, 0, 1, -1, f"{FILE}:{B}", b""),
+        Write(BOB, 1, STATE.clocks - 2, 0, f"{FILE}:{B}", None),
+        Write(BOB, STATE.clocks - 1, 1, STATE.clocks - 2, f"{FILE}:{B}", b"last"),
+    )
+    deletions = tuple(Deletion(BOB, step << 16, 1 << 16) for step in range(STATE.clocks >> 16))
+    begun = time.perf_counter()
+    preview = alice.preview(DecodedUpdate(b"", run, deletions, {BOB: (0, STATE.clocks)}))
+    assert time.perf_counter() - begun < 0.1
+    assert preview.changes == {}
+
+
+def test_many_deletions_of_many_values_cost_no_more_than_their_number() -> None:
+    alice = fresh(ALICE)
+    count = 20_000
+    writes = tuple(Write(BOB, clock, 1, -1, f"k{clock}:{B}", b"") for clock in range(count))
+    deletions = tuple(Deletion(BOB, clock, 1) for clock in range(0, count, 2))
+    begun = time.perf_counter()
+    preview = alice.preview(DecodedUpdate(b"", writes, deletions, {BOB: (0, count)}))
+    assert time.perf_counter() - begun < 1
+    assert set(preview.changes) == {f"k{clock}:{B}" for clock in range(1, count, 2)}
 
 
 def test_a_value_rewritten_in_a_row_is_no_garbage() -> None:

@@ -246,8 +246,14 @@ def test_nothing_is_deleted_that_nobody_wrote() -> None:
     refused(one(item(), deletions=deleted((1, 1))), {}, because="nobody has written")
     refused(b"\x00" + deleted((3, 3)), {CLIENT: 5}, because="nobody has written")
     refused(b"\x00" + deleted((0, 1), client=77), {CLIENT: 5}, because="nobody has written")
-    refused(b"\x00" + deleted((0, 0)), because="nobody has written")
+    refused(b"\x00" + deleted((0, 0)), because="nothing")
     refused(b"\x00" + deleted((CLOCK_MAX, 1)), because="nobody has written")
+
+
+def test_nothing_is_deleted_twice() -> None:
+    decode(b"\x00" + deleted((0, 2), (2, 1), (5, 1)), None)
+    refused(b"\x00" + deleted((0, 2), (1, 2)), because="the same again")
+    refused(b"\x00" + deleted((5, 1), (0, 2)), because="the same again")
 
 
 def test_a_client_is_named_once_and_is_one() -> None:

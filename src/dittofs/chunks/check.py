@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dittofs.chunks.index import PackIndex
-from dittofs.chunks.index_run import IndexDamaged
+from dittofs.chunks.index_run import IndexDamaged, Location
 from dittofs.chunks.pack import (
     FRAME_HEADER_BYTES,
     PACK_HEADER_BYTES,
@@ -71,7 +71,7 @@ def check(files: PackFiles, index: PackIndex, sealer: Sealer) -> Iterator[Findin
                 yield Progress(done + reported, total)
         done += size
         yield Progress(done, total)
-    yield from _check_index(files, index)
+    yield from _check_index(files, index, sealer)
 
 
 def _reader(files: PackFiles, number: int) -> Callable[[int, int], bytes]:
@@ -101,17 +101,33 @@ def _check_item(item: Frame | Gap, number: int, index: PackIndex, sealer: Sealer
     return None
 
 
-def _check_index(files: PackFiles, index: PackIndex) -> Iterator[Problem]:
+def _check_index(files: PackFiles, index: PackIndex, sealer: Sealer) -> Iterator[Problem]:
+    """Whether there is a frame wherever the index points."""
     try:
         for chunk, location in index.entries():
-            where = f"{pack_name(location.pack)} at {location.offset}"
             size = files.sizes.get(location.pack)
             header = parse_frame_header(files.read(location.pack, location.offset, FRAME_HEADER_BYTES))
             if size is None:
-                yield Problem(where, f"chunk {chunk.hex()} is lost: the pack is gone", chunk)
+                detail = "the pack is gone"
             elif location.offset + location.length > size:
-                yield Problem(where, f"chunk {chunk.hex()} is lost: the pack ends at {size}", chunk)
-            elif header is None or header[0] != chunk:
-                yield Problem(where, f"chunk {chunk.hex()} is lost: its frame is not there", chunk)
+                detail = f"the pack ends at {size}"
+            elif header is None or header[:2] != (chunk, location.length - FRAME_HEADER_BYTES):
+                detail = "its frame is not there"
+            else:
+                continue  # what is in the frame was looked at before
+            where = f"{pack_name(location.pack)} at {location.offset}"
+            if size is not None and _opens(files, chunk, location, sealer):
+                yield Problem(where, f"the header of chunk {chunk.hex()} is damaged, the chunk is whole")
+            else:
+                yield Problem(where, f"chunk {chunk.hex()} is lost: {detail}", chunk)
     except IndexDamaged as error:
         yield Problem("index", f"{error}: rebuild it")
+
+
+def _opens(files: PackFiles, chunk: ChunkId, location: Location, sealer: Sealer) -> bool:
+    frame = files.read(location.pack, location.offset, location.length)
+    try:
+        sealer.open(ChunkKind(location.kind), chunk, frame[FRAME_HEADER_BYTES:])
+    except (Damaged, FormatError):
+        return False
+    return True

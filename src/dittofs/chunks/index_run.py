@@ -154,23 +154,25 @@ def _big_endian(numbers: "array[int]") -> "array[int]":
     return numbers
 
 
-_CURRENT = struct.Struct(">8sB3xI8s")
+_CURRENT = struct.Struct(">8sB3xI")
 _CURRENT_MAGIC = b"DittoIdx"
 
 
 def encode_current(runs: list[int], covered: dict[int, int]) -> bytes:
     """The file that says which runs count, newest first, and how much of each pack they cover."""
     body = msgspec.msgpack.encode([runs, covered])
-    return _CURRENT.pack(_CURRENT_MAGIC, _VERSION, len(body), checksum(body)) + body
+    data = _CURRENT.pack(_CURRENT_MAGIC, _VERSION, len(body)) + body
+    return data + checksum(data)
 
 
 def decode_current(data: bytes) -> tuple[list[int], dict[int, int]]:
     """The inverse of `encode_current`. Raises IndexDamaged."""
     if len(data) < _CURRENT.size:
         raise IndexDamaged("the index names no runs")
-    magic, version, length, check = _CURRENT.unpack_from(data)
-    body = data[_CURRENT.size :]
-    if magic != _CURRENT_MAGIC or version != _VERSION or length != len(body) or checksum(body) != check:
+    magic, version, length = _CURRENT.unpack_from(data)
+    body = data[_CURRENT.size : -_CHECKSUM_BYTES]
+    is_sound = length == len(body) and checksum(data[:-_CHECKSUM_BYTES]) == data[-_CHECKSUM_BYTES:]
+    if magic != _CURRENT_MAGIC or version != _VERSION or not is_sound:
         raise IndexDamaged("the list of the index's runs is damaged")
     try:
         runs, covered = msgspec.msgpack.decode(body, type=tuple[list[int], dict[int, int]])

@@ -82,14 +82,11 @@ def parse_frame_header(data: bytes | memoryview) -> tuple[ChunkId, int, bytes] |
     return ChunkId(chunk), length, payload
 
 
-def sealed_in_frame(frame: bytes, chunk: ChunkId) -> memoryview | None:
-    """The sealed chunk in a whole frame, not checked; None if the frame is not the chunk's."""
-    if len(frame) < FRAME_HEADER_BYTES:
-        return None
-    magic, length, stated, _ = _FRAME_HEADER.unpack_from(frame)
-    if magic != _FRAME_MAGIC or stated != chunk or length != len(frame) - FRAME_HEADER_BYTES:
-        return None
-    return memoryview(frame)[FRAME_HEADER_BYTES:]
+def is_sound_frame(frame: bytes, chunk: ChunkId) -> bool:
+    """Whether the bytes are a whole frame of the chunk, by its checksums."""
+    header = parse_frame_header(frame)
+    sealed = memoryview(frame)[FRAME_HEADER_BYTES:]
+    return header is not None and header == (chunk, len(sealed), checksum(sealed))
 
 
 @dataclass(frozen=True, slots=True)

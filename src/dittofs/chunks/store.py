@@ -10,10 +10,7 @@ from dittofs.chunks.cache import PlainCache
 from dittofs.chunks.check import Finding, Problem, check
 from dittofs.chunks.index import RECENT_ENTRIES_MAX, PackIndex
 from dittofs.chunks.index_run import IndexDamaged, Location
-from dittofs.chunks.pack import (
-    pack_name,
-    sealed_in_frame,
-)
+from dittofs.chunks.pack import FRAME_HEADER_BYTES, is_sound_frame, pack_name
 from dittofs.chunks.pack_files import PackFiles
 from dittofs.chunks.recovery import recover
 from dittofs.chunks.seal import Buffer, ChunkKind, GenerationMissing, Sealer, VolumeKeys
@@ -125,19 +122,16 @@ class ChunkStore:
         plain = self._cache.get(chunk)
         if plain is not None:
             return plain
-        location, sealed = self._read(kind, chunk)
-        try:
-            plain = self._sealer.open(kind, chunk, sealed)
-        except GenerationMissing:
-            raise
-        except (Damaged, FormatError) as error:
-            raise self._damage(chunk, location, str(error)) from error
+        plain = self._open(kind, chunk, *self._read(kind, chunk))
         self._cache.add(chunk, plain)
         return plain
 
     def sealed(self, kind: ChunkKind, chunk: ChunkId) -> bytes:
-        """The chunk as it is stored, not opened: the receiver does. Errors as `get`."""
-        return bytes(self._read(kind, chunk)[1])
+        """The chunk as it is stored, for a peer, and whole. Errors as `get`."""
+        location, frame = self._read(kind, chunk)
+        if not is_sound_frame(frame, chunk):
+            self._open(kind, chunk, location, frame)
+        return frame[FRAME_HEADER_BYTES:]
 
     def has(self, kind: ChunkKind, chunk: ChunkId) -> bool:
         """Whether the chunk is here, as far as is known without reading it."""
@@ -246,20 +240,23 @@ class ChunkStore:
     def _is_inside(self, location: Location) -> bool:
         return location.offset + location.length <= self._files.sizes.get(location.pack, 0)
 
-    def _read(self, kind: ChunkKind, chunk: ChunkId) -> tuple[Location, memoryview]:
+    def _read(self, kind: ChunkKind, chunk: ChunkId) -> tuple[Location, bytes]:
         location = self._locate(kind, chunk)
         if location is None:
             raise AbsentChunk(kind, chunk)
-        sealed = sealed_in_frame(self._files.read(location.pack, location.offset, location.length), chunk)
-        if sealed is None:
-            raise self._damage(chunk, location, "no frame of this chunk lies there")
-        return location, sealed
+        return location, self._files.read(location.pack, location.offset, location.length)
 
-    def _damage(self, chunk: ChunkId, location: Location, detail: str) -> Damaged:
-        """Count the chunk as absent and return the error that says so."""
-        with self._appender.lock:
-            self._damaged.add(chunk)
-        return Damaged(f"{pack_name(location.pack)} at {location.offset}", f"chunk {chunk.hex()}: {detail}")
+    def _open(self, kind: ChunkKind, chunk: ChunkId, location: Location, frame: bytes) -> bytes:
+        # Not a look at the frame's header: the seal proves more, and a damaged header costs no chunk.
+        try:
+            return self._sealer.open(kind, chunk, memoryview(frame)[FRAME_HEADER_BYTES:])
+        except (Damaged, FormatError) as error:
+            if isinstance(error, GenerationMissing) and is_sound_frame(frame, chunk):
+                raise  # the generation was not damaged into an unknown one
+            with self._appender.lock:
+                self._damaged.add(chunk)
+            where = f"{pack_name(location.pack)} at {location.offset}"
+            raise Damaged(where, f"chunk {chunk.hex()}: {error}") from error
 
     # The index on the disk
 
@@ -289,6 +286,8 @@ class ChunkStore:
             self._index = index
             self._damaged.clear()  # the scan has read every frame, and places sound ones only
             old.close()
+        with contextlib.suppress(DiskFull, DiskError):  # then the next start scans again
+            self._save_or_rebuild()
 
     def _note(self, sentence: str) -> None:
         if len(self.notes) < _NOTES_MAX:

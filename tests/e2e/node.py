@@ -114,9 +114,9 @@ class Node:
         os.kill(pid, signal.SIGTERM)
         await_end(pid)
 
-    def kill_daemon(self) -> None:
-        """SIGKILL: nothing can be saved any more."""
-        pid = self.daemon_pid()
+    def kill_daemon(self, pid: int | None = None) -> None:
+        """SIGKILL: nothing can be saved any more. With a pid already known, at once."""
+        pid = pid or self.daemon_pid()
         os.kill(pid, signal.SIGKILL)
         await_end(pid)
 

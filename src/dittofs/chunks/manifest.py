@@ -194,9 +194,12 @@ class ManifestWriter:
         self._store = store
         self._chunking = chunking
         self._pending: list[list[tuple[int, ChunkId | None]]] = [[]]
+        self.size = 0
+        """Bytes of content added."""
 
     def add(self, length: int, chunk: ChunkId | None) -> None:
         """The next chunk; None: a hole, which does not follow a hole."""
+        self.size += length
         self._add(0, length, chunk)
 
     @property
@@ -207,6 +210,7 @@ class ManifestWriter:
     def add_leaf(self, length: int, leaf: ChunkId) -> None:
         """A leaf that is stored already and ended by its content; only between leaves."""
         assert self.is_between_leaves
+        self.size += length
         self._add(1, length, leaf)
 
     def finish(self) -> ChunkId:

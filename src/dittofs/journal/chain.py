@@ -130,6 +130,23 @@ def state_digest(statements: Statements) -> bytes:
     return digest.digest()
 
 
+def is_log_proven(statements: Statements, rows_max: int) -> bool:
+    """Whether every log row follows from the one before; False also if there are more than `rows_max`."""
+    count = 0
+    for shard in stored_shards(statements):
+        snapshots = statements.rows("snapshots", "SELECT hash FROM snapshot WHERE shard=?", (shard,))
+        previous = snapshots[0][0] if snapshots else _CHAIN_START
+        rows = statements.rows("log", _LOG_ROWS + " LIMIT ?", (shard, rows_max - count + 1))
+        count += len(rows)
+        if count > rows_max:
+            return False
+        for seq, group, number, digest, update, via, hashed in rows:
+            if row_hash(previous, shard, seq, group, (number, digest), update, via) != hashed:
+                return False
+            previous = hashed
+    return True
+
+
 def check_chains(statements: Statements) -> Iterator[Damage]:
     """Verify every shard, each as it was at one instant, and change nothing."""
     try:

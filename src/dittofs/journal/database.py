@@ -15,7 +15,7 @@ from dittofs.journal.shared_sync import SharedSync
 from dittofs.journal.statements import Statements
 from dittofs.journal.wal import last_commit_frame
 
-CACHE_KIB: Final = 8 << 10
+CACHE_KIB: Final = 4 << 10
 CHECKER_CACHE_KIB: Final = 512
 WAL_PAGES_DUE: Final = 4096
 """16 MiB: from here on `checkpoint` is due."""
@@ -40,6 +40,7 @@ class Database:
         self._disk = disk
         self.path = path
         self.damage: list[Damage] = []
+        self.tail_lost: Damage | None = None
         self._name, vfs, self._is_shared = disk.database_uri(path)
         self._vfs = _with_page_checksums(vfs) if self._is_shared else vfs
         self._checkpointer: Statements | None = None
@@ -247,12 +248,10 @@ class Database:
     def _recover(self, expected: int) -> None:
         ((_, frames, _),) = self.statements.rows("recovery", "PRAGMA wal_checkpoint(PASSIVE)")
         if frames < expected:
-            self.damage.append(
-                Damage(
-                    self._wal_path,
-                    f"breaks off at frame {frames} of {expected}: later commits are lost, which is"
-                    " expected of unsynced ones after a power cut and of nothing else",
-                )
+            self.tail_lost = Damage(
+                self._wal_path,
+                f"breaks off at frame {frames} of {expected}: later commits are lost, which is"
+                " expected of unsynced ones after a power cut and of nothing else",
             )
 
     # -- state

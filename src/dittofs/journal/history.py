@@ -12,7 +12,9 @@ from dittofs.journal.statements import Statements
 
 PAGE_ROWS = 512
 _STAMP_MAX = Stamp((1 << 63) - 1)
-_COLUMNS = "id, hlc, slot, inode, kind, before, after, sum"
+_COLUMNS = "hlc, id, slot, inode, kind, before, after, sum"
+_INSERT = """INSERT INTO history(hlc, id, slot, inode, kind, before, after, sum)
+    VALUES(?1, (SELECT coalesce(max(id), 0) + 1 FROM history WHERE hlc=?1), ?2, ?3, ?4, ?5, ?6, ?7)"""
 _Row = tuple[int, int, str, str, str, bytes, bytes, bytes]
 
 
@@ -35,10 +37,10 @@ class HistoryEffect(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One effect as it was recorded. `id` tells rows of one stamp apart, in the order of recording."""
+    """One effect as it was recorded. `id` counts the rows of one stamp from 1, in the order of recording."""
 
-    id: int
     stamp: Stamp
+    id: int
     slot: Slot
     inode: InodeId
     kind: str
@@ -57,7 +59,7 @@ class History:
             row = (effect.stamp, effect.slot, effect.inode, effect.kind, effect.before, effect.after)
             self._statements.run(
                 "history",
-                "INSERT INTO history(hlc, slot, inode, kind, before, after, sum) VALUES(?,?,?,?,?,?,?)",
+                _INSERT,
                 (*row, _row_sum(*row)),
             )
 
@@ -76,8 +78,8 @@ class History:
 
     def prune(self, before: Stamp, limit: int) -> int:
         """Remove at most `limit` rows older than a stamp; the number removed."""
-        sql = "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE hlc<? ORDER BY hlc LIMIT ?)"
-        self._statements.run("history", sql, (before, limit))
+        oldest = "SELECT hlc, id FROM history WHERE hlc<? ORDER BY hlc LIMIT ?"
+        self._statements.run("history", f"DELETE FROM history WHERE (hlc, id) IN ({oldest})", (before, limit))
         return self._statements.connection.changes()
 
     def greatest(self) -> Stamp:
@@ -85,32 +87,35 @@ class History:
         return Stamp(self._statements.rows("history", "SELECT max(hlc) FROM history")[0][0] or 0)
 
     def check(self) -> Iterator[Damage]:
-        last = 0
-        sql = f"SELECT {_COLUMNS} FROM history WHERE id>? ORDER BY id LIMIT {PAGE_ROWS}"
+        last = (-1, 0)
+        sql = f"SELECT {_COLUMNS} FROM history WHERE (hlc, id)>(?,?) ORDER BY hlc, id LIMIT {PAGE_ROWS}"
         while True:
             try:
-                rows: list[_Row] = self._statements.rows("history", sql, (last,))
+                rows: list[_Row] = self._statements.rows("history", sql, last)
             except Damaged as error:
-                yield Damage(f"{error.what} after row {last}", str(error))
+                yield Damage(f"{error.what} after row {last[0]}.{last[1]}", str(error))
                 return
             for row in rows:
-                if _row_sum(*row[1:-1]) != row[-1]:
-                    yield Damage(f"{self._statements.path}: history row {row[0]}", "its checksum differs")
+                if _row_sum(row[0], *row[2:-1]) != row[-1]:
+                    what = f"{self._statements.path}: history row {row[0]}.{row[1]}"
+                    yield Damage(what, "its checksum differs")
             if len(rows) < PAGE_ROWS:
                 return
-            last = rows[-1][0]
+            last = rows[-1][0], rows[-1][1]
 
     def _paged(self, where: str, fixed: tuple[str, ...], start: tuple[int, int]) -> Iterator[HistoryRow]:
         sql = f"SELECT {_COLUMNS} FROM history WHERE {where} LIMIT {PAGE_ROWS}"
         while True:
             rows: list[_Row] = self._statements.rows("history", sql, (*fixed, *start))
-            for number, hlc, slot, inode, kind, before, after, found in rows:
+            for hlc, number, slot, inode, kind, before, after, found in rows:
                 if _row_sum(hlc, slot, inode, kind, before, after) != found:
-                    raise Damaged(f"{self._statements.path}: history row {number}", "its checksum differs")
-                yield HistoryRow(number, Stamp(hlc), Slot(slot), InodeId(inode), kind, before, after)
+                    raise Damaged(
+                        f"{self._statements.path}: history row {hlc}.{number}", "its checksum differs"
+                    )
+                yield HistoryRow(Stamp(hlc), number, Slot(slot), InodeId(inode), kind, before, after)
             if len(rows) < PAGE_ROWS:
                 return
-            start = rows[-1][1], rows[-1][0]
+            start = rows[-1][0], rows[-1][1]
 
 
 def _row_sum(stamp: int, slot: str, inode: str, kind: str, before: bytes, after: bytes) -> bytes:

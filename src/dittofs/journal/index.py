@@ -72,21 +72,19 @@ class Index:
                 return
             sql, last = _SCAN_AFTER, rows[-1][0]
 
-    def clear(self) -> None:
-        """Remove every row, also from pages that cannot be read: those stay lost in the file."""
+    def clear(self, *, is_readable: bool) -> None:
+        """Remove every row. From pages that cannot be read too: those stay lost in the file."""
         run = self._statements.run
-        run(_WHAT, "SAVEPOINT clear_index")
-        try:
-            run(_WHAT, "DROP TABLE entry", damaged=IndexDamaged)
-        except IndexDamaged:
-            # Freeing the pages means reading them; forgetting them does not.
-            run(_WHAT, "ROLLBACK TO clear_index")
+        if is_readable:
+            run(_WHAT, "DROP TABLE entry", (), IndexDamaged)
+        else:
+            # Freeing the pages means reading them, and SQLite answers a read error by undoing the
+            # whole transaction; forgetting them reads none.
             run(_WHAT, "PRAGMA writable_schema=ON")
             run(_WHAT, "DELETE FROM sqlite_schema WHERE name='entry'")
             run(_WHAT, "PRAGMA writable_schema=RESET")
         run(_WHAT, schema.INDEX_TABLE)
         run(_WHAT, "DELETE FROM entry_table")
-        run(_WHAT, "RELEASE clear_index")
         self._tables = {}
 
     def committed(self) -> None:
@@ -113,3 +111,15 @@ class Index:
 
     def _mismatch(self, table: str) -> IndexDamaged:
         return IndexDamaged(f"{self._statements.path}: index table {table}", "a row fails its checksum")
+
+
+def is_index_readable(statements: Statements) -> bool:
+    """Whether every page of the index can be read.
+
+    If not, a transaction open on `statements` is undone.
+    """
+    try:
+        statements.rows(_WHAT, "SELECT count(*), max(substr(value, -1)) FROM entry", (), IndexDamaged)
+    except IndexDamaged:
+        return False
+    return True

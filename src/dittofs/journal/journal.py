@@ -18,7 +18,7 @@ from dittofs.journal.check import check_all
 from dittofs.journal.damage import Damage
 from dittofs.journal.database import Database
 from dittofs.journal.history import History, HistoryEffect
-from dittofs.journal.index import Index
+from dittofs.journal.index import Index, is_index_readable
 from dittofs.journal.log import Log
 from dittofs.journal.rows import Rows
 from dittofs.journal.writer import Incarnations
@@ -35,6 +35,7 @@ class Journal:
     def __init__(self, database: Database, lock: DiskLock) -> None:
         self._database = database
         self._lock = lock
+        self._is_closed = False
         self._log = Log(database)
         self._index = Index(database.statements)
         self._rows = Rows(database.statements)
@@ -75,6 +76,15 @@ class Journal:
         A shard named here holds less than the index says: rebuild the index and claim a fresh writer.
         """
         return self._database.damage
+
+    @property
+    def tail_lost(self) -> Damage | None:
+        """Set if opening found the end of the -wal file unreadable.
+
+        What is there is whole and consistent, log and index alike. The last commits are missing: after
+        a power cut those that were never synced; otherwise something damaged the file.
+        """
+        return self._database.tail_lost
 
     # -- transactions and durability
 
@@ -166,7 +176,13 @@ class Journal:
     def clear_index(self) -> None:
         """Remove every index row, readable or not."""
         self._transaction.expect_open()
-        self._index.clear()
+        checker = self._database.connect_checker()
+        try:
+            is_readable = is_index_readable(checker or self._database.statements)
+        finally:
+            if checker is not None:
+                checker.connection.close()
+        self._index.clear(is_readable=is_readable)
 
     @property
     def is_index_partial(self) -> bool:
@@ -211,7 +227,7 @@ class Journal:
         here; otherwise a random one never used here. Called again (after damage or a fork): a random
         one. `machine` names the machine and its boot as closely as the caller can.
         """
-        may_reuse = not self.damage
+        may_reuse = not self.damage and self.tail_lost is None
         with self._transaction:
             client_id = self._incarnations.claim(entropy, machine, may_reuse=may_reuse)
         self.sync()
@@ -261,7 +277,10 @@ class Journal:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close all files without the mark of a clean end."""
+        """Close all files without the mark of a clean end. Doing so twice is fine."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             self._database.close()
         finally:

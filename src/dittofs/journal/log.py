@@ -87,6 +87,7 @@ class Log:
         self._touched.clear()
 
     def _verified(self, shard: int) -> Chain:
+        self._heads.pop(shard, None)
         chain = read_chain(self._statements, shard)
         if chain.broken is not None:
             self._drop_tail(shard, chain.broken)

@@ -11,12 +11,14 @@ import msgspec
 from dittofs.clock import Entropy
 from dittofs.errors import FormatError
 from dittofs.ids import SLOT_BYTES, Slot, slot_of_client
-from dittofs.journal.chain import state_digest
+from dittofs.journal.chain import is_log_proven, state_digest
 from dittofs.journal.rows import Rows
 from dittofs.journal.statements import Statements
 
 CLIENT_ID_MIN: Final = 2
 """0 is nobody's, 1 is what compaction writes."""
+PROVEN_ROWS_MAX: Final = 50_000
+"""Proving a longer log would hold up the start (0.1 s); a new id costs nothing."""
 _KEY = "journal/writer"
 _SLOTS = "journal/slots"
 _Kind = TypeVar("_Kind")
@@ -53,12 +55,7 @@ class Incarnations:
     def claim(self, entropy: Entropy, machine: str, *, may_reuse: bool) -> int:
         """Choose the id and write that it is in use; the caller makes that durable before using it."""
         last = self._last
-        if (
-            may_reuse
-            and last is not None
-            and last.machine == machine
-            and last.state == state_digest(self._statements)
-        ):
+        if may_reuse and last is not None and last.machine == machine and self._is_state(last.state):
             client_id = last.client_id
         else:
             client_id = 0
@@ -76,6 +73,9 @@ class Incarnations:
         if self._claimed is not None:
             ended = msgspec.structs.replace(self._claimed, state=state_digest(self._statements))
             self._rows.put_meta(_KEY, msgspec.msgpack.encode(ended))
+
+    def _is_state(self, state: bytes) -> bool:
+        return state == state_digest(self._statements) and is_log_proven(self._statements, PROVEN_ROWS_MAX)
 
 
 def _decoded(raw: bytes, kind: type[_Kind]) -> _Kind:

@@ -1,0 +1,387 @@
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+import pytest
+
+from dittofs.disk import InUse
+from dittofs.errors import Damaged, FormatError
+from dittofs.ids import InodeId, Slot, Stamp
+from dittofs.journal import database
+from dittofs.journal.chain import FIRST_EPOCH
+from dittofs.journal.journal import Journal
+from dittofs.local_disk import LocalDisk
+from tests.unit.journal.conftest import PATH
+
+SLOT = Slot("AAAAAAAA")
+SECOND_EPOCH = (1, b"d" * 32)
+
+
+@dataclass
+class Effect:
+    stamp: Stamp
+    inode: InodeId
+    kind: str = "write"
+    slot: Slot = SLOT
+    before: bytes = b"before"
+    after: bytes = b"after"
+
+
+class Interrupted(Exception):
+    pass
+
+
+def append(journal: Journal, shard: int, *updates: bytes, epoch: tuple[int, bytes] = FIRST_EPOCH) -> None:
+    with journal.transaction():
+        journal.append(journal.next_group, [(shard, epoch, update) for update in updates], b"via")
+
+
+def reopened(disk: LocalDisk, journal: Journal) -> Journal:
+    journal.abandon()
+    return Journal.open(disk, PATH)
+
+
+# -- transactions
+
+
+def test_a_transaction_that_raises_leaves_nothing_of_itself(disk: LocalDisk, journal: Journal) -> None:
+    append(journal, 1, b"one")
+    with pytest.raises(Interrupted), journal.transaction():
+        journal.append(9, [(1, FIRST_EPOCH, b"two"), (2, FIRST_EPOCH, b"other")], b"")
+        journal.put("added", b"k", b"v")
+        journal.put_local("kind", b"k", b"v")
+        journal.put_meta("name", b"v")
+        journal.append_history([Effect(Stamp(5), InodeId("i"))])
+        raise Interrupted
+    # Without loading first: what memory knows of the chains must have gone back too.
+    append(journal, 1, b"three")
+    append(journal, 2, b"four")
+    with journal.transaction():
+        journal.put("added", b"x", b"y")
+    for again in (False, True):
+        look = reopened(disk, journal) if again else journal
+        assert look.load(1) == (FIRST_EPOCH, None, [b"one", b"three"])
+        assert look.load(2) == (FIRST_EPOCH, None, [b"four"])
+        assert list(look.scan("added", b"")) == [(b"x", b"y")]
+        assert list(look.scan_local("kind", b"")) == []
+        assert look.get_meta("name") is None
+        assert look.greatest_stamp() == 0
+        assert list(look.check()) == []
+        assert look.damage == []
+
+
+def test_a_change_outside_a_transaction_is_a_bug(journal: Journal) -> None:
+    changes: list[Callable[[], None]] = [
+        lambda: journal.append(1, [], b""),
+        lambda: journal.put("t", b"k", b"v"),
+        lambda: journal.delete("t", b"k"),
+        lambda: journal.put_meta("k", b"v"),
+        lambda: journal.put_local("k", b"k", b"v"),
+        journal.clear_index,
+    ]
+    for change in changes:
+        with pytest.raises(AssertionError):
+            change()
+    with pytest.raises(AssertionError), journal.transaction(), journal.transaction():
+        pass
+
+
+def test_what_was_committed_is_there_after_the_process_is_gone(disk: LocalDisk, journal: Journal) -> None:
+    append(journal, 7, b"update")
+    again = reopened(disk, journal)
+    assert again.load(7) == (FIRST_EPOCH, None, [b"update"])
+    assert not again.damage
+
+
+def test_one_process_at_a_time_has_the_journal(disk: LocalDisk, journal: Journal) -> None:
+    with pytest.raises(InUse):
+        Journal.open(disk, PATH)
+    journal.abandon()
+    Journal.open(disk, PATH).abandon()
+
+
+def test_an_opening_that_fails_lets_go_of_the_lock(disk: LocalDisk) -> None:
+    file = disk.open(PATH, create=True)
+    file.write(0, b"this is not a database" * 1000)
+    for _ in range(2):
+        with pytest.raises(Damaged, match="not a database"):
+            Journal.open(disk, PATH)
+
+
+def test_a_database_of_another_program_or_a_later_format_is_refused(disk: LocalDisk, tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "volume" / PATH))
+    connection.execute("CREATE TABLE t(x)")
+    connection.close()
+    with pytest.raises(FormatError, match="not a journal"):
+        Journal.open(disk, PATH)
+    (tmp_path / "volume" / PATH).unlink()
+    journal = Journal.open(disk, PATH)
+    with journal.transaction():
+        journal._database.statements.run("test", "PRAGMA user_version=2")
+    journal.abandon()
+    with pytest.raises(FormatError, match="format 2; this program knows format 1"):
+        Journal.open(disk, PATH)
+
+
+def test_its_files_are_for_their_owner_only(journal: Journal, tmp_path: Path) -> None:
+    append(journal, 1, b"x")
+    journal.checkpoint()
+    files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "volume").iterdir()}
+    assert files == {"journal.db": 0o600, "journal.db-wal": 0o600, "lock": 0o600}
+
+
+# -- the log
+
+
+def test_updates_come_back_in_order_with_their_size(journal: Journal) -> None:
+    updates = [bytes([number]) * number for number in range(50)]
+    for update in updates:
+        append(journal, 3, update)
+        append(journal, 256, b"meta")
+    assert journal.load(3) == (FIRST_EPOCH, None, updates)
+    assert journal.log_bytes(3) == sum(range(50))
+    assert journal.load(0) == (FIRST_EPOCH, None, [])
+    assert journal.log_bytes(0) == 0
+
+
+def test_a_snapshot_replaces_what_was_logged_before_it_and_nothing_else(
+    disk: LocalDisk, journal: Journal
+) -> None:
+    for shard in (1, 2):
+        append(journal, shard, b"a", b"b")
+    with journal.transaction():
+        journal.put_snapshot(1, SECOND_EPOCH, b"whole")
+    append(journal, 1, b"after", epoch=SECOND_EPOCH)
+    for again in (False, True):
+        look = reopened(disk, journal) if again else journal
+        assert look.load(1) == (SECOND_EPOCH, b"whole", [b"after"])
+        assert look.log_bytes(1) == len(b"after")
+        assert look.load(2) == (FIRST_EPOCH, None, [b"a", b"b"])
+
+
+@pytest.mark.parametrize("blob", [b"", b"x", bytes(1 << 20), bytes(range(256)) * 3])
+def test_a_snapshot_comes_back_as_it_was(disk: LocalDisk, journal: Journal, blob: bytes) -> None:
+    with journal.transaction():
+        journal.put_snapshot(1, SECOND_EPOCH, blob)
+    assert reopened(disk, journal).load(1) == (SECOND_EPOCH, blob, [])
+
+
+def test_a_snapshot_that_shrinks_is_stored_small(journal: Journal, tmp_path: Path) -> None:
+    with journal.transaction():
+        journal.put_snapshot(1, SECOND_EPOCH, bytes(4 << 20))
+    journal.checkpoint()
+    assert (tmp_path / "volume" / PATH).stat().st_size < 1 << 18
+
+
+def test_an_update_of_another_epoch_is_refused(journal: Journal) -> None:
+    append(journal, 1, b"a")
+    with pytest.raises(ValueError, match="epoch"):
+        append(journal, 1, b"b", epoch=SECOND_EPOCH)
+    with journal.transaction():
+        journal.put_snapshot(1, FIRST_EPOCH, b"whole")
+    with pytest.raises(ValueError, match="epoch"):
+        append(journal, 1, b"b", epoch=SECOND_EPOCH)
+    assert journal.load(1) == (FIRST_EPOCH, b"whole", [])
+
+
+def test_a_group_number_is_never_given_twice(disk: LocalDisk, journal: Journal) -> None:
+    seen = set()
+    for shard in range(3):
+        assert journal.next_group not in seen
+        seen.add(journal.next_group)
+        append(journal, shard, b"x")
+    with journal.transaction():
+        for shard in range(3):
+            journal.put_snapshot(shard, FIRST_EPOCH, b"s")
+    assert reopened(disk, journal).next_group not in seen
+
+
+# -- index, local rows, meta
+
+
+def test_a_scan_gives_the_keys_of_a_prefix_in_order(journal: Journal) -> None:
+    with journal.transaction():
+        for key in (b"b", b"a\xff", b"a", b"a\x00", b"\xff\xff", b"", b"ab"):
+            journal.put("t", key, b"value of " + key)
+            journal.put("other", key, b"-")
+    assert [key for key, _ in journal.scan("t", b"")] == sorted(
+        (b"b", b"a\xff", b"a", b"a\x00", b"\xff\xff", b"", b"ab")
+    )
+    assert list(journal.scan("t", b"a")) == [
+        (key, b"value of " + key) for key in (b"a", b"a\x00", b"ab", b"a\xff")
+    ]
+    assert list(journal.scan("t", b"c")) == []
+    assert list(journal.scan("none", b"")) == []
+
+
+def test_a_scan_longer_than_a_page_gives_every_row_once(journal: Journal) -> None:
+    keys = [number.to_bytes(2, "big") for number in range(1500)]
+    with journal.transaction():
+        for key in keys:
+            journal.put("t", key, key)
+            journal.put_local("k", key, key)
+    assert [key for key, _ in journal.scan("t", b"")] == keys
+    assert [key for key, _ in journal.scan_local("k", b"")] == keys
+
+
+def test_an_unfinished_scan_holds_nothing_up(journal: Journal) -> None:
+    with journal.transaction():
+        for number in range(1500):
+            journal.put("t", number.to_bytes(2, "big"), b"x")
+    scan = journal.scan("t", b"")
+    next(scan)
+    with journal.transaction():
+        journal.delete("t", (1400).to_bytes(2, "big"))
+    journal.checkpoint()
+    append(journal, 1, b"x")
+    assert journal._database._wal_pages < 10
+    assert len(list(scan)) == 1498
+
+
+def test_rows_are_replaced_and_deleted(journal: Journal) -> None:
+    with journal.transaction():
+        journal.put("t", b"k", b"1")
+        journal.put("t", b"k", b"2")
+        journal.put_local("k", b"k", b"1")
+        journal.put_local("k", b"k", b"2")
+        journal.put_meta("m", b"1")
+        journal.put_meta("m", b"2")
+    assert journal.get("t", b"k") == b"2"
+    assert list(journal.scan_local("k", b"")) == [(b"k", b"2")]
+    assert journal.get_meta("m") == b"2"
+    with journal.transaction():
+        journal.delete("t", b"k")
+        journal.delete("t", b"never there")
+        journal.delete("no table", b"k")
+        journal.delete_local("k", b"k")
+    assert journal.get("t", b"k") is None
+    assert list(journal.scan_local("k", b"")) == []
+
+
+def test_the_journals_own_meta_rows_cannot_be_overwritten(journal: Journal) -> None:
+    with pytest.raises(ValueError, match="own"), journal.transaction():
+        journal.put_meta("journal/writer", b"")
+
+
+def test_a_rebuild_that_was_not_ended_is_known_after_a_restart(disk: LocalDisk, journal: Journal) -> None:
+    assert not journal.is_index_partial
+    with journal.transaction():
+        journal.mark_index(partial=True)
+        journal.clear_index()
+    again = reopened(disk, journal)
+    assert again.is_index_partial
+    with again.transaction():
+        again.mark_index(partial=False)
+    assert not again.is_index_partial
+    again.abandon()
+
+
+def test_a_cleared_index_is_empty_and_takes_rows(journal: Journal) -> None:
+    with journal.transaction():
+        journal.put("t", b"k", b"v")
+    with pytest.raises(Interrupted), journal.transaction():
+        journal.clear_index()
+        raise Interrupted
+    assert journal.get("t", b"k") == b"v"
+    with journal.transaction():
+        journal.clear_index()
+        journal.put("u", b"k", b"w")
+    assert journal.get("t", b"k") is None
+    assert journal.get("u", b"k") == b"w"
+
+
+# -- history
+
+
+def test_history_answers_by_inode_and_by_time(journal: Journal) -> None:
+    with journal.transaction():
+        journal.append_history(
+            [Effect(Stamp(10 + number // 2), InodeId("ab"[number % 2])) for number in range(1400)]
+        )
+    assert [row.stamp for row in journal.history.of_inode(InodeId("a"))] == list(range(709, 9, -1))
+    assert [row.stamp for row in journal.history.of_inode(InodeId("b"), before=Stamp(12))] == [11, 10]
+    assert [row.stamp for row in journal.history.before(Stamp(11))] == [10, 10]
+    assert [(row.stamp, row.inode) for row in journal.history.since(Stamp(708))] == [
+        (708, "a"),
+        (708, "b"),
+        (709, "a"),
+        (709, "b"),
+    ]
+    row = next(journal.history.of_inode(InodeId("a")))
+    assert (row.slot, row.kind, row.before, row.after) == ("AAAAAAAA", "write", b"before", b"after")
+    with journal.transaction():
+        assert journal.history.prune(Stamp(12), limit=3) == 3
+    assert len(list(journal.history.before())) == 1397
+
+
+def test_the_greatest_stamp_survives_the_history_that_held_it(disk: LocalDisk, journal: Journal) -> None:
+    with journal.transaction():
+        journal.append_history([Effect(Stamp(30), InodeId("a"))])
+    assert journal.greatest_stamp() == 30
+    journal.close(greatest=Stamp(50))
+    again = Journal.open(disk, PATH)
+    assert again.greatest_stamp() == 50
+    again.abandon()
+
+
+# -- durability
+
+
+def test_the_wal_stays_bounded_without_anybody_asking(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_PAGES_DUE", 20)
+    monkeypatch.setattr(database, "WAL_PAGES_MAX", 80)
+    for number in range(300):
+        append(journal, number % 7, bytes(3000))
+    assert (tmp_path / "volume" / (PATH + "-wal")).stat().st_size < 100 * 4200
+    assert sum(journal.log_bytes(shard) for shard in range(7)) == 300 * 3000
+
+
+def test_a_checkpoint_from_another_thread_lets_commits_go_on(journal: Journal) -> None:
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def checkpoint() -> None:
+        try:
+            while not done.is_set():
+                journal.checkpoint()
+                journal.sync()
+        except BaseException as error:  # noqa: BLE001 - shown below
+            failures.append(error)
+
+    thread = threading.Thread(target=checkpoint)
+    thread.start()
+    for number in range(500):
+        append(journal, number % 5, bytes(2000))
+        assert len(list(journal.scan("t", b""))) == 0
+    done.set()
+    thread.join()
+    assert failures == []
+    assert sum(len(journal.load(shard)[2]) for shard in range(5)) == 500
+    assert list(journal.check()) == []
+
+
+def test_a_journal_is_checked_from_another_thread_while_it_is_written(journal: Journal) -> None:
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.extend([*journal.check(), "ended"]))
+    append(journal, 1, b"x")
+    thread.start()
+    number = 0
+    while thread.is_alive() or number < 50:
+        append(journal, number % 3, bytes(100))
+        if number % 10 == 0:
+            with journal.transaction():
+                journal.put_snapshot(number % 3, FIRST_EPOCH, b"s")
+        number += 1
+    thread.join()
+    assert found == ["ended"]
+
+
+def test_a_clean_end_leaves_nothing_to_recover(disk: LocalDisk, journal: Journal, tmp_path: Path) -> None:
+    append(journal, 1, b"x")
+    journal.close()
+    assert (tmp_path / "volume" / (PATH + "-wal")).stat().st_size == 0
+    Journal.open(disk, PATH).abandon()

@@ -2,6 +2,8 @@
 
 import contextlib
 import threading
+import time
+from collections.abc import Callable
 from typing import Final
 
 import apsw
@@ -21,8 +23,10 @@ WAL_PAGES_DUE: Final = 4096
 """16 MiB: from here on `checkpoint` is due."""
 WAL_PAGES_MAX: Final = 4 * WAL_PAGES_DUE
 """A transaction that begins beyond this checkpoints by itself first."""
-BUSY_MS: Final = 60_000
-CHECKPOINT_BUSY_MS: Final = 200
+BUSY_POLL_S: Final = 0.0002
+BUSY_POLLS: Final = 300_000
+"""A minute; a checkpoint holds a transaction up for milliseconds."""
+CHECKPOINT_BUSY_POLLS: Final = 1_000
 CHECKSUM_VFS: Final = "cksmvfs"
 _COPY_BYTES = 1 << 20
 _register_lock = threading.Lock()
@@ -54,7 +58,7 @@ class Database:
             # SQLite would make it readable for others; the -wal file inherits its mode.
             disk.open(path, create=True).close()
         expected = self._secure_wal()
-        self.statements = self._connect(BUSY_MS, CACHE_KIB)
+        self.statements = self._connect(BUSY_POLLS, CACHE_KIB)
         try:
             self._prepare()
             self._recover(expected)
@@ -125,7 +129,7 @@ class Database:
             statements = self.statements
             if self._is_shared:
                 if self._checkpointer is None:
-                    self._checkpointer = self._connect(CHECKPOINT_BUSY_MS, 0)
+                    self._checkpointer = self._connect(CHECKPOINT_BUSY_POLLS, 0)
                 statements = self._checkpointer
             for mode in ("PASSIVE", "PASSIVE", "RESTART"):
                 ((_, frames, moved),) = statements.rows("checkpoint", f"PRAGMA wal_checkpoint({mode})")
@@ -134,7 +138,7 @@ class Database:
 
     def connect_checker(self) -> Statements | None:
         """A connection for another thread that only reads; None where a database cannot be shared."""
-        return self._connect(CHECKPOINT_BUSY_MS, CHECKER_CACHE_KIB) if self._is_shared else None
+        return self._connect(CHECKPOINT_BUSY_POLLS, CHECKER_CACHE_KIB) if self._is_shared else None
 
     def empty_wal(self) -> None:
         """Checkpoint and cut the -wal file to nothing, so that the next opening has nothing to recover."""
@@ -160,14 +164,14 @@ class Database:
     def _wal_path(self) -> str:
         return self.path + "-wal"
 
-    def _connect(self, busy_ms: int, cache_kib: int) -> Statements:
+    def _connect(self, busy_polls: int, cache_kib: int) -> Statements:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
         try:
             connection = apsw.Connection(self._name, vfs=self._vfs, flags=flags)
         except apsw.Error as error:
             raise DiskError(f"{self.path}: open: {error}") from error
         statements = Statements(connection, self.path)
-        connection.set_busy_timeout(busy_ms)
+        connection.set_busy_handler(_poller(busy_polls))
         # Or the last connection to close would checkpoint, and tell nobody if that fails.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         try:
@@ -277,6 +281,16 @@ class Database:
         committed = self._commits
         self._wal.sync()
         self._durable = committed
+
+
+def _poller(polls: int) -> Callable[[int], bool]:
+    """What SQLite asks when it must wait: its own handler soon sleeps for tens of milliseconds."""
+
+    def poll(count: int) -> bool:
+        time.sleep(BUSY_POLL_S)
+        return count < polls
+
+    return poll
 
 
 def _with_page_checksums(base: str) -> str:

@@ -73,6 +73,9 @@ class PackIndex:
         """An empty index in place of whatever is there."""
         index = cls(disk, directory)
         disk.make_directory(directory)
+        if disk.exists(f"{directory}/{_CURRENT}"):
+            disk.unlink(f"{directory}/{_CURRENT}")
+        disk.sync_directory(directory)  # the old list never meets a run of the new index
         for name in disk.listdir(directory):
             disk.unlink(f"{directory}/{name}")
             # A name is not used again: somebody may still be reading the run that had it.

@@ -33,6 +33,11 @@ class EventFeed:
                 listener.waiting.append(event)
             listener.wakeup.set()
 
+    @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return len(self._listeners)
+
     async def listen(self) -> AsyncGenerator[Event, None]:
         """Events from the first step on, up to and with `StoppingEvent`. Close it (`aclosing`)."""
         listener = _Listener()

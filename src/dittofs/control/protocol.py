@@ -9,9 +9,11 @@ of duration (`_s`). `path` and `path_raw`: see `dittofs.control.paths`.
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from dittofs.control.faults import Refusal
 
 API_VERSION: Final = 1
 PREFIX: Final = f"/v{API_VERSION}"
@@ -31,6 +33,13 @@ class Failure(Struct, frozen=True, tag="failure"):
     error: str  # a code of `dittofs.control.faults.FAULTS`
     message: str  # what happened and what was not affected
     mend: str = ""  # the command or step that helps
+
+
+def failure_of(refusal: Refusal) -> Failure:
+    """The failure that tells a client of `refusal`; text that is not UTF-8 is made so."""
+    text = (refusal.code, refusal.message, refusal.mend)
+    error, message, mend = (part.encode(errors="backslashreplace").decode() for part in text)
+    return Failure(error=error, message=message, mend=mend)
 
 
 # --- the daemon and its volumes ---
@@ -159,6 +168,8 @@ class StopResult(Struct, frozen=True):
 
 # --- files and chunks ---
 
+Length = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+ChunkHex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 EntryKind = Literal["file", "directory", "symlink", "fifo", "socket", "character", "block"]
 
 
@@ -204,9 +215,9 @@ class AddRequest(Struct, frozen=True):
     volume: str
     path: str  # inside the volume, of the file itself
     path_raw: bytes = b""
-    size: int = -1  # of the body, so that a full disk is noticed first; -1: unknown
-    mode: int = 0o644
-    mtime_ns: int = -1  # -1: now
+    size: Length = -1  # of the body, so that a full disk is noticed first; -1: unknown
+    mode: Annotated[int, Meta(ge=0, le=0o777)] = 0o644
+    mtime_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None  # None: now
     parents: bool = True  # make missing directories
     replace: bool = False  # give an existing file this content; refused ("exists") otherwise
 
@@ -226,15 +237,15 @@ class FileRequest(Struct, frozen=True):
     volume: str
     path: str
     path_raw: bytes = b""
-    offset: int = 0
-    length: int = -1
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    length: Length = -1
 
 
 class ChunksRequest(Struct, frozen=True):
     """Read chunks by id (hexadecimal), one after the other."""
 
     volume: str
-    ids: tuple[str, ...]
+    ids: tuple[ChunkHex, ...]
 
 
 class CheckRequest(Struct, frozen=True):

@@ -1,0 +1,151 @@
+"""Which volume is mounted where: mounting, unmounting, and coming back after a restart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+from dittofs.control.mountpoint import Mountpoint, prepare
+from dittofs.control.options import MountOptions, parse_options
+
+from dittofs.control.events import EventFeed
+from dittofs.control.faults import Refusal
+from dittofs.errors import DittoError
+from dittofs.node import Node
+from mountd.mounts import Mount
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What `mount` did."""
+
+    volume: str
+    is_new_volume: bool
+    is_new_directory: bool
+    was_mounted: bool
+    was_stale: bool
+    warnings: tuple[str, ...]
+
+
+class Mounting:
+    """All mounts of this daemon."""
+
+    def __init__(self, node: Node, nursery: trio.Nursery, feed: EventFeed) -> None:
+        self._node = node
+        self._nursery = nursery
+        self._feed = feed
+        self._mounts: dict[str, Mount] = {}
+        self._volumes: dict[str, str] = {}
+        self._lock = trio.Lock()
+        self._is_stopping = False
+
+    def of_volume(self, name: str) -> Mount | None:
+        """The first mount of a volume."""
+        return next((self._mounts[path] for path, one in self._volumes.items() if one == name), None)
+
+    def volume_of(self, mount: Mount) -> str:
+        return self._volumes[mount.path]
+
+    def select(self, path: str, volume: str, *, everything: bool) -> list[Mount]:
+        """The mounts a request means. Refuses with "not_found" if there is none."""
+        if everything:
+            return list(self._mounts.values())
+        if path:
+            wanted = str(Path(path).resolve()) if path not in self._mounts else path
+            found = [mount for place, mount in self._mounts.items() if place == wanted]
+        else:
+            found = [self._mounts[place] for place, name in self._volumes.items() if name == volume]
+        if not found:
+            raise Refusal("not_found", f"nothing of DittoFS is mounted at {path or volume}", "dittofs status")
+        return found
+
+    async def mount(self, path: str, name: str, options: Sequence[str]) -> Mounted:
+        """Mount a volume on a directory; return when it is usable."""
+        async with self._lock:
+            with trio.CancelScope(shield=True):
+                return await self._mount(path, name, options)
+
+    async def _mount(self, path: str, name: str, options: Sequence[str]) -> Mounted:
+        parsed = parse_options(options)
+        present = self._mounts.get(path)
+        if present is not None:
+            volume = self._volumes[path]
+            if name and name != volume:
+                raise Refusal(
+                    "refused",
+                    f'{path} shows "{volume}" already; "{name}" was not mounted',
+                    f"dittofs unmount {path}",
+                )
+            return Mounted(volume, False, False, True, False, ())
+        place: Mountpoint = await trio.to_thread.run_sync(prepare, path)
+        volume = name or self._node.volume_at(path) or Path(path).name
+        is_new = volume not in self._node.names()
+        opened = await self._node.open(volume, trusts_root=parsed.trusts_root)
+        mount = Mount(opened.volume, path, self._options(volume, parsed))
+        await trio.to_thread.run_sync(mount.start)
+        self._mounts[path] = mount
+        self._volumes[path] = volume
+        await self._node.remember(volume, path, options, is_mounted=True)
+        self._nursery.start_soon(self._serve, mount)
+        self._node.on_state(volume)
+        return Mounted(volume, is_new, place.is_new, False, place.was_stale, parsed.warnings)
+
+    def _options(self, volume: str, parsed: MountOptions) -> list[str]:
+        defaults = ["default_permissions", f"fsname={volume}", "subtype=dittofs"]
+        return [*defaults, *parsed.kernel]
+
+    async def _serve(self, mount: Mount) -> None:
+        """Answer a mount until it is gone; then close the volume if that was the last."""
+        try:
+            await mount.run()
+        except Exception as error:
+            log.error("a mount ended unexpectedly", path=mount.path, exc_info=error)
+        finally:
+            volume = self._volumes.pop(mount.path)
+            del self._mounts[mount.path]
+            with trio.CancelScope(shield=True):
+                if not self._is_stopping:
+                    record = self._node.record(volume)
+                    await self._node.remember(volume, record.path, record.options, is_mounted=False)
+                self._node.on_state(volume)
+
+    async def restore(self) -> None:
+        """Open every volume, and mount again what was mounted when the daemon last ended."""
+        await self._node.open_all()
+        for name in self._node.names():
+            record = self._node.record(name)
+            if not record.is_mounted or self._node.opened(name) is None:
+                continue
+            try:
+                await self.mount(record.path, name, record.options)
+            except DittoError as error:
+                log.error(
+                    "a volume could not be mounted again", volume=name, path=record.path, reason=str(error)
+                )
+
+    async def unmount(self, mount: Mount, *, force: bool) -> bool:
+        """Unmount; everything written is durable when this returns. True if it had to be lazy."""
+        volume = self._node.require_open(self._volumes[mount.path]).volume
+        is_lazy = False
+        try:
+            await mount.unmount(lazy=False)
+        except DittoError as error:
+            if not force:
+                raise Refusal("busy", str(error), f"dittofs unmount --force {mount.path}") from error
+            await mount.unmount(lazy=True)
+            is_lazy = True
+        await volume.publisher.drain_all()
+        await volume.files.sync()
+        return is_lazy
+
+    async def unmount_all(self) -> None:
+        """At the daemon's end: lazily where programs still use a mount. They come back with the daemon."""
+        self._is_stopping = True
+        for mount in list(self._mounts.values()):
+            try:
+                await self.unmount(mount, force=True)
+            except DittoError as error:
+                log.error("cannot unmount", path=mount.path, reason=str(error))

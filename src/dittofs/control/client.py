@@ -1,0 +1,228 @@
+"""A small blocking client of the local API. Imports no event loop, so that commands start quickly."""
+
+import http.client
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from dittofs.control import protocol
+from dittofs.control.faults import FAULTS, Refusal
+from dittofs.control.protocol import Carried, Failure, Item, Route
+from dittofs.control.socket_file import peer_credentials, short_address
+
+ANSWER_S: Final = 10.0  # what a healthy daemon answers from memory
+PART_BYTES: Final = 256 << 10
+LINE_BYTES_MAX: Final = 4 << 20
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float | None) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        with short_address(self._path) as address:
+            self.sock.connect(address)
+        server = peer_credentials(self.sock)
+        if server.uid != os.geteuid():
+            self.close()
+            raise Refusal(
+                "forbidden",
+                f"the daemon at {self._path} is run by user {server.uid}, not by you ({os.geteuid()})",
+                "Run the command as that user, or set DITTOFS_HOME.",
+            )
+
+
+class Download:
+    """The bytes of a reply; iterate once. `size` of them come, or a `Refusal` ("cut_short") is raised."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+        self.size = int(response.headers["content-length"])
+        self.mode = int(response.headers["dittofs-mode"], 8)
+        self.mtime_ns = int(response.headers["dittofs-mtime-ns"])
+
+    def __iter__(self) -> Iterator[bytes]:
+        remaining = self.size
+        with self._response as response:
+            while remaining:
+                part = _receive(response, PART_BYTES)
+                if not part:
+                    raise _cut_short()
+                remaining -= len(part)
+                yield part
+
+
+class Client:
+    """Asks the daemon at one socket, one connection a request.
+
+    Every method raises `Refusal`: what the daemon said, or "no_daemon" if none answers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def health(self) -> protocol.Health:
+        return cast(protocol.Health, self._value(protocol.HEALTH, None, ANSWER_S))
+
+    def status(self) -> protocol.StatusReport:
+        return cast(protocol.StatusReport, self._value(protocol.STATUS, None, ANSWER_S))
+
+    def mount(self, request: protocol.MountRequest) -> protocol.MountResult:
+        return cast(protocol.MountResult, self._value(protocol.MOUNT, request, None))
+
+    def unmount(self, request: protocol.UnmountRequest) -> protocol.UnmountResult:
+        return cast(protocol.UnmountResult, self._value(protocol.UNMOUNT, request, None))
+
+    def stop(self) -> protocol.StopResult:
+        return cast(protocol.StopResult, self._value(protocol.STOP, None, ANSWER_S))
+
+    def list(self, request: protocol.ListRequest) -> Iterator[protocol.ListItem]:
+        return cast(Iterator[protocol.ListItem], self._items(protocol.LIST, request))
+
+    def check(self, request: protocol.CheckRequest) -> Iterator[protocol.CheckItem]:
+        return cast(Iterator[protocol.CheckItem], self._items(protocol.CHECK, request))
+
+    def events(self) -> Iterator[protocol.Event]:
+        return cast(Iterator[protocol.Event], self._items(protocol.EVENTS, None))
+
+    def get_file(self, request: protocol.FileRequest) -> Download:
+        return Download(self._ask(protocol.GET_FILE, request, None))
+
+    def get_chunks(self, request: protocol.ChunksRequest) -> Download:
+        return Download(self._ask(protocol.GET_CHUNKS, request, None))
+
+    def add(self, request: protocol.AddRequest, parts: Iterable[bytes]) -> protocol.AddResult:
+        """Upload `parts` as a file: exactly `request.size` bytes if that is given.
+
+        If `parts` raises, nothing of it becomes visible in the volume.
+        """
+        with self._ask(protocol.ADD_FILE, request, None, parts) as response:
+            return cast(protocol.AddResult, _decoded(response, protocol.ADD_FILE))
+
+    def _value(self, route: Route, request: msgspec.Struct | None, timeout_s: float | None) -> object:
+        with self._ask(route, request, timeout_s) as response:
+            return _decoded(response, route)
+
+    def _items(self, route: Route, request: msgspec.Struct | None) -> Iterator[Item]:
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cast(Any, route.reply))
+        with self._ask(route, request, None) as response:
+            pending = b""
+            while part := _receive(response, PART_BYTES):
+                *lines, pending = (pending + part).split(b"\n")
+                if len(pending) > LINE_BYTES_MAX:
+                    raise Refusal("failed", "the daemon sends a line without end")
+                for line in lines:
+                    item = decoder.decode(line)
+                    if isinstance(item, Failure):
+                        raise _refusal(item)
+                    yield item
+
+    def _ask(
+        self,
+        route: Route,
+        request: msgspec.Struct | None,
+        timeout_s: float | None,
+        parts: Iterable[bytes] | None = None,
+    ) -> http.client.HTTPResponse:
+        """The response, if it is a success; its connection ends with it."""
+        connection = _UnixConnection(self._path, timeout_s)
+        try:
+            self._send(connection, route, request, parts)
+            response = connection.getresponse()
+            if response.status == 200:
+                return response
+            with response:
+                raise _refusal(_failure(response.read()))
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise Refusal("no_daemon", "no daemon is running", "dittofs mount DIR") from error
+        except BlockingIOError as error:
+            raise Refusal("overloaded", "the daemon has too many callers waiting", "Try again.") from error
+        except TimeoutError as error:
+            text = f"the daemon did not answer within {timeout_s:g} s; it may be busy or hanging"
+            raise Refusal("no_daemon", text, "dittofs doctor") from error
+        except PermissionError as error:
+            raise Refusal("forbidden", f"{self._path}: {error.strerror}", "dittofs doctor") from error
+        except (http.client.HTTPException, ConnectionError) as error:
+            raise _cut_short() from error
+        finally:
+            connection.close()  # the response keeps the socket until it is closed itself
+
+    def _send(
+        self,
+        connection: _UnixConnection,
+        route: Route,
+        request: msgspec.Struct | None,
+        parts: Iterable[bytes] | None,
+    ) -> None:
+        connection.connect()  # here, so that a refused connection is not taken for one that broke
+        target, headers = route.path, {"connection": "close"}
+        body: bytes | Iterable[bytes] | None = None
+        if request is not None and route.carried is Carried.JSON:
+            body = msgspec.json.encode(request)
+            headers["content-type"] = "application/json"
+        elif request is not None:
+            target = f"{target}?{_query(request)}"
+        size = -1
+        if isinstance(request, protocol.AddRequest) and parts is not None:
+            body, size = parts, request.size
+            headers["content-type"] = "application/octet-stream"
+            if size >= 0:
+                headers["content-length"] = str(size)
+            else:
+                headers["transfer-encoding"] = "chunked"
+        try:
+            connection.request(route.method, target, body, headers, encode_chunked=size < 0)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # refused before all was sent: the reply says why
+
+
+def _query(request: msgspec.Struct) -> str:
+    fields = msgspec.to_builtins(request)
+    told = {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in fields.items()
+        if value is not None
+    }
+    return urlencode(told, quote_via=quote)
+
+
+def _receive(response: http.client.HTTPResponse, size: int) -> bytes:
+    try:
+        return response.read1(size)
+    except (http.client.HTTPException, ConnectionError) as error:
+        raise _cut_short() from error
+
+
+def _decoded(response: http.client.HTTPResponse, route: Route) -> object:
+    try:
+        return msgspec.json.decode(response.read(), type=cast(Any, route.reply))
+    except (http.client.HTTPException, ConnectionError) as error:
+        raise _cut_short() from error
+    except msgspec.DecodeError as error:
+        text = f"the daemon's answer is not understood ({error}); it may be of another version"
+        raise Refusal("failed", text, "dittofs version") from error
+
+
+def _failure(body: bytes) -> Failure:
+    try:
+        return msgspec.json.decode(body, type=Failure)
+    except msgspec.DecodeError:
+        return Failure(error="failed", message="what answers at the socket is not a DittoFS daemon")
+
+
+def _refusal(failure: Failure) -> Refusal:
+    code = failure.error if failure.error in FAULTS else "failed"
+    return Refusal(code, failure.message, failure.mend)
+
+
+def _cut_short() -> Refusal:
+    text = "the daemon ended before its answer was whole; nothing is known about the rest"
+    return Refusal("cut_short", text, "dittofs status")

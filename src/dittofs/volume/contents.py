@@ -1,0 +1,294 @@
+"""Unpublished content: for each inode a stack of layers, the lowest published first."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from dittofs.chunks.content import ContentReader
+from dittofs.errors import Damaged
+from dittofs.ids import InodeId, Slot, Stamp
+from dittofs.tree.record import Dot, Ref
+from dittofs.volume.replica import Replica, Transaction
+from dittofs.volume.rows import ContentRow, Increment, LayerRow, Taken, decode, encode
+from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing
+
+LAYER_ID_BYTES = 12
+READERS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The version a content starts from: what was shown when its writer opened the file."""
+
+    root: bytes
+    size: int
+    replaces: tuple[Dot, ...]
+    rank: Stamp | None = None
+    """The rank to inherit: set for an edit of a conflict entry."""
+
+
+UNBORN = Published(b"", 0, ())
+
+
+@dataclass(slots=True)
+class Content:
+    """What was written and is not in the tree. At least one layer."""
+
+    ref: Ref
+    published: Published
+    layers: list[Layer] = field(default_factory=list)
+    face: int = 0
+    taken: Taken | None = None
+    is_flushed: bool = False
+    """Saved whole by a close(2), with nothing written since."""
+    is_saved: bool = False
+    """The journal knows all of it."""
+    is_fsynced: bool = False
+    """A program asked for durability since the last publication began."""
+
+    @property
+    def top(self) -> Layer:
+        return self.layers[-1]
+
+    @property
+    def size(self) -> int:
+        return self.layers[-1].size
+
+
+def content_key(ref: Ref) -> bytes:
+    """The key of a content row."""
+    inode, dot = ref
+    return (inode if dot is None else f"{inode}/{dot[0]}/{dot[1]}").encode("ascii")
+
+
+def ref_of_key(key: bytes) -> Ref:
+    """The inverse of `content_key`."""
+    inode, *rest = key.decode("ascii").split("/")
+    return InodeId(inode), (Slot(rest[0]), int(rest[1])) if rest else None
+
+
+class Contents:
+    """All unpublished content of a replica, in memory and in the journal's rows."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._contents: dict[Ref, Content] = {}
+        self._resting: set[Ref] = set()  # rows that stay local and are read when somebody asks
+        self._readers: dict[bytes, ContentReader] = {}
+
+    def __iter__(self) -> Iterator[Content]:
+        return iter(list(self._contents.values()))
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+    def get(self, ref: Ref) -> Content | None:
+        content = self._contents.get(ref)
+        if content is None and ref in self._resting:
+            self._resting.discard(ref)
+            content = self._contents[ref] = self.load(ref)
+        return content
+
+    def reader(self, root: bytes, size: int) -> Base:
+        """Reads published bytes."""
+        if not root and not size:
+            return Nothing()
+        reader = self._readers.pop(root, None)
+        if reader is None or reader.size != size:
+            reader = ContentReader(self._replica.chunks, root, size)
+        self._readers[root] = reader
+        if len(self._readers) > READERS_MAX:
+            del self._readers[next(iter(self._readers))]
+        return reader
+
+    def begin(self, ref: Ref, published: Published) -> Content:
+        """Start writing over `published`."""
+        assert ref not in self._contents
+        content = self._contents[ref] = self.orphan(ref, published)
+        return content
+
+    def orphan(self, ref: Ref, published: Published) -> Content:
+        """Content of a file without a name: it is never saved."""
+        content = Content(ref, published)
+        base = self.reader(published.root, published.size)
+        content.layers.append(self._layer(base, published.size))
+        return content
+
+    def writable(self, content: Content) -> Layer:
+        """The layer that takes the next write: a fresh one over what is closed."""
+        top = content.top
+        if top.is_closed:
+            layer = self._layer(top, top.size)
+            layer.mtime, layer.stamp = top.mtime, top.stamp
+            content.layers.append(layer)
+            content.is_flushed = False
+            return layer
+        return top
+
+    def _layer(self, base: Base, base_size: int) -> Layer:
+        random = self._replica.entropy(LAYER_ID_BYTES)
+        return Layer(self._replica.disk, base64.urlsafe_b64encode(random).decode("ascii"), base, base_size)
+
+    def save(self, content: Content, transaction: Transaction) -> None:
+        """Put into the journal what a crash of the process would lose."""
+        journal = self._replica.journal
+        for layer in content.layers:
+            if layer.is_dirty or not layer.sequence:
+                increment = layer.next_increment()
+                key = layer.layer_id.encode("ascii") + layer.sequence.to_bytes(4, "big")
+                journal.put_local("bytes", key, encode(increment))
+                transaction.after(partial(layer.saved, increment))
+        journal.put_local("content", content_key(content.ref), encode(self._row(content)))
+
+        def saved() -> None:
+            content.is_saved = True
+
+        transaction.after(saved)
+
+    def _row(self, content: Content) -> ContentRow:
+        published = content.published
+        return ContentRow(
+            face=content.face,
+            base_root=published.root,
+            base_size=published.size,
+            replaces=[(str(slot), n) for slot, n in published.replaces],
+            rank=published.rank or 0,
+            takes=content.taken,
+            layers=[
+                LayerRow(
+                    layer=layer.layer_id,
+                    mtime=layer.mtime,
+                    stamp=layer.stamp,
+                    is_filed=layer.is_filed,
+                    is_closed=layer.is_closed or (layer is content.top and content.is_flushed),
+                    is_appended=layer.is_appended,
+                    durable_sequence=layer.durable_sequence,
+                )
+                for layer in content.layers
+            ],
+        )
+
+    def rest(self, ref: Ref) -> None:
+        """Forget the saved content of a file that stays local, until somebody asks for it."""
+        content = self._contents.pop(ref, None)
+        if content is not None:
+            for layer in content.layers:
+                layer.release()
+            self._resting.add(ref)
+
+    def note_resting(self, ref: Ref) -> None:
+        """A row left by an earlier process belongs to a file that stays local."""
+        self._resting.add(ref)
+
+    def adopt(self, content: Content) -> None:
+        """Take over a content that recovery loaded."""
+        self._contents[content.ref] = content
+
+    def detach(self, content: Content) -> None:
+        """The file lost its last name while open: its bytes live on in memory only."""
+        if self._contents.get(content.ref) is content:
+            del self._contents[content.ref]
+
+    def erase_rows(self, content: Content, layers: list[Layer]) -> None:
+        """Within a transaction: the journal forgets `layers` of a content."""
+        journal = self._replica.journal
+        for layer in layers:
+            for sequence in range(layer.sequence):
+                key = layer.layer_id.encode("ascii") + sequence.to_bytes(4, "big")
+                journal.delete_local("bytes", key)
+        if len(layers) == len(content.layers):
+            journal.delete_local("content", content_key(content.ref))
+
+    def move(self, content: Content, ref: Ref, transaction: Transaction) -> None:
+        """Within a transaction: the content belongs to `ref` from now on (a save)."""
+        old = content.ref
+        self._replica.journal.delete_local("content", content_key(old))
+        content.ref = ref
+        try:
+            self.save(content, transaction)
+        finally:
+            content.ref = old
+
+        def rekey() -> None:
+            if self._contents.get(old) is content:
+                del self._contents[old]
+            content.ref = ref
+            self._contents[ref] = content
+
+        transaction.after(rekey)
+
+    def discard(self, content: Content) -> None:
+        """In memory, after `erase_rows`: nobody reads these bytes any more."""
+        self.detach(content)
+        for layer in content.layers:
+            layer.discard()
+
+    def save_advanced(self, content: Content, published: Published) -> None:
+        """Within the transaction that publishes the lowest layer: the row of what is left above it."""
+        row = self._row(content)
+        row.layers = row.layers[1:]
+        row.face, row.takes = 0, None
+        row.base_root, row.base_size = published.root, published.size
+        row.replaces = [(str(slot), n) for slot, n in published.replaces]
+        ref = content.ref
+        key = content_key(ref)
+        if ref[1] is not None:
+            self._replica.journal.delete_local("content", key)
+            key = content_key((ref[0], published.replaces[0]))
+        self._replica.journal.put_local("content", key, encode(row))
+
+    def advance(self, content: Content, published: Published, ref: Ref) -> None:
+        """In memory, after the commit: the lowest layer is in the tree as `published`; drop it."""
+        layer = content.layers.pop(0)
+        layer.discard()
+        content.published = published
+        content.face, content.taken = 0, None
+        del self._contents[content.ref]
+        content.ref = ref
+        if content.layers:
+            self._contents[ref] = content
+            content.layers[0].base = self.reader(published.root, published.size)
+
+    def load(self, ref: Ref, *, after_power_cut: bool = False) -> Content:
+        """Read a content row and its layers back. Raises Damaged naming what is gone.
+
+        `after_power_cut`: leave out what no sync had put on the platter.
+        """
+        journal = self._replica.journal
+        key = content_key(ref)
+        found = [value for row_key, value in journal.scan_local("content", key) if row_key == key]
+        if not found:
+            raise Damaged(f"content of {key.decode()}", "its row is gone")
+        row = decode(ContentRow, found[0])
+        replaces = tuple((Slot(slot), n) for slot, n in row.replaces)
+        rank = Stamp(row.rank) if row.rank else None
+        content = Content(ref, Published(row.base_root, row.base_size, replaces, rank))
+        content.face, content.taken = row.face, row.takes
+        base: Base = self.reader(row.base_root, row.base_size)
+        size = row.base_size
+        for layer_row in row.layers:
+            layer = self._load_layer(layer_row, base, size, after_power_cut=after_power_cut)
+            content.layers.append(layer)
+            base, size = layer, layer.size
+        content.is_flushed = content.is_saved = True
+        return content
+
+    def _load_layer(self, row: LayerRow, base: Base, size: int, *, after_power_cut: bool) -> Layer:
+        layer = Layer(self._replica.disk, row.layer, base, size)
+        layer.mtime, layer.stamp = row.mtime, Stamp(row.stamp)
+        if row.is_filed:
+            try:
+                layer.open_file()
+            except FileNotFoundError:
+                raise Damaged(f"{DIRECTORY}/{row.layer}", "the staging file is gone") from None
+        rows = self._replica.journal.scan_local("bytes", row.layer.encode("ascii"))
+        for sequence, (_, value) in enumerate(list(rows)):
+            if after_power_cut and row.is_filed and sequence >= row.durable_sequence:
+                layer.sequence += 1  # the row exists and is erased with the others
+                continue
+            layer.restore(decode(Increment, value))
+        layer.is_closed = row.is_closed
+        layer.is_appended = row.is_appended
+        layer.durable_sequence = row.durable_sequence
+        return layer

@@ -1,0 +1,290 @@
+"""Open files: read, write, cut, flush, fsync, close."""
+
+import errno
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from dittofs.errors import FSError
+from dittofs.ids import Stamp
+from dittofs.tree.record import Kind
+from dittofs.volume.contents import UNBORN, Content
+from dittofs.volume.inodes import Inode
+from dittofs.volume.publication import Publisher
+from dittofs.volume.state import State, replace_entry
+
+SIZE_MAX = (1 << 63) - 1
+LAYERS_MAX = 4  # closes of one file that may wait for publication before a writer has to
+UNSAVED_BYTES_MAX = 8 << 20  # acknowledged writes that may be lost with the process
+YOUNG_S = 2.0  # how long a file that stays open is kept out of the tree
+FREE_BYTES_FLOOR = 32 << 20  # what writers may not use: the journal and publication need room
+FREE_BYTES_STEP = 4 << 20  # writes between two looks at the free space
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """One open file description."""
+
+    inode: Inode
+    is_writer: bool
+
+
+class Files:
+    """Operations on open files. Each returns its result, or a coroutine when it must wait."""
+
+    def __init__(self, state: State, publisher: Publisher, load_rules: Callable[[], None]) -> None:
+        self._state = state
+        self._publisher = publisher
+        self._load_rules = load_rules
+        self._dirty: dict[int, Content] = {}
+        self._unsaved_bytes = 0
+        self._until_room_check = 0
+        self._young: dict[Inode, float] = {}
+
+    def open(self, inode: Inode, flags: int) -> Handle:
+        """Open a file; O_TRUNC cuts it. A writer's base is the version shown now."""
+        if inode.kind is Kind.DIRECTORY:
+            raise FSError(errno.EISDIR)
+        if inode.virtual is not None:
+            return self._open_virtual(inode, flags)
+        is_writer = flags & os.O_ACCMODE != os.O_RDONLY
+        if is_writer or flags & os.O_TRUNC:
+            self._state.replica.require_writable()
+        if is_writer and not inode.writers:
+            inode.base = self._state.shown(inode)
+        inode.opens += 1
+        inode.writers += is_writer
+        local = self._state.local.get(inode.id)
+        if is_writer and local is not None and not local.is_ignored:
+            self._young.setdefault(inode, self._state.replica.clock.monotonic())
+        if flags & os.O_TRUNC:
+            try:
+                self.truncate(inode, 0)
+            except BaseException:
+                inode.opens -= 1
+                inode.writers -= is_writer
+                raise
+        return Handle(inode, is_writer)
+
+    def _open_virtual(self, inode: Inode, flags: int) -> Handle:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise FSError(errno.EACCES)
+        inode.opens += 1
+        return Handle(inode, is_writer=False)
+
+    def read(self, inode: Inode, offset: int, length: int) -> bytes:
+        """Bytes of the file, fewer only at its end. EIO rather than anything that was not written."""
+        if inode.virtual is not None:
+            return inode.virtual.content()[offset : offset + length]
+        content = self._state.content(inode)
+        if content is not None:
+            return content.top.read(offset, length)
+        shown = self._state.shown(inode)
+        end = min(offset + length, shown.size)
+        if offset >= end:
+            return b""
+        return self._state.contents.reader(shown.root, shown.size).read(offset, end - offset)
+
+    def write(self, inode: Inode, offset: int, data: bytes) -> int | Coroutine[Any, Any, int]:
+        """Put all of `data` into staging. EFBIG, ENOSPC; on an error the file is as before."""
+        if offset + len(data) > SIZE_MAX:
+            raise FSError(errno.EFBIG)
+        self._state.replica.require_writable()
+        content = self._writable(inode)
+        if content.top.is_closed and len(content.layers) >= LAYERS_MAX:
+            return self._write_later(inode, offset, data)
+        self.require_room(len(data))
+        layer = self._state.contents.writable(content)
+        layer.write(offset, data)
+        self._changed(content)
+        self._unsaved_bytes += len(data)
+        if self._unsaved_bytes > UNSAVED_BYTES_MAX:
+            self.save_dirty()
+        return len(data)
+
+    async def _write_later(self, inode: Inode, offset: int, data: bytes) -> int:
+        await self._publisher.drain()
+        written = self.write(inode, offset, data)
+        return written if isinstance(written, int) else await written
+
+    def truncate(self, inode: Inode, size: int) -> None:
+        """Cut the file or extend it with zeroes."""
+        if inode.kind is Kind.DIRECTORY:
+            raise FSError(errno.EISDIR)
+        if inode.kind is not Kind.FILE:
+            raise FSError(errno.EINVAL)
+        if inode.virtual is not None:
+            raise FSError(errno.EACCES)
+        if size > SIZE_MAX:
+            raise FSError(errno.EFBIG)
+        self._state.replica.require_writable()
+        content = self._writable(inode)
+        self._state.contents.writable(content).truncate(size)
+        self._changed(content)
+        if not inode.writers:
+            self.save(content, is_flushed=True)
+            self.close(inode)
+
+    def _writable(self, inode: Inode) -> Content:
+        """The inode's unpublished content, begun now if there is none."""
+        state = self._state
+        content = state.content(inode)
+        if content is not None:
+            return content
+        if inode.detached is not None:
+            base = inode.detached_version or UNBORN
+            content = inode.orphan = state.contents.orphan(inode.ref, base)
+            return content
+        base = inode.base if inode.writers and inode.base is not None else state.shown(inode)
+        return state.contents.begin(inode.ref, base)
+
+    def _changed(self, content: Content) -> None:
+        stamp = self._state.tick()
+        content.top.mtime, content.top.stamp = int(stamp), stamp
+        content.is_flushed = content.is_saved = False
+        self._dirty[id(content)] = content
+
+    def require_room(self, count: int) -> None:
+        """ENOSPC when `count` bytes more would eat what the journal and publication need."""
+        self._until_room_check -= count
+        if self._until_room_check > 0:
+            return
+        free = self._state.replica.disk.free_bytes()
+        if free < FREE_BYTES_FLOOR + count:
+            raise FSError(errno.ENOSPC, "the disk that holds the store is nearly full")
+        self._until_room_check = min(FREE_BYTES_STEP, (free - FREE_BYTES_FLOOR) // 2)
+
+    def save(self, content: Content, *, is_flushed: bool = False) -> None:
+        """With the operating system when this returns: the process may die."""
+        if content.is_saved and content.is_flushed >= is_flushed:
+            return
+        if self._is_orphan(content):
+            self._dirty.pop(id(content), None)
+            return
+        was_flushed = content.is_flushed
+        content.is_flushed = is_flushed or was_flushed
+        try:
+            with self._state.replica.change() as change:
+                self._state.contents.save(content, change)
+        except BaseException:
+            content.is_flushed = was_flushed
+            raise
+        self._dirty.pop(id(content), None)
+
+    def _is_orphan(self, content: Content) -> bool:
+        return self._state.contents.get(content.ref) is not content
+
+    def save_dirty(self) -> None:
+        """Save everything that a crash of the process would lose."""
+        for content in list(self._dirty.values()):
+            self.save(content)
+        self._unsaved_bytes = 0
+
+    def publish_young(self) -> None:
+        """What was created YOUNG_S ago and is still open enters the tree as it is."""
+        now = self._state.replica.clock.monotonic()
+        for inode, since in list(self._young.items()):
+            if now - since >= YOUNG_S:
+                del self._young[inode]
+                if inode.detached is None:
+                    self._publisher.enqueue_open(inode.ref)
+
+    def flush(self, inode: Inode) -> None:
+        """close(2) on one descriptor: what was written counts from now on, whatever happens to us."""
+        if inode.detached is not None:
+            return
+        content = self._state.contents.get(inode.ref)
+        if content is not None:
+            if not content.is_flushed:
+                self._state.announce(inode)
+            self.save(content, is_flushed=True)
+            if self._state.are_rules_stale or inode.id == self._state.rules_inode:
+                self._load_rules()
+            return
+        local = self._state.local.get(inode.id)
+        if local is not None and not local.is_closed and local.kind == Kind.FILE:
+            with self._state.replica.change() as change:
+                self._state.local.put(replace_entry(local, is_closed=True), change)
+
+    def release(self, handle: Handle) -> None:
+        """The last descriptor of an open file description is closed."""
+        inode = handle.inode
+        inode.opens -= 1
+        inode.writers -= handle.is_writer
+        if handle.is_writer and not inode.writers:
+            inode.base = None
+            self._young.pop(inode, None)
+            self.close(inode)
+        if inode.detached is not None and not inode.opens and inode.orphan is not None:
+            self._dirty.pop(id(inode.orphan), None)
+            self._state.contents.discard(inode.orphan)
+            inode.orphan = None
+        self._state.inodes.drop_if_unused(inode)
+
+    def close(self, inode: Inode) -> None:
+        """No writer is left: the content becomes a version."""
+        if inode.detached is not None:
+            return
+        state = self._state
+        content = state.contents.get(inode.ref)
+        local = state.local.get(inode.id)
+        if content is None and (local is None or local.kind != Kind.FILE):
+            return
+        if content is not None:
+            if not (content.is_saved and content.is_flushed) and state.replica.read_only is None:
+                self.save(content, is_flushed=True)
+            content.top.is_closed = True
+        if local is not None and local.is_ignored:
+            state.contents.rest(inode.ref)
+            return
+        self._publisher.enqueue(inode.ref)
+
+    async def fsync(self, inode: Inode) -> None:
+        """Return when the file's bytes, and every change of the volume before, are on the platter."""
+        content = self._state.content(inode)
+        if content is not None and inode.detached is None:
+            content.is_fsynced = True
+            for layer in content.layers:
+                if not layer.is_filed:
+                    # Its bytes travel in the journal, with the row that says so.
+                    layer.durable_sequence = layer.sequence + layer.is_dirty
+            content.is_saved = False
+            self.save(content)
+            await self.make_durable([content])
+            if inode.writers and not content.top.is_closed:
+                self._publisher.enqueue_open(inode.ref)
+        await self._state.replica.run_blocking(self._state.replica.journal.sync)
+
+    async def make_durable(self, contents: list[Content]) -> None:
+        """Put staging files on the platter and note in the journal how far that went."""
+        layers = [
+            (content, layer, layer.sequence)
+            for content in contents
+            for layer in content.layers
+            if layer.is_filed and layer.durable_sequence < layer.sequence
+        ]
+        for content, layer, sequence in layers:
+            await self._state.replica.run_blocking(layer.sync)
+            layer.durable_sequence = max(layer.durable_sequence, sequence)
+            content.is_saved = False
+        for content in {id(content): content for content, _, _ in layers}.values():
+            self.save(content)
+
+    async def sync(self) -> None:
+        """syncfs, unmount and the periodic sync: everything acknowledged is on the platter."""
+        if self._state.replica.read_only is None:
+            self.save_dirty()
+            await self.make_durable(list(self._state.contents))
+        await self._state.replica.run_blocking(self._state.replica.journal.sync)
+
+    def set_times(self, inode: Inode, mtime: int, stamp: Stamp) -> bool:
+        """utimens(2) on unpublished content: True if it was there to take it."""
+        content = self._state.content(inode)
+        if content is None:
+            return False
+        content.top.mtime, content.top.stamp = mtime, stamp
+        content.is_saved = False
+        if inode.detached is None:
+            self.save(content)
+        return True

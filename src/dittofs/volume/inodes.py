@@ -1,0 +1,152 @@
+"""Inodes as programs see them: a number, what it stands for now, and its attributes."""
+
+import stat as stat_bits
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dittofs.ids import InodeId, Number
+from dittofs.tree.record import Kind, Ref
+from dittofs.volume.contents import Content, Published
+
+BLOCK_BYTES = 512
+FILE_TYPE = {
+    Kind.FILE: stat_bits.S_IFREG,
+    Kind.DIRECTORY: stat_bits.S_IFDIR,
+    Kind.SYMLINK: stat_bits.S_IFLNK,
+    Kind.FIFO: stat_bits.S_IFIFO,
+    Kind.SOCKET: stat_bits.S_IFSOCK,
+    Kind.CHARACTER: stat_bits.S_IFCHR,
+    Kind.BLOCK: stat_bits.S_IFBLK,
+}
+
+
+@dataclass(slots=True)
+class Stat:
+    """What stat(2) reports. Times in nanoseconds, `mode` without the file type."""
+
+    number: Number
+    kind: Kind
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    atime: int
+    mtime: int
+    ctime: int
+    birth: int
+
+    @property
+    def full_mode(self) -> int:
+        return FILE_TYPE[self.kind] | self.mode
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.size // BLOCK_BYTES)
+
+
+class Virtual(Protocol):
+    """A file or directory that exists in no tree: `.dittofs` and what is in it."""
+
+    @property
+    def name(self) -> bytes: ...
+
+    def content(self) -> bytes:
+        """What the file says now; empty for a directory."""
+
+    def children(self) -> Sequence["Inode"]:
+        """What the directory holds; empty for a file."""
+
+
+@dataclass(slots=True, eq=False)
+class Inode:
+    """Something a program has a number for.
+
+    `ref` names it in the tree or the local layer. A detached inode has lost its last name
+    (or its name now shows something else) and lives until its last descriptor is closed.
+    """
+
+    number: Number
+    ref: Ref
+    kind: Kind
+    lookups: int = 0
+    opens: int = 0
+    writers: int = 0
+    base: Published | None = None
+    """The version shown when the first of its present writers opened it."""
+    detached: Stat | None = None
+    detached_version: Published | None = None
+    orphan: Content | None = None
+    """Content of a detached inode."""
+    atime: int | None = None
+    target: bytes = b""
+    """What a detached symbolic link points to."""
+    virtual: Virtual | None = None
+
+    @property
+    def id(self) -> InodeId:
+        return self.ref[0]
+
+
+class InodeTable:
+    """Numbers in use by programs. One entry a number, dropped when nobody can refer to it."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[Number, Inode] = {}
+        self._by_ref: dict[Ref, Inode] = {}
+
+    def __iter__(self) -> Iterator[Inode]:
+        return iter(self._by_number.values())
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def get(self, number: Number) -> Inode | None:
+        return self._by_number.get(number)
+
+    def of_ref(self, ref: Ref) -> Inode | None:
+        """The attached inode that stands for `ref`, if a program knows it."""
+        return self._by_ref.get(ref)
+
+    def intern(self, number: Number, ref: Ref, kind: Kind) -> Inode:
+        """The inode with this number, standing for `ref` from now on."""
+        inode = self._by_number.get(number)
+        if inode is None:
+            inode = self._by_number[number] = Inode(number, ref, kind)
+            self._by_ref[ref] = inode
+        elif inode.ref != ref and inode.detached is None:
+            self.rebind(inode, ref)
+        return inode
+
+    def add(self, inode: Inode) -> None:
+        """Register a virtual inode, which is never dropped."""
+        self._by_number[inode.number] = inode
+
+    def rebind(self, inode: Inode, ref: Ref) -> None:
+        """The number shows something else from now on."""
+        if self._by_ref.get(inode.ref) is inode:
+            del self._by_ref[inode.ref]
+        inode.ref = ref
+        self._by_ref[ref] = inode
+
+    def detach(self, inode: Inode, last: Stat) -> None:
+        """The inode lost its last name; `last` is what its descriptors still see."""
+        inode.detached = last
+        if self._by_ref.get(inode.ref) is inode:
+            del self._by_ref[inode.ref]
+        self.drop_if_unused(inode)
+
+    def forget(self, inode: Inode, count: int) -> None:
+        """The kernel dropped `count` of its references."""
+        inode.lookups = max(0, inode.lookups - count)
+        self.drop_if_unused(inode)
+
+    def drop_if_unused(self, inode: Inode) -> None:
+        """Drop an inode nobody can refer to any more."""
+        if inode.lookups or inode.opens or inode.virtual is not None:
+            return
+        self._by_number.pop(inode.number, None)
+        if self._by_ref.get(inode.ref) is inode:
+            del self._by_ref[inode.ref]

@@ -1,0 +1,99 @@
+"""Names that are not in the tree: files before their first publication, and whatever is ignored."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from dittofs.ids import InodeId, Number, number_of
+from dittofs.tree.record import Kind
+from dittofs.volume.replica import Replica, Transaction
+from dittofs.volume.rows import LocalEntry, decode, encode
+
+
+class LocalLayer:
+    """All local entries, in memory and in the journal's rows.
+
+    Methods that change something take the transaction: rows change with it, memory after it.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._entries: dict[InodeId, LocalEntry] = {}
+        self._names: dict[InodeId, dict[bytes, InodeId]] = {}
+        self._numbers: dict[Number, InodeId] = {}
+        self._versions: dict[InodeId, int] = {}
+
+    def load(self) -> None:
+        """Read the rows back."""
+        for _, value in self._replica.journal.scan_local("entry", b""):
+            self._remember(decode(LocalEntry, value))
+
+    def __iter__(self) -> Iterator[LocalEntry]:
+        return iter(list(self._entries.values()))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, inode: InodeId) -> LocalEntry | None:
+        return self._entries.get(inode)
+
+    def by_number(self, number: Number) -> InodeId | None:
+        return self._numbers.get(number)
+
+    def lookup(self, members: Sequence[InodeId], name: bytes) -> LocalEntry | None:
+        """The local entry of that name in a (merged) directory."""
+        for directory in members:
+            inode = self._names.get(directory, {}).get(name)
+            if inode is not None:
+                return self._entries[inode]
+        return None
+
+    def names(self, members: Sequence[InodeId]) -> Mapping[bytes, InodeId]:
+        """Local names in a (merged) directory."""
+        if len(members) == 1:
+            return self._names.get(members[0], {})
+        return {name: inode for one in members for name, inode in self._names.get(one, {}).items()}
+
+    def version(self, members: Sequence[InodeId]) -> int:
+        """Changes whenever the local names of the directory do."""
+        return sum(self._versions.get(directory, 0) for directory in members)
+
+    def subdirectories(self, members: Sequence[InodeId]) -> int:
+        return sum(self._entries[inode].kind == Kind.DIRECTORY for inode in self.names(members).values())
+
+    def put(self, entry: LocalEntry, transaction: Transaction) -> None:
+        """Add or replace an entry."""
+        inode = InodeId(entry.inode)
+        self._replica.journal.put_local("entry", inode.encode("ascii"), encode(entry))
+
+        def remember() -> None:
+            self._forget(inode)
+            self._remember(entry)
+
+        transaction.after(remember)
+
+    def remove(self, inode: InodeId, transaction: Transaction) -> None:
+        """Remove an entry with all its names: it is gone, or in the tree from now on."""
+        self._replica.journal.delete_local("entry", inode.encode("ascii"))
+        transaction.after(lambda: self._forget(inode))
+
+    def _remember(self, entry: LocalEntry) -> None:
+        inode = InodeId(entry.inode)
+        self._entries[inode] = entry
+        self._numbers[number_of(inode)] = inode
+        for parent, name in entry.names:
+            directory = InodeId(parent)
+            self._names.setdefault(directory, {})[name] = inode
+            self._versions[directory] = self._versions.get(directory, 0) + 1
+
+    def _forget(self, inode: InodeId) -> None:
+        entry = self._entries.pop(inode, None)
+        if entry is None:
+            return
+        self._numbers.pop(number_of(inode), None)
+        for parent, name in entry.names:
+            directory = InodeId(parent)
+            names = self._names.get(directory, {})
+            if names.get(name) == inode:
+                del names[name]
+            if not names:
+                self._names.pop(directory, None)
+            self._versions[directory] = self._versions.get(directory, 0) + 1

@@ -1,0 +1,378 @@
+"""The namespace: lookup, directories, making and removing names. Renaming is in `renaming`."""
+
+import errno
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, Protocol
+
+from dittofs.errors import FormatError, FSError
+from dittofs.ids import LOST_FOUND, ROOT, InodeId, Number, inode_id
+from dittofs.tree.entry import Entry
+from dittofs.tree.record import Kind, NewVersion, Owner, Ref
+from dittofs.volume import acl
+from dittofs.volume.inodes import Inode
+from dittofs.volume.replica import Transaction
+from dittofs.volume.rows import LocalEntry
+from dittofs.volume.state import NAME_BYTES_MAX, Caller, State, owner_of, owner_row, replace_entry
+
+LINKS_MAX = 65_000
+SYMLINK_BYTES_MAX = 4_095
+SET_GID = 0o2000
+RESERVED = b".dittofs"
+INODE_ID_BYTES = 12
+
+
+class Barrier(Protocol):
+    """What orders removals behind the publications that came before them."""
+
+    @property
+    def is_idle(self) -> bool: ...
+
+    async def drain(self) -> None: ...
+
+    def enqueue(self, ref: Ref) -> None: ...
+
+
+class Names:
+    """Operations on names. Each returns its result, or a coroutine when it must wait for publications."""
+
+    def __init__(self, state: State, barrier: Barrier) -> None:
+        self._state = state
+        self._barrier = barrier
+        self.reserved: Inode | None = None
+        """The directory `.dittofs`: reachable by lookup in the root, never listed."""
+
+    # Looking
+
+    def lookup(self, parent: Inode, name: bytes) -> Inode:
+        """The inode under a name. ENOENT if there is none."""
+        if parent.virtual is not None or (parent.id == ROOT and name == RESERVED):
+            return self._lookup_virtual(parent, name)
+        found = self.find(parent, name)
+        if found is None:
+            raise FSError(errno.ENOENT)
+        return found[0]
+
+    def _lookup_virtual(self, parent: Inode, name: bytes) -> Inode:
+        inodes = [self.reserved] if parent.virtual is None else parent.virtual.children()
+        for inode in inodes:
+            if inode is not None and inode.virtual is not None and inode.virtual.name == name:
+                return inode
+        raise FSError(errno.ENOENT)
+
+    def find(self, parent: Inode, name: bytes) -> tuple[Inode, LocalEntry | Entry] | None:
+        """The inode under a name and the entry that shows it."""
+        state = self._state
+        state.require_directory(parent)
+        if len(name) > NAME_BYTES_MAX:
+            raise FSError(errno.ENAMETOOLONG)
+        if parent.virtual is not None:
+            raise FSError(errno.EACCES, "what is in .dittofs cannot be changed")
+        members = state.members(parent.id)
+        local = state.local.lookup(members, name)
+        if local is not None:
+            return state.inode_of_local(local), local
+        if state.local.get(parent.id) is not None:
+            return None
+        entry = state.replica.tree.lookup(parent.id, name)
+        return None if entry is None else (state.inode_of_entry(entry), entry)
+
+    def parent(self, inode: Inode) -> Inode:
+        """The directory above a directory; the root's is the root."""
+        state = self._state
+        if inode.virtual is not None:
+            return self.directory(ROOT)
+        local = state.local.get(inode.id)
+        above = InodeId(local.names[0][0]) if local is not None else state.replica.tree.parent(inode.id)
+        return self.directory(above)
+
+    def directory(self, directory: InodeId) -> Inode:
+        """The inode of a directory known by its id."""
+        state = self._state
+        known = state.inodes.of_ref((directory, None))
+        if known is not None:
+            return known
+        local = state.local.get(directory)
+        if local is not None:
+            return state.inode_of_local(local)
+        attributes = state.replica.tree.stat((directory, None))
+        if attributes is None:
+            raise FSError(errno.ESTALE)
+        return state.inodes.intern(attributes.number, (directory, None), Kind.DIRECTORY)
+
+    def is_empty(self, directory: Inode) -> bool:
+        state = self._state
+        if state.local.names(state.members(directory.id)):
+            return False
+        if state.local.get(directory.id) is not None:
+            return True
+        return not state.replica.tree.listing(directory.id)
+
+    # Making
+
+    def make(
+        self,
+        parent: Inode,
+        name: bytes,
+        kind: Kind,
+        mode: int,
+        caller: Caller,
+        *,
+        rdev: int = 0,
+        target: bytes = b"",
+        is_open: bool = False,
+    ) -> Inode:
+        """Make a file, directory, symbolic link or special file. EEXIST if the name is taken.
+
+        A regular file is born in the local layer; `is_open` keeps it there until its writer closes it.
+        """
+        state = self._state
+        self._require_free(parent, name)
+        if kind is Kind.SYMLINK and not 0 < len(target) <= SYMLINK_BYTES_MAX:
+            raise FSError(errno.ENAMETOOLONG if target else errno.ENOENT)
+        mode, owner, xattrs = self._inherit(parent, kind, mode, caller)
+        inode = inode_id(state.replica.entropy(INODE_ID_BYTES))
+        is_ignored = state.is_ignored(parent.id, name, is_directory=kind is Kind.DIRECTORY)
+        stamp = state.tick()
+        now = int(stamp)
+        with state.replica.change() as change:
+            if is_ignored or kind is Kind.FILE:
+                entry = LocalEntry(
+                    inode=inode,
+                    kind=int(kind),
+                    names=[(parent.id, name)],
+                    mode=mode,
+                    owner=owner_row(owner),
+                    birth=now,
+                    mtime=now,
+                    stamp=now,
+                    rdev=rdev,
+                    target=target,
+                    xattrs=xattrs,
+                    is_ignored=is_ignored,
+                    is_closed=not is_open,
+                )
+                state.local.put(entry, change)
+                state.touch(parent, stamp, change)
+            else:
+                version = NewVersion(target, len(target), now, b"") if kind is Kind.SYMLINK else None
+                change.group.create(
+                    parent.id,
+                    name,
+                    kind,
+                    inode=inode,
+                    mode=mode,
+                    owner=owner,
+                    birth=now,
+                    mtime=now,
+                    version=version,
+                    rdev=rdev,
+                    xattrs=xattrs,
+                    stamp=stamp,
+                )
+        found = self.find(parent, name)
+        assert found is not None
+        if kind is Kind.FILE and not is_open and not is_ignored:
+            self._barrier.enqueue((inode, None))
+        state.announce(parent, name)
+        return found[0]
+
+    def _inherit(
+        self, parent: Inode, kind: Kind, mode: int, caller: Caller
+    ) -> tuple[int, Owner | None, dict[bytes, bytes]]:
+        """Mode, owner and ACLs of something new: set-gid directories and default ACLs hand theirs down."""
+        state = self._state
+        mode &= 0o7777
+        above = state.stat(parent)
+        gid = caller.gid
+        if above.mode & SET_GID:
+            gid = above.gid
+            if kind is Kind.DIRECTORY:
+                mode |= SET_GID
+        owner = None if (caller.uid, gid) == (state.uid, state.gid) else owner_of(caller.uid, gid)
+        xattrs: dict[bytes, bytes] = {}
+        default = self._xattrs(parent).get(acl.DEFAULT)
+        if default is not None and kind is not Kind.SYMLINK:
+            try:
+                mode, access = acl.inherit(acl.parse(default[1:]), mode)
+            except FormatError:
+                return mode, owner, xattrs
+            if access is not None:
+                xattrs[acl.ACCESS] = default[:1] + acl.serialise(access)
+            if kind is Kind.DIRECTORY:
+                xattrs[acl.DEFAULT] = default
+        return mode, owner, xattrs
+
+    def _xattrs(self, inode: Inode) -> dict[bytes, bytes]:
+        local = self._state.local.get(inode.id)
+        if local is not None:
+            return local.xattrs
+        return dict(self._state.replica.tree.xattrs(inode.id))
+
+    def _require_free(self, parent: Inode, name: bytes) -> None:
+        state = self._state
+        state.replica.require_writable()
+        if self.find(parent, name) is not None:
+            raise FSError(errno.EEXIST)
+        if parent.id == ROOT and name == RESERVED:
+            raise FSError(errno.EEXIST, f"{RESERVED.decode()} is reserved")
+        if parent.id == LOST_FOUND:
+            raise FSError(errno.EPERM, "lost+found shows what has no place; nothing is made in it")
+
+    def link(self, inode: Inode, parent: Inode, name: bytes) -> Inode:
+        """Give a file another name. EPERM for a directory, EMLINK at the limit."""
+        state = self._state
+        if inode.kind is Kind.DIRECTORY:
+            raise FSError(errno.EPERM)
+        if inode.detached is not None:
+            raise FSError(errno.ENOENT)
+        self._require_free(parent, name)
+        if state.stat(inode).nlink >= LINKS_MAX:
+            raise FSError(errno.EMLINK)
+        stamp = state.tick()
+        local = state.local.get(inode.id)
+        with state.replica.change() as change:
+            if local is not None:
+                linked = replace_entry(local, names=[*local.names, (parent.id, name)], stamp=int(stamp))
+                state.local.put(linked, change)
+                state.touch(parent, stamp, change)
+            elif state.local.get(parent.id) is not None:
+                raise FSError(errno.EXDEV, "a replicated file has no name in an ignored directory")
+            else:
+                change.group.link(inode.ref, parent.id, name, stamp=stamp)
+        if inode.ref[1] is not None:
+            # A conflict entry that gets a name becomes an inode of its own; its number stays.
+            entry = state.replica.tree.lookup(parent.id, name)
+            assert entry is not None
+            state.inodes.rebind(inode, (entry.inode, entry.dot))
+        state.announce(parent, name)
+        return inode
+
+    # Removing
+
+    def unlink(self, parent: Inode, name: bytes) -> Coroutine[Any, Any, None] | None:
+        """Remove a name of a file. EISDIR for a directory."""
+        inode, entry = self._removable(parent, name)
+        if inode.kind is Kind.DIRECTORY:
+            raise FSError(errno.EISDIR)
+        if isinstance(entry, Entry) and not self._barrier.is_idle:
+            return self._unlink_later(parent, name)
+        with self._state.replica.change() as change:
+            self.remove(parent, inode, entry, name, change)
+        self._state.announce(parent, name)
+        return None
+
+    async def _unlink_later(self, parent: Inode, name: bytes) -> None:
+        await self._barrier.drain()
+        inode, entry = self._removable(parent, name)
+        if inode.kind is Kind.DIRECTORY:
+            raise FSError(errno.EISDIR)
+        with self._state.replica.change() as change:
+            self.remove(parent, inode, entry, name, change)
+        self._state.announce(parent, name)
+
+    def rmdir(self, parent: Inode, name: bytes) -> Coroutine[Any, Any, None] | None:
+        """Remove an empty directory. ENOTEMPTY, ENOTDIR."""
+        _, entry = self._removable_directory(parent, name)
+        if isinstance(entry, Entry) and not self._barrier.is_idle:
+            return self._rmdir_later(parent, name)
+        self._rmdir(parent, name)
+        return None
+
+    async def _rmdir_later(self, parent: Inode, name: bytes) -> None:
+        await self._barrier.drain()
+        self._rmdir(parent, name)
+
+    def _rmdir(self, parent: Inode, name: bytes) -> None:
+        inode, entry = self._removable_directory(parent, name)
+        with self._state.replica.change() as change:
+            self.remove(parent, inode, entry, name, change)
+        self._state.announce(parent, name)
+
+    def _removable(self, parent: Inode, name: bytes) -> tuple[Inode, LocalEntry | Entry]:
+        self._state.replica.require_writable()
+        found = self.find(parent, name)
+        if found is None:
+            raise FSError(errno.ENOENT)
+        return found
+
+    def _removable_directory(self, parent: Inode, name: bytes) -> tuple[Inode, LocalEntry | Entry]:
+        inode, entry = self._removable(parent, name)
+        if inode.kind is not Kind.DIRECTORY:
+            raise FSError(errno.ENOTDIR)
+        if inode.id == LOST_FOUND:
+            raise FSError(errno.EBUSY)
+        if not self.is_empty(inode):
+            raise FSError(errno.ENOTEMPTY)
+        return inode, entry
+
+    def remove(
+        self, parent: Inode, inode: Inode, entry: LocalEntry | Entry, name: bytes, change: Transaction
+    ) -> None:
+        """Within a transaction: take one name away from a file, or an empty directory out of its parent."""
+        state = self._state
+        stamp = state.tick()
+        if isinstance(entry, LocalEntry):
+            rest = [one for one in entry.names if one[1] != name or one[0] not in state.members(parent.id)]
+            state.touch(parent, stamp, change)
+            if rest:
+                state.local.put(replace_entry(entry, names=rest, stamp=int(stamp)), change)
+            else:
+                self.detach(inode, change)
+                state.local.remove(InodeId(entry.inode), change)
+        elif inode.kind is Kind.DIRECTORY:
+            self.detach(inode, change)
+            change.group.rmdir(parent.id, entry, stamp=stamp)
+        else:
+            if state.stat(inode).nlink <= 1:
+                self.detach(inode, change)
+            change.group.unlink(parent.id, entry, stamp=stamp)
+
+    def detach(self, inode: Inode, change: Transaction) -> None:
+        """Within a transaction: `inode` loses its last name; open descriptors keep what it holds."""
+        state = self._state
+        stamp = state.tick()
+        last = replace(state.stat(inode), nlink=0, ctime=int(stamp))
+        version = state.shown(inode)
+        target = self.target(inode) if inode.kind is Kind.SYMLINK else b""
+        content = state.contents.get(inode.ref)
+        if content is not None:
+            state.contents.erase_rows(content, content.layers)
+        self._erase_local_attributes(inode)
+        ref = inode.ref
+
+        def apply() -> None:
+            if content is not None:
+                state.contents.detach(content)
+                if inode.opens:
+                    inode.orphan = content
+                else:
+                    state.contents.discard(content)
+            inode.detached_version = version
+            inode.target = target
+            inode.ref = ref
+            state.inodes.detach(inode, last)
+
+        change.after(apply)
+
+    def _erase_local_attributes(self, inode: Inode) -> None:
+        journal = self._state.replica.journal
+        key = inode.id.encode("ascii")
+        journal.delete_local("atime", key)
+        for row_key, _ in list(journal.scan_local("xattr", key + b"\0")):
+            journal.delete_local("xattr", row_key)
+
+    def target(self, inode: Inode) -> bytes:
+        """What a symbolic link points to. EINVAL for anything else."""
+        if inode.kind is not Kind.SYMLINK:
+            raise FSError(errno.EINVAL)
+        if inode.detached is not None:
+            return inode.target
+        local = self._state.local.get(inode.id)
+        if local is not None:
+            return local.target
+        version = self._state.attributes(inode).version
+        return version.root if version is not None else b""
+
+    def by_number(self, number: Number) -> Inode:
+        return self._state.inode_by_number(number)

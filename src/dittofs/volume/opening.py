@@ -1,0 +1,116 @@
+"""Opening a replica: journal, chunks and tree from what lies on a disk, healed where that is safe."""
+
+import structlog
+
+from dittofs.blocking import RunBlocking
+from dittofs.chunks.seal import VolumeKeys
+from dittofs.chunks.store import ChunkStore
+from dittofs.clock import Clock, Entropy
+from dittofs.disk import Disk
+from dittofs.errors import Damaged
+from dittofs.ids import slot_of_client
+from dittofs.journal.damage import IndexDamaged
+from dittofs.journal.journal import Journal
+from dittofs.tree.tree import Tree
+from dittofs.volume.replica import LOCAL_VIA, Replica
+
+log = structlog.get_logger()
+
+JOURNAL = "journal.db"
+CHUNKS = "chunks"
+INITIALISED = "initialised"
+
+
+def open_replica(
+    disk: Disk,
+    keys: VolumeKeys,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    run_blocking: RunBlocking,
+    label: str,
+    machine: str,
+) -> Replica:
+    """Open the replica that lies on `disk`, made if the disk is empty. Blocking.
+
+    `machine` names this machine and its boot. Damage that can be mended from what is left (the
+    persisted index) is mended; what cannot is named in `journal.damage` and kept aside.
+    """
+    journal = Journal.open(disk, JOURNAL)
+    try:
+        chunks = ChunkStore.open(disk, CHUNKS, keys, entropy=entropy)
+        try:
+            return _join(journal, chunks, disk, clock, entropy, run_blocking, label, machine)
+        except BaseException:
+            chunks.close()
+            raise
+    except BaseException:
+        journal.abandon()
+        raise
+
+
+def _join(
+    journal: Journal,
+    chunks: ChunkStore,
+    disk: Disk,
+    clock: Clock,
+    entropy: Entropy,
+    run_blocking: RunBlocking,
+    label: str,
+    machine: str,
+) -> Replica:
+    client_id = journal.claim_writer(entropy, machine)
+    own = set(journal.own_slots())
+    own.add(slot_of_client(client_id))
+    tree = Tree(
+        journal,
+        journal,
+        client_id=client_id,
+        own_slots=own.__contains__,
+        device_label=lambda _slot: label,
+        now_ns=clock.now_ns,
+        greatest=journal.greatest_stamp(),
+    )
+    replica = Replica(
+        disk=disk,
+        journal=journal,
+        tree=tree,
+        chunks=chunks,
+        clock=clock,
+        entropy=entropy,
+        run_blocking=run_blocking,
+        slot=slot_of_client(client_id),
+        label=label,
+        boot=machine.encode(),
+    )
+    if journal.get_meta(INITIALISED) is None:
+        with journal.transaction():
+            change = tree.initialise()
+            journal.append(journal.next_group, change.updates, LOCAL_VIA)
+            journal.put_meta(INITIALISED, b"1")
+    elif journal.is_index_partial or journal.damage or not _is_index_readable(tree):
+        rebuild_index(replica)
+    return replica
+
+
+def _is_index_readable(tree: Tree) -> bool:
+    try:
+        tree.counts()
+    except (IndexDamaged, Damaged) as error:
+        log.error("persisted index is damaged", reason=str(error))
+        return False
+    return True
+
+
+def rebuild_index(replica: Replica) -> None:
+    """Make the persisted index anew from snapshots and log. Blocking; nothing else may run."""
+    journal = replica.journal
+    log.warning("rebuilding the index")
+    with journal.transaction():
+        journal.mark_index(partial=True)
+    with journal.transaction():
+        journal.clear_index()
+        replica.tree.unload()
+        replica.tree.rebuild_index()
+        journal.mark_index(partial=False)
+    log.warning("the index is whole again")

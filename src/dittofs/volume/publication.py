@@ -1,0 +1,401 @@
+"""Publication: closed and fsynced content enters the tree, in the order of the closes and fsyncs.
+
+Order of one point: chunks durable, then tree operation and journal row in one transaction.
+A crash between the two leaves unused chunks and the staged content, so it is done again.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from dittofs.chunks.chunker import Chunking
+from dittofs.chunks.content import Extent, store_content, store_version_node
+from dittofs.errors import ChunkMissing, Damaged, DittoError
+from dittofs.ids import InodeId, Stamp
+from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
+from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.replica import Transaction
+from dittofs.volume.rows import LocalEntry
+from dittofs.volume.staging import Layer
+from dittofs.volume.state import State
+
+log = structlog.get_logger()
+
+FILES_PER_POINT_MAX = 64  # bounds the time the event loop is held at the end of a point
+BYTES_PER_POINT = 64 << 20  # a point takes no further file above this
+OPEN_INTERVAL_S = 2.0  # a file held open is published at most this often
+DRAIN_PATIENCE_S = 1.0  # how long a removal waits behind content nobody asked to be durable
+RETRY_S = 2.0
+
+
+class StagedSource:
+    """A closed layer as the chunker reads it."""
+
+    def __init__(self, layer: Layer | None) -> None:
+        """`layer` None: an empty file."""
+        self._layer = layer
+        self.size = 0 if layer is None else layer.size
+
+    def extents(self) -> Iterable[tuple[int, int, Extent]]:
+        """Every byte of the file, as changed, unchanged or never written."""
+        layer, position = self._layer, 0
+        if layer is None:
+            return
+        for start, end in [*layer.ranges, (layer.size, layer.size)]:
+            shown = min(start, layer.base_limit)
+            if position < shown:
+                yield position, shown - position, Extent.BASE
+                position = shown
+            if position < start:
+                yield position, start - position, Extent.HOLE
+            if start < end:
+                yield start, end - start, Extent.DATA
+            position = end
+
+    def read(self, offset: int, length: int) -> bytes:
+        assert self._layer is not None
+        return self._layer.read(offset, length)
+
+
+@dataclass(slots=True)
+class Job:
+    """One file of a publication point, frozen."""
+
+    ref: Ref
+    content: Content | None
+    layer: Layer | None
+    published: Published
+    stamp: Stamp
+    mtime: int
+    previous: list[bytes]
+    root: bytes = b""
+    node: bytes = b""
+    error: DittoError | None = None
+
+    @property
+    def size(self) -> int:
+        return self.layer.size if self.layer is not None else 0
+
+
+class Publisher:
+    """Publishes what is queued: at once when idle, everything that gathered meanwhile as the next point."""
+
+    def __init__(self, state: State, chunking: Chunking) -> None:
+        self._state = state
+        self._chunking = chunking
+        self._queue: dict[Ref, None] = {}
+        self._open: dict[Ref, None] = {}
+        self._inflight: list[Job] = []
+        self._wake = trio.Event()
+        self._progress = trio.Event()
+        self._last_open_point = -math.inf
+        self._is_urgent = False
+        self.stuck: dict[Ref, str] = {}
+        """Files that cannot be published, and why; their bytes stay staged."""
+        self.problem: str | None = None
+        """Why the last attempt failed, while content waits."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits to be published."""
+        return not (self._queue or self._open or self._inflight)
+
+    def pending(self) -> tuple[int, int]:
+        """Files and bytes not yet published."""
+        refs = {*self._queue, *self._open, *(job.ref for job in self._inflight)}
+        contents = [self._state.contents.get(ref) for ref in refs]
+        return len(refs), sum(content.size for content in contents if content is not None)
+
+    def is_queued(self, ref: Ref) -> bool:
+        return ref in self._queue or ref in self._open
+
+    def enqueue(self, ref: Ref) -> None:
+        """A file was closed."""
+        self._open.pop(ref, None)
+        self._queue.setdefault(ref, None)
+        self._wake.set()
+
+    def enqueue_open(self, ref: Ref) -> None:
+        """A file that stays open was fsynced, or has been open for long."""
+        if ref not in self._queue:
+            self._open.setdefault(ref, None)
+            self._wake.set()
+
+    def requeue(self, old: Ref, new: Ref) -> None:
+        """What was queued under `old` is known as `new` now; it takes its turn as of now."""
+        was_open = old in self._open
+        self._queue.pop(old, None)
+        self._open.pop(old, None)
+        if was_open:
+            self.enqueue_open(new)
+        else:
+            self.enqueue(new)
+
+    def enter(self, inode: InodeId) -> None:
+        """A name that was ignored is not any more: it and all below it enter the tree."""
+        state = self._state
+        waiting = [inode]
+        while waiting:
+            one = waiting.pop(0)
+            entry = state.local.get(one)
+            if entry is None or entry.is_ignored:
+                continue
+            if entry.kind == Kind.FILE:
+                self.enqueue((one, None))
+                continue
+            children = state.local.names((one,))
+            with state.replica.change() as change:
+                self._create(change, entry, None, Stamp(entry.stamp))
+                for name, child in children.items():
+                    below = state.local.get(child)
+                    if below is None:
+                        continue
+                    path = state.path(one) + name
+                    ignored = state.rules.matches(path, is_directory=below.kind == Kind.DIRECTORY)
+                    if not ignored:
+                        below.is_ignored = False
+                        state.local.put(below, change)
+                        waiting.append(child)
+
+    async def run(self) -> None:
+        """Publish for ever; cancelled at shutdown after `drain`."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._queue or self._open:
+                wait_s = self._wait_s()
+                if wait_s > 0:
+                    with trio.move_on_after(wait_s):
+                        await self._wake.wait()
+                    self._wake = trio.Event()
+                    continue
+                if not await self.publish_point():
+                    await trio.sleep(RETRY_S)
+
+    def _wait_s(self) -> float:
+        """Seconds until the next point is due: a file held open holds the whole volume's order."""
+        if not self._open or self._is_urgent:
+            return 0.0
+        return self._last_open_point + OPEN_INTERVAL_S - self._state.replica.clock.monotonic()
+
+    async def drain(self) -> None:
+        """Wait for everything queued now. What nobody fsynced is waited for DRAIN_PATIENCE_S at most:
+        no order was promised for it, and a huge file must not hold up every removal.
+        """
+        contents = [self._state.contents.get(ref) for ref in {*self._queue, *self._open}]
+        contents += [job.content for job in self._inflight]
+        is_promised = any(content is not None and content.is_fsynced for content in contents)
+        with trio.move_on_after(math.inf if is_promised else DRAIN_PATIENCE_S):
+            await self.drain_all()
+
+    async def drain_all(self) -> None:
+        """Wait until nothing waits to be published. Returns early if publication fails."""
+        self._is_urgent = True
+        try:
+            while not self.is_idle:
+                self._wake.set()
+                await self._progress.wait()
+                if self.problem is not None:
+                    return
+        finally:
+            self._is_urgent = False
+
+    async def settle(self, ref: Ref) -> None:
+        """Publish one file as it is now, open or not."""
+        self.enqueue(ref)
+        await self.drain_all()
+
+    async def publish_point(self) -> bool:
+        """Publish what is queued as one group. False if it must be tried again."""
+        jobs = self._freeze()
+        if not jobs:
+            return True
+        self._inflight = jobs
+        try:
+            await self._state.replica.run_blocking(self._store, jobs)
+            # From here to the end of the transaction nothing awaits.
+            self._commit(jobs)
+            self.problem = None
+        except DittoError as error:
+            if self.problem is None:
+                log.error("publication failed", reason=str(error))
+            self.problem = str(error)
+            for job in reversed(jobs):
+                self._queue = {job.ref: None, **self._queue}
+        finally:
+            self._inflight = []
+            self._progress.set()
+            self._progress = trio.Event()
+        return self.problem is None
+
+    def _freeze(self) -> list[Job]:
+        """Take the next files, in order, at one instant."""
+        jobs: list[Job] = []
+        total = 0
+        takes_open = bool(self._open)
+        for ref in list(self._queue) + list(self._open):
+            if len(jobs) >= FILES_PER_POINT_MAX or total > BYTES_PER_POINT:
+                break
+            self._queue.pop(ref, None)
+            self._open.pop(ref, None)
+            job = self._job(ref)
+            if job is not None:
+                jobs.append(job)
+                total += job.size
+        if takes_open and not self._open:
+            self._last_open_point = self._state.replica.clock.monotonic()
+        return jobs
+
+    def _job(self, ref: Ref) -> Job | None:
+        state = self._state
+        content = state.contents.get(ref)
+        local = state.local.get(ref[0])
+        if local is not None and local.is_ignored:
+            return None
+        if content is None:
+            if local is None:
+                return None
+            return Job(ref, None, None, UNBORN, Stamp(local.stamp), local.mtime, [])
+        layer = content.layers[0]
+        if layer is content.top:
+            content.is_fsynced = False
+            layer.is_closed = True
+        previous = [
+            version.node for version in self._versions(ref) if version.dot in content.published.replaces
+        ]
+        return Job(ref, content, layer, content.published, layer.stamp, layer.mtime, previous)
+
+    def _versions(self, ref: Ref) -> Iterable[Version]:
+        if self._state.local.get(ref[0]) is not None:
+            return ()
+        return self._state.replica.tree.versions(ref[0])
+
+    def _store(self, jobs: list[Job]) -> None:
+        """Blocking: cut, hash, seal and append each content; durable when this returns.
+
+        A file whose base cannot be read keeps its staged bytes and does not hold up the others.
+        """
+        replica = self._state.replica
+        for job in jobs:
+            try:
+                job.root = store_content(
+                    replica.chunks,
+                    StagedSource(job.layer),
+                    job.published.root,
+                    job.published.size,
+                    chunking=self._chunking,
+                )
+                job.node = store_version_node(
+                    replica.chunks, job.root, job.size, job.mtime, replica.slot, job.previous
+                )
+            except (Damaged, ChunkMissing) as error:
+                job.error = error
+        replica.chunks.sync()
+
+    def _commit(self, jobs: list[Job]) -> None:
+        done: list[tuple[Job, Published]] = []
+        with self._state.replica.change() as change:
+            for job in jobs:
+                if job.error is not None:
+                    self.stuck[job.ref] = str(job.error)
+                    log.error("a file cannot be published", reason=str(job.error))
+                    continue
+                published = self._commit_one(change, job)
+                if published is not None:
+                    done.append((job, published))
+        for job, published in done:
+            self._advance(job, published)
+
+    def _commit_one(self, change: Transaction, job: Job) -> Published | None:
+        """Within the transaction: one file enters the tree. None if it was removed meanwhile."""
+        state, content = self._state, job.content
+        ref = content.ref if content is not None else job.ref
+        if content is not None and state.contents.get(ref) is not content:
+            return None
+        local = state.local.get(ref[0])
+        dot: Dot | None
+        if local is not None:
+            mtime, stamp = (local.mtime, Stamp(local.stamp)) if job.layer is None else self._times(job.layer)
+            version = NewVersion(job.root, job.size, mtime, job.node)
+            self._create(change, local, version, max(stamp, Stamp(local.stamp)))
+            attributes = state.replica.tree.stat(ref)
+            dot = attributes.version.dot if attributes is not None and attributes.version else None
+        elif content is None or job.layer is None:
+            return None
+        else:
+            mtime, stamp = self._times(job.layer)
+            version = NewVersion(job.root, job.size, mtime, job.node, content.face)
+            dot = self._write(change, ref, content, version, stamp)
+        replaces = () if dot is None else (dot,)
+        published = Published(job.root, job.size, replaces, job.published.rank if ref[1] else None)
+        if content is not None and job.layer is not None:
+            state.contents.erase_rows(content, [job.layer])
+            if len(content.layers) > 1:
+                state.contents.save_advanced(content, published)
+        return published
+
+    def _times(self, layer: Layer) -> tuple[int, Stamp]:
+        return layer.mtime, layer.stamp
+
+    def _create(
+        self, change: Transaction, local: LocalEntry, version: NewVersion | None, stamp: Stamp
+    ) -> None:
+        """A local entry enters the tree with all its names."""
+        inode = InodeId(local.inode)
+        parent, name = local.names[0]
+        kind = Kind(local.kind)
+        if kind is Kind.SYMLINK:
+            version = NewVersion(local.target, len(local.target), local.mtime, b"")
+        change.group.create(
+            InodeId(parent),
+            name,
+            kind,
+            inode=inode,
+            mode=local.mode,
+            owner=Owner(*local.owner) if local.owner is not None else None,
+            birth=local.birth,
+            mtime=local.mtime if version is None else None,
+            version=version,
+            rdev=local.rdev,
+            xattrs=local.xattrs,
+            stamp=stamp,
+        )
+        for parent, name in local.names[1:]:
+            change.group.link((inode, None), InodeId(parent), name, stamp=stamp)
+        self._state.local.remove(inode, change)
+
+    def _write(
+        self, change: Transaction, ref: Ref, content: Content, version: NewVersion, stamp: Stamp
+    ) -> Dot:
+        inode = ref[0]
+        group = change.group
+        dot = group.write(
+            inode, version, replaces=content.published.replaces, stamp=stamp, rank=content.published.rank
+        )
+        taken = content.taken
+        if taken is not None:
+            group.set_mode(inode, taken.mode, stamp=stamp)
+            group.set_owner(inode, Owner(*taken.owner) if taken.owner is not None else None, stamp=stamp)
+            present = self._state.replica.tree.xattrs(inode)
+            for name in present.keys() | taken.xattrs.keys():
+                group.set_xattr(inode, name, taken.xattrs.get(name), stamp=stamp)
+        return dot
+
+    def _advance(self, job: Job, published: Published) -> None:
+        """In memory, after the commit."""
+        state, content = self._state, job.content
+        ref = content.ref if content is not None else job.ref
+        inode = state.inodes.of_ref(ref)
+        if ref[1] is not None and inode is not None:
+            # An edited conflict entry keeps its rank and its name; its dot is the new one.
+            ref = ref[0], published.replaces[0]
+            state.inodes.rebind(inode, ref)
+        if inode is not None and inode.writers:
+            inode.base = published
+        if content is not None:
+            state.contents.advance(content, published, ref)
+            if content.layers and content.layers[0].is_closed:
+                self.enqueue(ref)

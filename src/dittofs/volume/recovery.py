@@ -1,0 +1,187 @@
+"""What a volume does with unpublished content that an earlier process left.
+
+Closed and fsynced content is published under its name. What was neither is not taken for a whole
+file: the name keeps the last whole version, and the bytes appear beside it as
+`stem (recovered, DEVICE, 2026-11-21 14.02.07Z).ext`.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import structlog
+
+from dittofs.errors import Damaged, FormatError
+from dittofs.ids import ROOT, InodeId, inode_id
+from dittofs.tree.record import Kind, Ref
+from dittofs.volume.contents import Content, content_key, ref_of_key
+from dittofs.volume.names import INODE_ID_BYTES
+from dittofs.volume.publication import Publisher
+from dittofs.volume.rows import ContentRow, LocalEntry, decode
+from dittofs.volume.staging import DIRECTORY
+from dittofs.volume.state import NAME_BYTES_MAX, State
+
+log = structlog.get_logger()
+
+BOOT_KEY = "boot"
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What recovery found, for `status`."""
+
+    published: int = 0
+    set_beside: list[bytes] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+def recovered_name(name: bytes, label: str, now_ns: int, tries: int) -> bytes:
+    """The name of a recovered file: the stem is cut at a character boundary to fit."""
+    when = time.strftime("%Y-%m-%d %H.%M.%SZ", time.gmtime(now_ns // 10**9))
+    stem, dot, suffix = name.rpartition(b".")
+    if not stem or len(suffix) > 16:
+        stem, dot, suffix = name, b"", b""
+    more = f" {tries}" if tries > 1 else ""
+    tag = f" (recovered, {label}, {when}{more})".encode()
+    room = NAME_BYTES_MAX - len(tag) - len(dot) - len(suffix)
+    while len(stem) > room or (stem and len(stem) == room and stem[-1] & 0xC0 == 0x80):
+        stem = stem[:-1] if len(stem) > room else stem.decode("utf-8", "ignore").encode()
+    return stem + tag + dot + suffix
+
+
+class Recovery:
+    """Runs once, before the first request."""
+
+    def __init__(self, state: State, publisher: Publisher) -> None:
+        self._state = state
+        self._publisher = publisher
+        self.found = Recovered()
+
+    def run(self) -> Recovered:
+        """Blocking: load the local layer, decide about every staged content, remove what nobody names."""
+        state = self._state
+        journal = state.replica.journal
+        after_power_cut = journal.get_meta(BOOT_KEY) != state.replica.boot
+        state.local.load()
+        rows = list(journal.scan_local("content", b""))
+        for key, _ in rows:
+            self._recover(ref_of_key(key), after_power_cut=after_power_cut)
+        self._drop_unwritten({ref_of_key(key) for key, _ in rows})
+        self._drop_unnamed_files()
+        with state.replica.change():
+            journal.put_meta(BOOT_KEY, state.replica.boot)
+        return self.found
+
+    def _recover(self, ref: Ref, *, after_power_cut: bool) -> None:
+        state = self._state
+        local = state.local.get(ref[0])
+        if local is not None and local.is_ignored and not after_power_cut:
+            state.contents.note_resting(ref)
+            return
+        try:
+            content = state.contents.load(ref, after_power_cut=after_power_cut)
+        except (Damaged, FormatError) as error:
+            # The rows stay as they are: nothing that can be read some day is thrown away.
+            self.found.damaged.append(str(error))
+            log.error("staged content cannot be read", reason=str(error))
+            return
+        if local is None and state.replica.tree.stat(ref) is None:
+            self._set_beside(content, None)
+            return
+        whole = 0
+        for layer in content.layers:
+            is_durable = layer.durable_sequence > 0 or not (layer.is_filed and after_power_cut)
+            is_asked_for = layer.is_closed or layer.durable_sequence > 0 or content.is_fsynced
+            if not (is_durable and (is_asked_for or (layer.is_appended and content.published.size))):
+                break
+            whole += 1  # noqa: SIM113 - counts how many are whole, not where the loop is
+        if local is not None and local.is_ignored:
+            whole = len(content.layers)
+        if whole == len(content.layers):
+            state.contents.adopt(content)
+            for layer in content.layers:
+                layer.is_closed = True
+            if local is not None and local.is_ignored:
+                state.contents.rest(ref)
+            else:
+                self._publisher.enqueue(ref)
+                self.found.published += 1
+            return
+        self._set_beside(content, local)
+
+    def _set_beside(self, content: Content, local: LocalEntry | None) -> None:
+        """The staged bytes get a name of their own; the old name keeps the last whole version."""
+        state = self._state
+        ref = content.ref
+        parent, name = self._place(ref, local)
+        stat = None if local is not None else state.replica.tree.stat(ref)
+        stamp = state.tick()
+        beside = self._free_name(parent, name)
+        new = inode_id(state.replica.entropy(INODE_ID_BYTES))
+        mode = local.mode if local is not None else (stat.mode if stat is not None else 0o600)
+        for layer in content.layers:
+            layer.is_closed = True
+        with state.replica.change() as change:
+            entry = LocalEntry(
+                inode=new,
+                kind=int(Kind.FILE),
+                names=[(parent, beside)],
+                mode=mode,
+                owner=local.owner if local is not None else None,
+                birth=int(stamp),
+                mtime=content.top.mtime,
+                stamp=int(stamp),
+                is_closed=True,
+            )
+            state.local.put(entry, change)
+            if local is not None:
+                state.local.remove(InodeId(local.inode), change)
+            # The base stays: what shows through from the last version belongs to these bytes too.
+            content.taken, content.face, content.is_flushed = None, 0, True
+            state.contents.move(content, (new, None), change)
+        self._publisher.enqueue((new, None))
+        self.found.set_beside.append(beside)
+
+    def _place(self, ref: Ref, local: LocalEntry | None) -> tuple[InodeId, bytes]:
+        if local is not None:
+            parent, name = local.names[0]
+            return InodeId(parent), name
+        names = self._state.replica.tree.names(ref[0])
+        if names:
+            return names[0][0], names[0][1].name
+        return ROOT, content_key(ref)[:16]
+
+    def _free_name(self, parent: InodeId, name: bytes) -> bytes:
+        state = self._state
+        now = state.replica.clock.now_ns()
+        for tries in range(1, 10_000):
+            free = recovered_name(name, state.replica.label, now, tries)
+            if state.local.lookup((parent,), free) is None and (
+                state.local.get(parent) is not None or state.replica.tree.lookup(parent, free) is None
+            ):
+                return free
+        raise AssertionError("ten thousand recovered files of one name")
+
+    def _drop_unwritten(self, refs: set[Ref]) -> None:
+        """A file that was created and never closed nor written never was; the others are published."""
+        state = self._state
+        for entry in state.local:
+            ref: Ref = InodeId(entry.inode), None
+            if entry.kind != Kind.FILE or entry.is_ignored or ref in refs:
+                continue
+            if entry.is_closed:
+                self._publisher.enqueue(ref)
+            else:
+                with state.replica.change() as change:
+                    state.local.remove(ref[0], change)
+
+    def _drop_unnamed_files(self) -> None:
+        """Staging files that no row names: content that was published or unlinked."""
+        replica = self._state.replica
+        try:
+            rows = [decode(ContentRow, value) for _, value in replica.journal.scan_local("content", b"")]
+        except FormatError:
+            return  # reported already; a file that an unreadable row may name stays
+        named = {layer.layer for row in rows for layer in row.layers}
+        for name in replica.disk.listdir(DIRECTORY):
+            if name not in named:
+                replica.disk.unlink(f"{DIRECTORY}/{name}")

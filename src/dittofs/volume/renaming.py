@@ -1,0 +1,305 @@
+"""rename(2): one name takes the place of another, atomically, across the tree and the local layer."""
+
+import errno
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from dittofs.errors import FSError
+from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp, number_of
+from dittofs.tree.entry import Entry
+from dittofs.tree.record import Kind, Ref
+from dittofs.volume.contents import Content, Published
+from dittofs.volume.inodes import Inode
+from dittofs.volume.names import RESERVED, Names
+from dittofs.volume.publication import Publisher
+from dittofs.volume.replica import Transaction
+from dittofs.volume.rows import LocalEntry, Taken
+from dittofs.volume.state import NAME_BYTES_MAX, State, replace_entry
+
+NOREPLACE = 1
+EXCHANGE = 2
+Found = tuple[Inode, LocalEntry | Entry]
+
+
+class Renaming:
+    """Renames. Waits only for publications that must come before it."""
+
+    def __init__(self, state: State, names: Names, publisher: Publisher) -> None:
+        self._state = state
+        self._names = names
+        self._publisher = publisher
+
+    def rename(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
+    ) -> Coroutine[Any, Any, None] | None:
+        """Rename with RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2) or neither."""
+        if flags & ~(NOREPLACE | EXCHANGE) or flags == NOREPLACE | EXCHANGE:
+            raise FSError(errno.EINVAL)
+        source, target = self._find(parent, name, new_parent, new_name, flags)
+        if self._must_settle(source, target, flags):
+            return self._rename_settled(parent, name, new_parent, new_name, flags, source[0])
+        is_local = isinstance(source[1], LocalEntry) and (
+            target is None
+            or isinstance(target[1], LocalEntry)
+            or (self._is_local_save(source, target) and self._state.contents.get(target[0].ref) is None)
+        )
+        if not is_local and not self._publisher.is_idle:
+            return self._rename_later(parent, name, new_parent, new_name, flags)
+        self._rename(parent, name, new_parent, new_name, flags)
+        return None
+
+    async def _rename_later(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
+    ) -> None:
+        await self._publisher.drain()
+        source, target = self._find(parent, name, new_parent, new_name, flags)
+        if self._must_settle(source, target, flags):
+            await self._publisher.settle(source[0].ref)
+        self._rename(parent, name, new_parent, new_name, flags)
+
+    async def _rename_settled(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, inode: Inode
+    ) -> None:
+        await self._publisher.settle(inode.ref)
+        await self._rename_later(parent, name, new_parent, new_name, flags)
+
+    def _find(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
+    ) -> tuple[Found, Found | None]:
+        state = self._state
+        state.replica.require_writable()
+        source = self._names.find(parent, name)
+        if source is None:
+            raise FSError(errno.ENOENT)
+        if len(new_name) > NAME_BYTES_MAX:
+            raise FSError(errno.ENAMETOOLONG)
+        target = self._names.find(new_parent, new_name)
+        if new_parent.id == ROOT and new_name == RESERVED:
+            raise FSError(errno.EPERM, f"{RESERVED.decode()} is reserved")
+        if new_parent.id == LOST_FOUND or LOST_FOUND in (source[0].id, target[0].id if target else None):
+            raise FSError(errno.EBUSY)
+        if flags & NOREPLACE and target is not None:
+            raise FSError(errno.EEXIST)
+        if flags & EXCHANGE and target is None:
+            raise FSError(errno.ENOENT)
+        if source[0].kind is Kind.DIRECTORY and self._is_below(new_parent, source[0]):
+            raise FSError(errno.EINVAL)
+        if target is not None and target[0].kind is Kind.DIRECTORY and self._is_below(parent, target[0]):
+            raise FSError(errno.EINVAL if flags & EXCHANGE else errno.ENOTEMPTY)
+        if target is not None and not flags & EXCHANGE and target[0] is not source[0]:
+            if target[0].kind is Kind.DIRECTORY:
+                if source[0].kind is not Kind.DIRECTORY:
+                    raise FSError(errno.EISDIR)
+                if not self._names.is_empty(target[0]):
+                    raise FSError(errno.ENOTEMPTY)
+            elif source[0].kind is Kind.DIRECTORY:
+                raise FSError(errno.ENOTDIR)
+        return source, target
+
+    def _is_below(self, directory: Inode, above: Inode) -> bool:
+        """Whether `directory` is `above` or lies in it."""
+        while directory is not above:
+            if directory.id == ROOT:
+                return False
+            directory = self._names.parent(directory)
+        return True
+
+    def _is_local_save(self, source: Found, target: Found) -> bool:
+        """Whether an unpublished file can become the next version of the file it replaces (tree.md §2)."""
+        entry = source[1]
+        return (
+            isinstance(entry, LocalEntry)
+            and not entry.is_ignored
+            and source[0].kind is target[0].kind is Kind.FILE
+            and len(entry.names) == 1
+            and target[0].ref[1] is None
+            and self._state.stat(target[0]).nlink == 1
+        )
+
+    def _must_settle(self, source: Found, target: Found | None, flags: int) -> bool:
+        """Whether the unpublished source must enter the tree first."""
+        entry = source[1]
+        if not isinstance(entry, LocalEntry) or entry.is_ignored or target is None:
+            return False
+        if isinstance(target[1], LocalEntry):
+            return False
+        if flags & EXCHANGE:
+            return True
+        return not self._is_local_save(source, target)
+
+    def _rename(self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int) -> None:
+        """Decide and do, without waiting."""
+        source, target = self._find(parent, name, new_parent, new_name, flags)
+        if target is not None and target[0] is source[0]:
+            return  # two names of one file: rename(2) does nothing
+        stamp = self._state.tick()
+        with self._state.replica.change() as change:
+            if flags & EXCHANGE:
+                assert target is not None
+                self._exchange(parent, name, source, new_parent, new_name, target, stamp, change)
+            elif isinstance(source[1], LocalEntry):
+                self._move_local(parent, name, source, new_parent, new_name, target, stamp, change)
+            else:
+                self._move_tree(parent, source, new_parent, new_name, target, stamp, change)
+        self._state.announce(parent, name)
+        self._state.announce(new_parent, new_name)
+
+    def _exchange(
+        self,
+        parent: Inode,
+        name: bytes,
+        source: Found,
+        new_parent: Inode,
+        new_name: bytes,
+        target: Found,
+        stamp: Stamp,
+        change: Transaction,
+    ) -> None:
+        one, other = source[1], target[1]
+        if isinstance(one, Entry) and isinstance(other, Entry):
+            change.group.exchange(parent.id, one, new_parent.id, other, stamp=stamp)
+            return
+        self._place(parent, name, one, new_parent, new_name, stamp, change)
+        self._place(new_parent, new_name, other, parent, name, stamp, change)
+
+    def _place(
+        self,
+        parent: Inode,
+        name: bytes,
+        entry: LocalEntry | Entry,
+        new_parent: Inode,
+        new_name: bytes,
+        stamp: Stamp,
+        change: Transaction,
+    ) -> None:
+        if isinstance(entry, Entry):
+            if self._state.local.get(new_parent.id) is not None:
+                raise FSError(errno.EXDEV, "a replicated entry cannot move into an ignored directory")
+            change.group.rename(parent.id, entry, new_parent.id, new_name, over=None, stamp=stamp)
+            return
+        state = self._state
+        members = state.members(parent.id)
+        names = [
+            (new_parent.id, new_name) if one[1] == name and one[0] in members else one for one in entry.names
+        ]
+        is_directory = entry.kind == Kind.DIRECTORY
+        is_ignored = state.is_ignored(new_parent.id, new_name, is_directory=is_directory)
+        moved = replace_entry(entry, names=names, stamp=int(stamp), is_ignored=is_ignored)
+        state.local.put(moved, change)
+        state.touch(parent, stamp, change)
+        if new_parent is not parent:
+            state.touch(new_parent, stamp, change)
+        if entry.is_ignored and not is_ignored:
+            change.after(lambda: self._publisher.enter(InodeId(entry.inode)))
+
+    def _move_local(
+        self,
+        parent: Inode,
+        name: bytes,
+        source: Found,
+        new_parent: Inode,
+        new_name: bytes,
+        target: Found | None,
+        stamp: Stamp,
+        change: Transaction,
+    ) -> None:
+        inode, entry = source
+        assert isinstance(entry, LocalEntry)
+        if target is not None and isinstance(target[1], Entry) and self._is_local_save(source, target):
+            self._save(parent, inode, entry, new_parent, target[0], stamp, change)
+            return
+        if target is not None:
+            self._names.remove(new_parent, target[0], target[1], new_name, change)
+        self._place(parent, name, entry, new_parent, new_name, stamp, change)
+
+    def _save(
+        self,
+        parent: Inode,
+        inode: Inode,
+        entry: LocalEntry,
+        new_parent: Inode,
+        over: Inode,
+        stamp: Stamp,
+        change: Transaction,
+    ) -> None:
+        """The unpublished file becomes the next version of the file it is renamed over."""
+        state = self._state
+        content = state.contents.get(inode.ref)
+        shown = state.shown(over)
+        pending = state.contents.get(over.ref)
+        replaces = pending.published.replaces if pending is not None else shown.replaces
+        target_ref = over.ref
+        self._names.detach(over, change)
+        state.local.remove(inode.id, change)
+        if content is None:
+            content = state.contents.begin(inode.ref, Published(b"", 0, ()))
+            top = content.top
+            top.mtime, top.is_closed = entry.mtime, inode.writers == 0
+        content.top.stamp = stamp
+        content.published = Published(b"", 0, replaces)
+        content.face = number_of(inode.id)
+        content.taken = Taken(mode=entry.mode, owner=entry.owner, xattrs=entry.xattrs)
+        content.is_flushed = content.is_flushed or entry.is_closed
+        state.contents.move(content, target_ref, change)
+        state.touch(new_parent, stamp, change)
+        if parent is not new_parent:
+            state.touch(parent, stamp, change)
+        self._follow(inode, content, target_ref, change)
+
+    def _follow(self, inode: Inode, content: Content | None, ref: Ref, change: Transaction) -> None:
+        """After a save the source's number shows the target, and what is queued is queued under it."""
+        state = self._state
+
+        def apply() -> None:
+            old = inode.ref
+            state.inodes.rebind(inode, ref)
+            if content is not None and (inode.writers == 0 or self._publisher.is_queued(old)):
+                self._publisher.requeue(old, inode.ref)
+
+        change.after(apply)
+
+    def _move_tree(
+        self,
+        parent: Inode,
+        source: Found,
+        new_parent: Inode,
+        new_name: bytes,
+        target: Found | None,
+        stamp: Stamp,
+        change: Transaction,
+    ) -> None:
+        inode, entry = source
+        assert isinstance(entry, Entry)
+        state = self._state
+        if state.local.get(new_parent.id) is not None:
+            raise FSError(errno.EXDEV, "a replicated entry cannot move into an ignored directory")
+        over: Entry | None = None
+        if target is not None and isinstance(target[1], LocalEntry):
+            self._names.remove(new_parent, target[0], target[1], new_name, change)
+        elif target is not None:
+            over = target[1] if isinstance(target[1], Entry) else None
+            nlink = state.stat(target[0]).nlink
+            if target[0].kind is Kind.DIRECTORY or nlink <= 1:
+                self._names.detach(target[0], change)
+        source_content = state.contents.get(inode.ref)
+        target_ref = target[0].ref if target is not None else None
+        is_save = change.group.rename(parent.id, entry, new_parent.id, new_name, over=over, stamp=stamp)
+        if is_save:
+            assert target_ref is not None
+            attributes = state.replica.tree.stat(target_ref)
+            assert attributes is not None
+            if source_content is not None:
+                version = attributes.version
+                assert version is not None
+                source_content.published = replace(source_content.published, replaces=(version.dot,))
+                state.contents.move(source_content, target_ref, change)
+            self._follow(inode, source_content, target_ref, change)
+        elif inode.ref[1] is not None:
+            # A renamed conflict entry is an inode of its own from now on; its number stays.
+            def own() -> None:
+                found = state.replica.tree.lookup(new_parent.id, new_name)
+                if found is not None:
+                    state.inodes.rebind(inode, (found.inode, found.dot))
+
+            change.after(own)

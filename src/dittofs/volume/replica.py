@@ -1,0 +1,133 @@
+"""One volume on this device: the tree, the journal and the chunks, changed together or not at all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from dittofs.blocking import RunBlocking
+from dittofs.chunks.store import ChunkStore
+from dittofs.clock import Clock, Entropy
+from dittofs.disk import Disk
+from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
+from dittofs.ids import Slot
+from dittofs.journal.journal import Journal
+from dittofs.tree.entry import Change
+from dittofs.tree.group import Group
+from dittofs.tree.tree import Tree
+
+log = structlog.get_logger()
+
+LOCAL_VIA = b""
+"""The voucher of what was written here."""
+
+
+class Transaction:
+    """One change: tree operations, local rows, and what follows once both are in the journal."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._group: Group | None = None
+        self._after: list[Callable[[], None]] = []
+
+    @property
+    def group(self) -> Group:
+        """The tree operations of this change, made at first use."""
+        if self._group is None:
+            self._group = self._tree.group()
+        return self._group
+
+    @property
+    def has_group(self) -> bool:
+        return self._group is not None
+
+    def after(self, action: Callable[[], None]) -> None:
+        """Run `action` once the change is committed: memory follows the journal, never the other way."""
+        self._after.append(action)
+
+    def run_after(self) -> None:
+        for action in self._after:
+            action()
+
+
+class Replica:
+    """Holds the parts of a replica and the one way to change them.
+
+    If the journal cannot be appended to, nothing of the change remains and the replica
+    turns read-only until `try_writing` succeeds.
+    """
+
+    def __init__(
+        self,
+        *,
+        disk: Disk,
+        journal: Journal,
+        tree: Tree,
+        chunks: ChunkStore,
+        clock: Clock,
+        entropy: Entropy,
+        run_blocking: RunBlocking,
+        slot: Slot,
+        label: str,
+        boot: bytes,
+    ) -> None:
+        self.disk = disk
+        self.journal = journal
+        self.tree = tree
+        self.chunks = chunks
+        self.clock = clock
+        self.entropy = entropy
+        self.run_blocking = run_blocking
+        self.slot = slot
+        self.label = label
+        self.boot = boot
+        self.read_only: str | None = None
+        """Why nothing can be changed, or None."""
+        self.listeners: list[Callable[[Change], None]] = []
+        """Called after each change of the tree with what it touched."""
+
+    def require_writable(self) -> None:
+        if self.read_only is not None:
+            raise ReadOnlyVolume(self.read_only)
+
+    @contextmanager
+    def change(self) -> Iterator[Transaction]:
+        """A transaction that is with the operating system when the block ends, or has not happened."""
+        self.require_writable()
+        transaction = Transaction(self.tree)
+        change: Change | None = None
+        try:
+            with self.journal.transaction():
+                yield transaction
+                if transaction.has_group:
+                    change = transaction.group.finish()
+                    self.journal.append(int(self.tree.tick()), change.updates, LOCAL_VIA)
+                    self.journal.append_history(change.effects)
+        except BaseException as error:
+            if transaction.has_group:
+                # The documents are ahead of the rolled back rows; nobody has seen those operations.
+                self.tree.unload()
+            if isinstance(error, (DiskFull, DiskError)):
+                self._turn_read_only(error)
+            raise
+        transaction.run_after()
+        if change is not None:
+            for listener in self.listeners:
+                listener(change)
+
+    def _turn_read_only(self, error: DiskFull | DiskError) -> None:
+        self.read_only = f"the journal cannot be written: {error}"
+        log.error("volume turned read-only", reason=str(error))
+
+    def try_writing(self) -> bool:
+        """See whether the journal can be written again. True when the replica is writable."""
+        if self.read_only is None:
+            return True
+        try:
+            with self.journal.transaction():
+                self.journal.put_meta("write-probe", self.clock.now_ns().to_bytes(8, "big"))
+        except (DiskFull, DiskError):
+            return False
+        self.read_only = None
+        log.info("volume is writable again")
+        return True

@@ -1,0 +1,271 @@
+"""Written, not yet published: a layer of bytes over a base.
+
+A layer holds its bytes in memory up to MEMORY_BYTES_MAX and in a staging file above.
+Nothing is chunked here. What a crash of the process would lose is what `next_increment`
+would hand out.
+"""
+
+from bisect import bisect_left, bisect_right
+from typing import Protocol
+
+from dittofs.disk import Disk, DiskFile
+from dittofs.ids import Stamp
+from dittofs.volume.ranges import RangeSet
+from dittofs.volume.rows import Increment
+
+MEMORY_BYTES_MAX = 256 << 10
+INLINE_BYTES_MAX = 64 << 10  # above this the journal names the staging file instead of holding the bytes
+DIRECTORY = "staging"
+
+
+class Base(Protocol):
+    """What lies under a layer."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes at `offset`, fewer only at the end."""
+
+
+class Nothing:
+    """The base of a file that was empty."""
+
+    def read(self, _offset: int, _length: int) -> bytes:
+        return b""
+
+
+class Extents:
+    """Scattered bytes in memory: sorted, disjoint, merged where they meet."""
+
+    __slots__ = ("_data", "_starts", "bytes_held")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._data: list[bytearray] = []
+        self.bytes_held = 0
+
+    def write(self, offset: int, data: bytes) -> None:
+        end = offset + len(data)
+        last = bisect_right(self._starts, end)
+        first = bisect_right(self._starts, offset) - 1
+        if first < 0 or self._starts[first] + len(self._data[first]) < offset:
+            first += 1
+        if first >= last:
+            self._starts.insert(first, offset)
+            self._data.insert(first, bytearray(data))
+            self.bytes_held += len(data)
+            return
+        start, held = self._starts[first], self._data[first]
+        before = sum(map(len, self._data[first:last]))
+        if last - first > 1:
+            tail_start, tail = self._starts[last - 1], self._data[last - 1]
+            if start > offset:
+                held = bytearray(data)
+                self._starts[first] = start = offset
+            else:
+                held[offset - start :] = data
+            if tail_start + len(tail) > end:
+                held += tail[end - tail_start :]
+            self._data[first] = held
+            del self._starts[first + 1 : last]
+            del self._data[first + 1 : last]
+        elif start > offset:
+            held[: max(0, end - start)] = data
+            self._starts[first] = offset
+        else:
+            held[offset - start : end - start] = data
+        self.bytes_held += len(held) - before
+
+    def read(self, start: int, end: int) -> bytes:
+        """[start, end), which must lie in one extent."""
+        index = bisect_right(self._starts, start) - 1
+        base = self._starts[index]
+        return bytes(memoryview(self._data[index])[start - base : end - base])
+
+    def cut(self, limit: int) -> None:
+        keep = bisect_left(self._starts, limit)
+        for data in self._data[keep:]:
+            self.bytes_held -= len(data)
+        del self._starts[keep:]
+        del self._data[keep:]
+        if keep and self._starts[-1] + len(self._data[-1]) > limit:
+            excess = self._starts[-1] + len(self._data[-1]) - limit
+            del self._data[-1][-excess:]
+            self.bytes_held -= excess
+
+
+class Layer:
+    """Bytes over a base, with the size the file has in this layer.
+
+    Not thread-safe while open for writing. A closed layer never changes, so a worker thread may read it.
+    """
+
+    def __init__(self, disk: Disk, layer_id: str, base: Base, base_size: int) -> None:
+        self._disk = disk
+        self.layer_id = layer_id
+        self.path = f"{DIRECTORY}/{layer_id}"
+        self.mtime = 0
+        self.stamp = Stamp(0)
+        self.base: Base = base
+        self.base_size = base_size
+        self.base_limit = base_size
+        self.size = base_size
+        self.ranges = RangeSet()
+        self.is_closed = False
+        self.is_appended = True
+        self.sequence = 0
+        self.durable_sequence = 0
+        self._memory: Extents | None = Extents()
+        self._file: DiskFile | None = None
+        self._unsaved = RangeSet()
+        self._cut: int | None = None
+        self._inline_bytes = 0
+
+    @property
+    def is_filed(self) -> bool:
+        return self._file is not None
+
+    @property
+    def unsaved_bytes(self) -> int:
+        """Acknowledged bytes that a crash of the process would lose."""
+        return self._unsaved.total() if self._file is None else 0
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the journal does not know all of this layer."""
+        return bool(self._unsaved) or self._cut is not None
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put `data` at `offset`. On an error nothing has changed but bytes no range names."""
+        assert not self.is_closed
+        end = offset + len(data)
+        if self._memory is not None and self._memory.bytes_held + len(data) > MEMORY_BYTES_MAX:
+            self._move_to_file()
+        if self._file is not None:
+            self._file.write(offset, data)
+        else:
+            assert self._memory is not None
+            self._memory.write(offset, data)
+        if offset < self.base_limit:
+            self.is_appended = False
+        self.ranges.add(offset, end)
+        self._unsaved.add(offset, end)
+        self.size = max(self.size, end)
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend with zeroes."""
+        assert not self.is_closed
+        if size < self.size:
+            if size < self.base_limit:
+                self.base_limit = size
+                self.is_appended = False
+            self.ranges.cut(size)
+            self._unsaved.cut(size)
+            if self._memory is not None:
+                self._memory.cut(size)
+            self._cut = size if self._cut is None else min(self._cut, size)
+        elif self._cut is None:
+            self._cut = self.size
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        end = min(offset + length, self.size)
+        if offset >= end:
+            return b""
+        parts: list[bytes] = []
+        position = offset
+        for start, stop in self.ranges.within(offset, end):
+            if start > position:
+                parts.append(self._read_base(position, start))
+            parts.append(self.read_own(start, stop))
+            position = stop
+        if position < end:
+            parts.append(self._read_base(position, end))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_own(self, start: int, end: int) -> bytes:
+        """[start, end), which must lie in one of `ranges`."""
+        if self._file is not None:
+            data = self._file.read(start, end - start)
+            return data.ljust(end - start, b"\0")
+        assert self._memory is not None
+        return self._memory.read(start, end)
+
+    def _read_base(self, start: int, end: int) -> bytes:
+        shown = min(end, self.base_limit)
+        data = self.base.read(start, shown - start) if shown > start else b""
+        return data.ljust(end - start, b"\0")
+
+    def next_increment(self) -> Increment:
+        """What the journal does not know yet. Call `saved` once it does."""
+        if self._memory is not None and self._inline_bytes + self._unsaved.total() > INLINE_BYTES_MAX:
+            self._move_to_file()
+        inline: list[tuple[int, bytes]] = []
+        filed: list[tuple[int, int]] = []
+        if self._file is not None:
+            filed = list(self._unsaved)
+        else:
+            inline = [(start, self.read_own(start, end)) for start, end in self._unsaved]
+        return Increment(size=self.size, cut=self._cut, inline=inline, filed=filed)
+
+    def saved(self, increment: Increment) -> None:
+        """`increment` is committed, and nothing was written since it was made."""
+        self._inline_bytes += sum(len(data) for _, data in increment.inline)
+        self._unsaved.clear()
+        self._cut = None
+        self.sequence += 1
+
+    def restore(self, increment: Increment) -> None:
+        """Apply an increment read back from the journal, in their order.
+
+        Once a layer is filed its file holds what earlier increments had inline.
+        """
+        if increment.cut is not None:
+            self.base_limit = min(self.base_limit, increment.cut)
+            self.ranges.cut(increment.cut)
+            if self._memory is not None:
+                self._memory.cut(increment.cut)
+        for offset, data in increment.inline:
+            if self._memory is not None:
+                self._memory.write(offset, data)
+            self.ranges.add(offset, offset + len(data))
+            self._inline_bytes += len(data)
+        for start, end in increment.filed:
+            self.ranges.add(start, end)
+        self.size = increment.size
+        self.sequence += 1
+
+    def open_file(self) -> None:
+        """Use the staging file an earlier process left. FileNotFoundError if it is gone."""
+        self._file = self._disk.open(self.path)
+        self._memory = None
+
+    def sync(self) -> None:
+        """Blocking: the staging file's bytes are on the platter."""
+        if self._file is not None:
+            self._file.sync()
+            self._disk.sync_directory(DIRECTORY)
+
+    def discard(self) -> None:
+        """Give the bytes up: close and remove the staging file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._memory = Extents()
+            self._disk.unlink(self.path)
+
+    def release(self) -> None:
+        """Close the staging file and leave it where it is."""
+        if self._file is not None:
+            self._file.close()
+
+    def _move_to_file(self) -> None:
+        assert self._memory is not None
+        file = self._disk.open(self.path, create=True)
+        for start, end in self.ranges:
+            file.write(start, self._memory.read(start, end))
+        if self._inline_bytes:
+            # Inline bytes may be durable already, and the journal will soon say they are in this file.
+            file.sync()
+            self._disk.sync_directory(DIRECTORY)
+        self._file, self._memory = file, None
+        for start, end in self.ranges:
+            self._unsaved.add(start, end)

@@ -1,0 +1,71 @@
+"""`.dittofs`: what the mount says about itself, as files any program can read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from dittofs.ids import InodeId, Number
+from dittofs.tree.record import Kind
+from dittofs.volume.inodes import Inode
+from dittofs.volume.names import RESERVED
+
+VIRTUAL_BIT = 1 << 62
+
+README = b"""This folder is a DittoFS volume.
+
+It is the same on all devices that are paired with it. Everything in it is stored
+encrypted and works without a network.
+
+What you find here in .dittofs cannot be changed; it tells what is so:
+  status    files, bytes, and what is not yet safe
+
+From a terminal:
+  dittofs status      the same, for all volumes
+  dittofs --help      everything else
+"""
+
+
+@dataclass(slots=True)
+class VirtualFile:
+    """A file whose content is made when it is read."""
+
+    name: bytes
+    make: Callable[[], bytes]
+
+    def content(self) -> bytes:
+        return self.make()
+
+    def children(self) -> Sequence[Inode]:
+        return ()
+
+
+@dataclass(slots=True)
+class VirtualDirectory:
+    """A directory of virtual files."""
+
+    name: bytes
+    members: list[Inode] = field(default_factory=list)
+
+    def content(self) -> bytes:
+        return b""
+
+    def children(self) -> Sequence[Inode]:
+        return self.members
+
+
+def reserved_directory(status: Callable[[], bytes]) -> Inode:
+    """The inode of `.dittofs`, with its files."""
+    directory = VirtualDirectory(RESERVED)
+    top = _inode(0, Kind.DIRECTORY)
+    top.virtual = directory
+    for place, file in enumerate(
+        (VirtualFile(b"README.txt", lambda: README), VirtualFile(b"status", status)), 1
+    ):
+        inode = _inode(place, Kind.FILE)
+        inode.virtual = file
+        directory.members.append(inode)
+    return top
+
+
+def _inode(place: int, kind: Kind) -> Inode:
+    # `.` cannot occur in an inode id, so no real inode shares the reference.
+    return Inode(Number(VIRTUAL_BIT | place), (InodeId(f".virtual.{place}"), None), kind)

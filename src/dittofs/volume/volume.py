@@ -1,0 +1,225 @@
+"""A volume as a file system: POSIX meaning without a kernel.
+
+Operations return a value, raise `FSError`, or return an unstarted coroutine when they must wait,
+so that any front end stays thin. Everything runs on one event loop; statements between two awaits
+are atomic.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from dittofs.chunks.chunker import Chunking
+from dittofs.errors import ChunkMissing, Damaged, DittoError, FormatError
+from dittofs.ids import ROOT, ROOT_NUMBER
+from dittofs.tree.record import Kind
+from dittofs.volume.attributes import AttributeOperations
+from dittofs.volume.contents import Contents
+from dittofs.volume.directories import Directories
+from dittofs.volume.files import FREE_BYTES_FLOOR, Files
+from dittofs.volume.ignore import FILE_BYTES_MAX, FILE_NAME, IgnoreRules
+from dittofs.volume.inodes import Inode, InodeTable
+from dittofs.volume.local_layer import LocalLayer
+from dittofs.volume.names import Names
+from dittofs.volume.publication import Publisher
+from dittofs.volume.recovery import Recovered, Recovery
+from dittofs.volume.renaming import Renaming
+from dittofs.volume.replica import Replica
+from dittofs.volume.state import State
+from dittofs.volume.virtual import reserved_directory
+
+log = structlog.get_logger()
+
+SAVE_INTERVAL_S = 1.0  # what an acknowledged write may lose with the process
+SYNC_INTERVAL_S = 5.0
+BLOCK_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemRoom:
+    """statvfs(3), in blocks of BLOCK_BYTES."""
+
+    blocks: int
+    blocks_free: int
+    files: int
+    volume_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `status` says about a volume."""
+
+    files: int
+    directories: int
+    content_bytes: int
+    conflicts: int
+    pending_files: int
+    pending_bytes: int
+    local_entries: int
+    read_only: str | None
+    publication_problem: str | None
+    recovered: Recovered
+    damage: tuple[str, ...]
+
+
+class Volume:
+    """One mounted volume."""
+
+    def __init__(
+        self, replica: Replica, *, uid: int, gid: int, chunking: Chunking, volume_id: bytes, trusts_root: bool
+    ) -> None:
+        self.replica = replica
+        self._volume_id = volume_id
+        self.state = State(
+            replica=replica,
+            uid=uid,
+            gid=gid,
+            local=LocalLayer(replica),
+            contents=Contents(replica),
+            inodes=InodeTable(),
+            rules=IgnoreRules(),
+            trusts_root=trusts_root,
+        )
+        self.publisher = Publisher(self.state, chunking)
+        self.names = Names(self.state, self.publisher)
+        self.renaming = Renaming(self.state, self.names, self.publisher)
+        self.files = Files(self.state, self.publisher, self.load_rules)
+        self.attributes = AttributeOperations(self.state, self.files)
+        self.directories = Directories(self.state, self.names, volume_id)
+        self.recovered = Recovered()
+        self._rules_text = b""
+        reserved = reserved_directory(self._status_text)
+        self.names.reserved = reserved
+        for inode in (reserved, *(reserved.virtual.children() if reserved.virtual else ())):
+            self.state.inodes.add(inode)
+
+    @property
+    def root(self) -> Inode:
+        inode = self.state.inodes.intern(ROOT_NUMBER, (ROOT, None), Kind.DIRECTORY)
+        inode.lookups = max(1, inode.lookups)
+        return inode
+
+    def recover(self) -> Recovered:
+        """Blocking, before the first request: take up what an earlier process left."""
+        self.replica.disk.make_directory("staging")
+        self.recovered = Recovery(self.state, self.publisher).run()
+        self.load_rules()
+        return self.recovered
+
+    async def run(self) -> None:
+        """Publish, save and sync for ever. Cancelled by the owner after `close`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.publisher.run)
+            nursery.start_soon(self._save_periodically)
+            nursery.start_soon(self._sync_periodically)
+
+    async def _save_periodically(self) -> None:
+        while True:
+            await trio.sleep(SAVE_INTERVAL_S)
+            self.save()
+
+    def save(self) -> None:
+        """What a crash of the process would lose goes to the journal; long-open files enter the tree."""
+        try:
+            if self.replica.read_only is None:
+                self.files.save_dirty()
+            self.files.publish_young()
+        except DittoError as error:
+            log.error("saving failed", reason=str(error))
+
+    async def _sync_periodically(self) -> None:
+        while True:
+            await trio.sleep(SYNC_INTERVAL_S)
+            await self.background_sync()
+
+    async def background_sync(self) -> None:
+        """Bound what a power cut may cost, and the journal's length."""
+        try:
+            if self.replica.try_writing():
+                await self.files.sync()
+                await self.replica.run_blocking(self.replica.journal.checkpoint)
+        except DittoError as error:
+            log.error("background sync failed", reason=str(error))
+
+    async def close(self) -> None:
+        """Publish and sync everything. The front end has stopped."""
+        await self.publisher.drain_all()
+        await self.files.sync()
+
+    def load_rules(self) -> None:
+        """Take up a changed `.dittoignore`. A bad line leaves the old rules in force."""
+        try:
+            found = self.names.find(self.root, FILE_NAME)
+            self.state.are_rules_stale = False
+            self.state.rules_inode = None if found is None else found[0].id
+            text = b"" if found is None else self.files.read(found[0], 0, FILE_BYTES_MAX)
+        except (ChunkMissing, Damaged) as error:
+            log.error("ignore rules cannot be read", reason=str(error))
+            return
+        if text == self._rules_text:
+            return
+        self._rules_text = text
+        try:
+            rules = IgnoreRules(text.decode("utf-8", "surrogateescape"))
+        except FormatError as error:
+            log.error("ignore rules not taken up", reason=str(error))
+            return
+        self.state.rules = rules
+        self._admit()
+
+    def _admit(self) -> None:
+        """Local names that the rules do not ignore any more enter the tree."""
+        state = self.state
+        for entry in state.local:
+            parent, name = entry.names[0]
+            if not entry.is_ignored or state.local.get(parent) is not None:
+                continue
+            path = state.path(parent) + name
+            if state.rules.matches(path, is_directory=entry.kind == Kind.DIRECTORY):
+                continue
+            entry.is_ignored = False
+            with state.replica.change() as change:
+                state.local.put(entry, change)
+            self.publisher.enter(entry.inode)
+
+    def room(self) -> FileSystemRoom:
+        """What statfs(2) says: the disk that holds the store, less the floor nobody may use."""
+        disk = self.replica.disk
+        free = max(0, disk.free_bytes() - FREE_BYTES_FLOOR)
+        counts = self.replica.tree.counts()
+        return FileSystemRoom(
+            blocks=disk.total_bytes() // BLOCK_BYTES,
+            blocks_free=free // BLOCK_BYTES,
+            files=counts.files + counts.directories + len(self.state.local),
+            volume_id=int.from_bytes(self._volume_id[:8], "big"),
+        )
+
+    def summary(self) -> Summary:
+        counts = self.replica.tree.counts()
+        files, size = self.publisher.pending()
+        return Summary(
+            files=counts.files,
+            directories=counts.directories,
+            content_bytes=counts.bytes,
+            conflicts=counts.conflicts,
+            pending_files=files,
+            pending_bytes=size,
+            local_entries=len(self.state.local),
+            read_only=self.replica.read_only,
+            publication_problem=self.publisher.problem,
+            recovered=self.recovered,
+            damage=tuple(self.publisher.stuck.values()),
+        )
+
+    def _status_text(self) -> bytes:
+        summary = self.summary()
+        lines = [
+            f"files        {summary.files}",
+            f"directories  {summary.directories}",
+            f"bytes        {summary.content_bytes}",
+            f"conflicts    {summary.conflicts}",
+            f"unpublished  {summary.pending_files} files, {summary.pending_bytes} bytes",
+            f"state        {'read-only: ' + summary.read_only if summary.read_only else 'writable'}",
+        ]
+        return "\n".join(lines).encode() + b"\n"

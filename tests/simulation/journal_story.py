@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 from dittofs.disk import Disk
 from dittofs.ids import InodeId, Slot, Stamp
-from dittofs.journal.chain import Epoch
+from dittofs.journal.chain import FIRST_EPOCH, EpochPair
 from dittofs.journal.journal import Journal
 
 PATH = "volume/journal.db"
 MACHINE = "machine"
 SHARDS = 3
-FIRST: Epoch = (0, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Shown:
     """Everything a journal says, in a form that compares."""
 
     last: int
-    shards: tuple[tuple[Epoch, bytes | None, tuple[bytes, ...]], ...]
+    shards: tuple[tuple[EpochPair, bytes | None, tuple[bytes, ...]], ...]
     index: tuple[tuple[bytes, bytes], ...]
     local: tuple[tuple[bytes, bytes], ...]
     history: tuple[tuple[int, str, bytes], ...]
@@ -47,7 +46,7 @@ class Story:
 
     def __post_init__(self) -> None:
         if not self.expected:
-            self.expected.append(Shown(0, ((FIRST, None, ()),) * SHARDS, (), (), ()))
+            self.expected.append(Shown(0, ((FIRST_EPOCH, None, ()),) * SHARDS, (), (), ()))
 
     def step(self, journal: Journal) -> None:
         """One transaction: a group over all shards, history, index and local rows, sometimes a snapshot."""

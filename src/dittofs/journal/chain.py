@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import zstandard
 from blake3 import blake3
@@ -12,10 +12,8 @@ from dittofs.errors import Damaged
 from dittofs.journal.damage import Damage
 from dittofs.journal.statements import Statements
 
-Epoch = tuple[int, bytes]
-"""(number, digest) of a compaction."""
-FIRST_EPOCH: Final[Epoch] = (0, b"")
-"""Before the first compaction."""
+EpochPair = tuple[int, bytes]
+"""What callers give: (number, digest) of a compaction."""
 SNAPSHOT_BYTES_MAX: Final = 1 << 30
 _LOG_DOMAIN = b"dittofs/1 log\0"
 _SNAPSHOT_DOMAIN = b"dittofs/1 snapshot\0"
@@ -29,11 +27,22 @@ _LOG_ROWS = 'SELECT seq, grp, epoch, digest, "update", via, hash FROM log WHERE 
 _LAST_HASH = "SELECT hash FROM log WHERE shard=? ORDER BY seq DESC LIMIT 1"
 
 
+class Epoch(NamedTuple):
+    """The age of a shard: how often it was compacted, and what its content was then."""
+
+    number: int
+    digest: bytes
+
+
+FIRST_EPOCH: Final = Epoch(0, b"")
+"""Before the first compaction."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """Where a verified shard's chain stands."""
 
-    epoch: Epoch
+    epoch: EpochPair
     hash: bytes
     is_settled: bool
     """Whether anything is stored that fixes the epoch."""
@@ -64,6 +73,7 @@ def read_chain(statements: Statements, shard: int) -> Chain:
     """Read and verify a shard. `Damaged` if its snapshot or a page of its log cannot be trusted."""
     what = f"snapshot of shard {shard}"
     snapshots = statements.rows(what, "SELECT * FROM snapshot WHERE shard=?", (shard,))
+    epoch: EpochPair
     epoch, previous, blob, through = FIRST_EPOCH, _CHAIN_START, None, 0
     if snapshots:
         _, through, number, digest, codec, size, stored, hashed = snapshots[0]
@@ -168,7 +178,7 @@ def check_chains(statements: Statements) -> Iterator[Damage]:
 
 
 def row_hash(
-    previous: bytes, shard: int, seq: int, group: int, epoch: Epoch, update: bytes, via: bytes
+    previous: bytes, shard: int, seq: int, group: int, epoch: EpochPair, update: bytes, via: bytes
 ) -> bytes:
     """The hash of a log row: of all it says and of the row (or snapshot) before it in its shard."""
     number, digest = epoch
@@ -176,7 +186,7 @@ def row_hash(
     return blake3(b"".join((_LOG_DOMAIN, previous, header, digest, via, update))).digest()
 
 
-def snapshot_hash(shard: int, through: int, epoch: Epoch, packed: PackedSnapshot) -> bytes:
+def snapshot_hash(shard: int, through: int, epoch: EpochPair, packed: PackedSnapshot) -> bytes:
     """The hash of a snapshot row, where the chain of its shard begins."""
     number, digest = epoch
     header = _SNAPSHOT_HEADER.pack(shard, through, number, len(digest), packed.codec, packed.size)

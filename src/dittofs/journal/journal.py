@@ -13,7 +13,7 @@ from dittofs.clock import Entropy
 from dittofs.disk import Disk, DiskLock
 from dittofs.errors import DittoError
 from dittofs.ids import Slot, Stamp
-from dittofs.journal.chain import Epoch
+from dittofs.journal.chain import EpochPair
 from dittofs.journal.check import check_all
 from dittofs.journal.damage import Damage
 from dittofs.journal.database import Database
@@ -137,7 +137,7 @@ class Journal:
         """A number for a group that no group had before. It changes with each `append`."""
         return self._log.next_seq
 
-    def append(self, group: int, updates: Sequence[tuple[int, Epoch, bytes]], via: bytes) -> None:
+    def append(self, group: int, updates: Sequence[tuple[int, EpochPair, bytes]], via: bytes) -> None:
         """Log (shard, epoch, update) items of one group; `via`: who vouched for them.
 
         `ValueError` if a shard is at another epoch: only `put_snapshot` begins one.
@@ -149,7 +149,7 @@ class Journal:
         """The size of the updates logged since the shard's snapshot."""
         return self._log.size(shard)
 
-    def put_snapshot(self, shard: int, epoch: Epoch, blob: bytes) -> None:
+    def put_snapshot(self, shard: int, epoch: EpochPair, blob: bytes) -> None:
         """Replace a shard's snapshot and everything logged for it so far by `blob`."""
         self._transaction.expect_open()
         self._log.put_snapshot(shard, epoch, blob)

@@ -8,6 +8,7 @@ from dittofs.errors import DittoError
 from dittofs.journal.chain import (
     Chain,
     Epoch,
+    EpochPair,
     Head,
     greatest_seq,
     pack_snapshot,
@@ -37,7 +38,7 @@ class Log:
     def next_seq(self) -> int:
         return self._seq
 
-    def append(self, group: int, updates: Sequence[tuple[int, Epoch, bytes]], via: bytes) -> None:
+    def append(self, group: int, updates: Sequence[tuple[int, EpochPair, bytes]], via: bytes) -> None:
         for shard, epoch, update in updates:
             head = self._heads.get(shard) or self._verified(shard).head
             if head.is_settled and head.epoch != epoch:
@@ -51,12 +52,12 @@ class Log:
 
     def load(self, shard: int) -> tuple[Epoch, bytes | None, Sequence[bytes]]:
         chain = self._verified(shard)
-        return chain.head.epoch, chain.snapshot, chain.updates
+        return Epoch(*chain.head.epoch), chain.snapshot, chain.updates
 
     def size(self, shard: int) -> int:
         return (self._heads.get(shard) or self._verified(shard).head).size
 
-    def put_snapshot(self, shard: int, epoch: Epoch, blob: bytes) -> None:
+    def put_snapshot(self, shard: int, epoch: EpochPair, blob: bytes) -> None:
         packed = pack_snapshot(blob)
         through = self._seq - 1
         hashed = snapshot_hash(shard, through, epoch, packed)

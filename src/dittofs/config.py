@@ -1,0 +1,181 @@
+"""Where a node keeps things, and its settings, read once."""
+
+import os
+import pwd
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from dittofs.errors import ConfigError
+
+LABEL_BYTES_MAX: Final = 64
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+FILE_BYTES_MAX: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The three directories of a node, absolute. None of them need exist."""
+
+    config: Path
+    state: Path
+    """Keys, journals, chunks: what must not be lost."""
+    runtime: Path
+    """The control socket: what ends with the session."""
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """All below DITTOFS_HOME if that is set, else where the XDG base directory specification says.
+
+        `ConfigError` if no home directory is known.
+        """
+        if home := environment.get("DITTOFS_HOME"):
+            top = Path(home).absolute()
+            return cls(top, top / "state", top / "run")
+        config = _base(environment, "XDG_CONFIG_HOME", ".config") / "dittofs"
+        state = _base(environment, "XDG_STATE_HOME", ".local/state") / "dittofs"
+        return cls(config, state, _runtime(environment) or state / "run")
+
+    @property
+    def settings(self) -> Path:
+        """The file that `Settings.read` reads."""
+        return self.config / "config.toml"
+
+    @property
+    def socket(self) -> Path:
+        """The control socket."""
+        return self.runtime / "control.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may choose. Every field has a default; a file that says anything else is refused."""
+
+    label: str
+    """What people call this device, on one line: it becomes part of names of conflicting versions."""
+    log_level: str = "info"
+    """One of `LOG_LEVELS`."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The settings in a TOML file; the defaults if it is absent.
+
+        `ConfigError` names the file, the line where it can be told, what is wrong and what may stand there.
+        """
+        try:
+            with path.open("rb") as file:
+                data = file.read(FILE_BYTES_MAX + 1)
+        except FileNotFoundError:
+            return cls(default_label(socket.gethostname()))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        return cls.parse(data, str(path), default_label(socket.gethostname()))
+
+    @classmethod
+    def parse(cls, data: bytes, origin: str, label: str) -> Self:
+        """The settings in TOML `data`, which came from `origin`; `label` is the default. Errors as `read`."""
+        given = _parse(data, origin)
+        return cls(
+            label=str(given.get("device", {}).get("label", label)),
+            log_level=str(given.get("log", {}).get("level", "info")),
+        )
+
+
+def is_label(text: str) -> bool:
+    """Whether a device may be called that."""
+    return (
+        0 < len(text.encode("utf-8", "surrogatepass")) <= LABEL_BYTES_MAX
+        and text.isprintable()
+        and "/" not in text
+        and text == text.strip()
+    )
+
+
+def default_label(hostname: str) -> str:
+    """The host's name without its domain, or "device" if that is no label."""
+    label, _, _ = hostname.partition(".")
+    return label if is_label(label) else "device"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    holds: Callable[[str], bool]
+    says: str
+
+
+_KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
+    "device": {"label": _Rule(is_label, f"a text of 1 to {LABEL_BYTES_MAX} printable bytes without /")},
+    "log": {"level": _Rule(LOG_LEVELS.__contains__, f"one of {', '.join(LOG_LEVELS)}")},
+}
+_HEADER: Final = re.compile(r"""\s*\[\s*["']?(?P<table>[^"'\]\s]+)["']?\s*\]""")
+_SETTING: Final = re.compile(r"""\s*["']?(?P<name>[^"'=\s]+)["']?\s*=""")
+
+
+def _parse(data: bytes, origin: str) -> dict[str, dict[str, object]]:
+    """The settings named in a file, table by table; every table and name is one of `_KNOWN`."""
+    if len(data) > FILE_BYTES_MAX:
+        raise ConfigError(f"{origin} is longer than {FILE_BYTES_MAX >> 10} KiB")
+    try:
+        text = data.decode("utf-8")
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{origin} is not TOML in UTF-8: {error}") from error
+    for table, settings in document.items():
+        if table not in _KNOWN:
+            raise ConfigError(
+                f"{_place(origin, text, '', table)}: there is no {table!r}, only: "
+                + ", ".join(f"[{known}]" for known in _KNOWN)
+            )
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{_place(origin, text, '', table)}: {table} is a table: write [{table}]")
+        for name, value in settings.items():
+            rule = _KNOWN[table].get(name)
+            place = _place(origin, text, table, name)
+            if rule is None:
+                known = ", ".join(_KNOWN[table])
+                raise ConfigError(f"{place}: there is no setting {name!r} in [{table}], only: {known}")
+            if not isinstance(value, str) or not rule.holds(value):
+                raise ConfigError(f"{place}: {name} is {rule.says}, not {value!r}")
+    return document
+
+
+def _place(origin: str, text: str, table: str, name: str) -> str:
+    """`file:line` of a setting, or of a table when `table` is ""; `file` if no line plainly sets it."""
+    here = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            here = header["table"]
+            if not table and here == name:
+                return f"{origin}:{number}"
+        elif (setting := _SETTING.match(line)) and here == table and setting["name"] == name:
+            return f"{origin}:{number}"
+    return origin
+
+
+def _base(environment: Mapping[str, str], variable: str, below_home: str) -> Path:
+    # "All paths must be absolute. If a relative path is encountered it must be ignored." (XDG)
+    path = Path(environment.get(variable, ""))
+    return path if path.is_absolute() else _home(environment) / below_home
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    if Path(home := environment.get("HOME", "")).is_absolute():
+        return Path(home)
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError as error:
+        raise ConfigError("no home directory is known: set DITTOFS_HOME") from error
+
+
+def _runtime(environment: Mapping[str, str]) -> Path | None:
+    """XDG_RUNTIME_DIR if it is this user's: `su` and `sudo -E` leave somebody else's."""
+    path = Path(environment.get("XDG_RUNTIME_DIR", ""))
+    try:
+        is_own = path.is_absolute() and path.stat().st_uid == os.geteuid()
+    except OSError:
+        is_own = False
+    return path / "dittofs" if is_own else None

@@ -1,0 +1,126 @@
+"""Where things lie, and what a settings file may say."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dittofs.config import FILE_BYTES_MAX, Paths, Settings, default_label
+from dittofs.errors import ConfigError
+
+DEFAULTS = Settings(label="laptop", log_level="info")
+
+
+def parse(text: str) -> Settings:
+    return Settings.parse(text.encode(), "config.toml", "laptop")
+
+
+def test_dittofs_home_holds_everything_of_a_node(tmp_path: Path) -> None:
+    paths = Paths.find({"DITTOFS_HOME": str(tmp_path), "HOME": "/home/me", "XDG_STATE_HOME": "/elsewhere"})
+    for path in (paths.config, paths.state, paths.runtime, paths.settings, paths.socket):
+        assert path.is_relative_to(tmp_path)
+    assert len({tmp_path, paths.state, paths.runtime}) == 3, "a home others may list, private state"
+
+
+def test_a_relative_dittofs_home_is_below_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Paths.find({"DITTOFS_HOME": "node"}).state == tmp_path / "node/state"
+
+
+def test_without_dittofs_home_the_xdg_directories_are_used(tmp_path: Path) -> None:
+    paths = Paths.find(
+        {
+            "DITTOFS_HOME": "",
+            "HOME": "/home/me",
+            "XDG_CONFIG_HOME": "/c",
+            "XDG_STATE_HOME": "/s",
+            "XDG_RUNTIME_DIR": str(tmp_path),
+        }
+    )
+    assert paths == Paths(Path("/c/dittofs"), Path("/s/dittofs"), tmp_path / "dittofs")
+
+
+@pytest.mark.parametrize("value", ["", "relative"])
+def test_without_usable_xdg_variables_the_defaults_below_home_are_used(value: str) -> None:
+    paths = Paths.find(
+        {"HOME": "/home/me", "XDG_CONFIG_HOME": value, "XDG_STATE_HOME": value, "XDG_RUNTIME_DIR": value}
+    )
+    state = Path("/home/me/.local/state/dittofs")
+    assert paths == Paths(Path("/home/me/.config/dittofs"), state, state / "run")
+
+
+def test_a_runtime_directory_of_another_user_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    paths = Paths.find({"HOME": "/home/me", "XDG_RUNTIME_DIR": str(tmp_path)})
+    assert paths.runtime == Path("/home/me/.local/state/dittofs/run")
+
+
+def test_an_absent_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert Settings.read(tmp_path / "config.toml") == Settings(default_label(os.uname().nodename), "info")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{tmp_path} cannot be read"):
+        Settings.read(tmp_path)
+
+
+def test_a_file_too_long_to_be_settings_is_refused() -> None:
+    with pytest.raises(ConfigError, match="longer than 64 KiB"):
+        parse("#" * (FILE_BYTES_MAX + 1))
+
+
+def test_an_empty_file_gives_the_defaults() -> None:
+    assert parse("") == DEFAULTS
+    assert parse("[device]\n[log]\n") == DEFAULTS
+
+
+def test_settings_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('# mine\n[device]\nlabel = "Büro PC"\n\n[log]\nlevel = "debug"\n')
+    assert Settings.read(file) == Settings("Büro PC", "debug")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[device]\n\nlabl = "x"', "config.toml:3: there is no setting 'labl' in [device], only: label"),
+        ('\n[devise]\nlabel = "x"', "config.toml:2: there is no 'devise', only: [device], [log]"),
+        ('label = "x"', "config.toml:1: there is no 'label', only: [device], [log]"),
+        ('[log]\nlevel = "loud"', "config.toml:2: level is one of debug, info, warning, error, not 'loud'"),
+        ("[log]\nlevel = 3", "config.toml:2: level is one of debug, info, warning, error, not 3"),
+        ('device = "x"', "config.toml:1: device is a table: write [device]"),
+        ('log.levle = "x"', "config.toml: there is no setting 'levle' in [log], only: level"),
+        ("[log]\nlevel = \n", "config.toml is not TOML in UTF-8: Invalid value (at line 2, column 9)"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_what_may_stand_there(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse(text)
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("label", ["", " ", "a/b", "a\\nb", " a", "é" * 33, "\\u202E"])
+def test_a_label_that_cannot_be_part_of_a_name_is_refused(label: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.toml:2: label is a text of 1 to 64"):
+        parse(f'[device]\nlabel = "{label}"')
+
+
+def test_the_default_label_is_the_host_name_without_its_domain() -> None:
+    assert default_label("laptop.example.org") == "laptop"
+    assert default_label("") == default_label("x" * 65) == default_label("a\udc80") == "device"
+
+
+@given(st.binary(max_size=200) | st.text(alphabet="[]=\"\\'{},.\n#abdeilov ").map(str.encode))
+@example(b"a=" + b"[" * 20_000)
+@example(b"\xff")
+@example(b'[device]\nlabel = "\\ud800"')
+def test_any_bytes_are_settings_or_a_config_error(data: bytes) -> None:
+    with contextlib.suppress(ConfigError):
+        assert isinstance(Settings.parse(data, "config.toml", "laptop"), Settings)

@@ -1,6 +1,7 @@
 """Ids and seals: what is opened is what was sealed, or there is one clear error."""
 
 import struct
+import tracemalloc
 
 import pytest
 import zstandard
@@ -123,8 +124,14 @@ def test_a_bomb_is_refused_before_it_unfolds() -> None:
     huge = zstandard.ZstdCompressor().compress(bytes(64 << 20))
     chunk = sealer().identify(ChunkKind.DATA, b"")
     for raw in (64 << 20, PLAIN_BYTES_MAX, 1):
-        with pytest.raises(FormatError):
-            sealer().open(ChunkKind.DATA, chunk, seal_by_hand(inner(1, raw, huge), chunk))
+        sealed = seal_by_hand(inner(1, raw, huge), chunk)
+        tracemalloc.start()
+        try:
+            with pytest.raises(FormatError):
+                sealer().open(ChunkKind.DATA, chunk, sealed)
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        finally:
+            tracemalloc.stop()
 
 
 def test_malformed_insides_are_refused_by_name() -> None:

@@ -170,6 +170,8 @@ class StopResult(Struct, frozen=True):
 
 Length = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 ChunkHex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+NOW: Final = -(2**63)
+"""As a time: whenever it is carried out."""
 EntryKind = Literal["file", "directory", "symlink", "fifo", "socket", "character", "block"]
 
 
@@ -217,7 +219,7 @@ class AddRequest(Struct, frozen=True):
     path_raw: bytes = b""
     size: Length = -1  # of the body, so that a full disk is noticed first; -1: unknown
     mode: Annotated[int, Meta(ge=0, le=0o777)] = 0o644
-    mtime_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None  # None: now
+    mtime_ns: Annotated[int, Meta(ge=NOW, le=2**63 - 1)] = NOW
     parents: bool = True  # make missing directories
     replace: bool = False  # give an existing file this content; refused ("exists") otherwise
 

@@ -133,7 +133,10 @@ class Database:
                 statements = self._checkpointer
             for mode in ("PASSIVE", "PASSIVE", "RESTART"):
                 ((_, frames, moved),) = statements.rows("checkpoint", f"PRAGMA wal_checkpoint({mode})")
-                if frames == moved or self._wal_pages < WAL_PAGES_DUE:
+                if frames == moved and self._wal_pages <= frames:
+                    # Nothing was committed meanwhile, so the next commit starts the file anew.
+                    self._wal_pages = 0
+                if self._wal_pages < WAL_PAGES_DUE:
                     break
 
     def connect_checker(self) -> Statements | None:

@@ -2,6 +2,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -12,6 +13,7 @@ from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.journal import database
 from dittofs.journal.chain import FIRST_EPOCH
 from dittofs.journal.journal import Journal
+from dittofs.journal.statements import Statements
 from dittofs.local_disk import LocalDisk
 from tests.unit.journal.conftest import PATH
 
@@ -338,6 +340,36 @@ def test_the_wal_stays_bounded_without_anybody_asking(
         append(journal, number % 7, bytes(3000))
     assert (tmp_path / "volume" / (PATH + "-wal")).stat().st_size < 100 * 4200
     assert sum(journal.log_bytes(shard) for shard in range(7)) == 300 * 3000
+
+
+def test_a_checkpoint_that_is_outrun_ends_by_starting_the_wal_anew(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_PAGES_DUE", 20)
+    reader = journal._database.connect_checker()
+    assert reader is not None
+    reader.run("test", "BEGIN")
+    reader.rows("test", "SELECT count(*) FROM log")
+    for number in range(40):
+        append(journal, number % 7, bytes(3000))
+    assert journal.is_checkpoint_due
+    rows = Statements.rows
+    modes = []
+
+    def rows_seen(self: Statements, what: str, sql: str, *rest: Any) -> list[Any]:
+        modes.append(sql)
+        if len(modes) == 3:
+            assert reader is not None
+            reader.connection.close()
+        return rows(self, what, sql, *rest)
+
+    monkeypatch.setattr(Statements, "rows", rows_seen)
+    journal.checkpoint()
+    monkeypatch.setattr(Statements, "rows", rows)
+    assert [sql[-8:] for sql in modes] == ["PASSIVE)", "PASSIVE)", "RESTART)"]
+    append(journal, 1, b"x")
+    assert journal._database._wal_pages < 10
+    assert not journal.is_checkpoint_due
 
 
 def test_a_checkpoint_from_another_thread_lets_commits_go_on(journal: Journal) -> None:

@@ -50,8 +50,7 @@ async def _check_store(volume: Volume) -> AsyncGenerator[CheckItem, None]:
     steps = volume.replica.chunks.verify()
     while (step := await trio.to_thread.run_sync(lambda: next(steps, None))) is not None:
         if isinstance(step, Problem):
-            severity = "warning" if step.is_harmless else "damage"
-            yield Finding(severity, "pack", f"{step.what}: {step.detail}")
+            yield Finding("warning" if step.is_harmless else "damage", "pack", f"{step.what}: {step.detail}")
         else:
             yield CheckProgress(step.done_bytes, step.total_bytes, "packs")
 

@@ -65,8 +65,11 @@ class Mounting:
     async def mount(self, path: str, name: str, options: Sequence[str]) -> Mounted:
         """Mount a volume on a directory; return when it is usable."""
         async with self._lock:
-            with trio.CancelScope(shield=True):
-                return await self._mount(path, name, options)
+            done: Mounted | None = None
+            with trio.CancelScope(shield=True):  # half a mount is worse than a late answer
+                done = await self._mount(path, name, options)
+            assert done is not None
+            return done
 
     async def _mount(self, path: str, name: str, options: Sequence[str]) -> Mounted:
         parsed = parse_options(options)

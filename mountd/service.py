@@ -194,7 +194,7 @@ class DaemonService:
                 parts,
                 caller=Caller(opened.volume.state.uid, opened.volume.state.gid, os.getpid()),
                 mode=request.mode,
-                mtime=request.mtime_ns if request.mtime_ns >= 0 else None,
+                mtime=request.mtime_ns,
                 parents=request.parents,
                 replace=request.replace,
             )

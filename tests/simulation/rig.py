@@ -119,7 +119,9 @@ class Rig:
 
     def place(self, path: str) -> tuple[Inode, bytes]:
         parent, _, name = path.rpartition("/")
-        return self.walk(parent), os.fsencode(name)
+        directory = self.walk(parent)
+        self.volume.state.require_directory(directory)
+        return directory, os.fsencode(name)
 
     def exists(self, path: str) -> bool:
         try:

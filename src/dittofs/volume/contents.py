@@ -76,6 +76,7 @@ class Contents:
         self._contents: dict[Ref, Content] = {}
         self._resting: set[Ref] = set()  # rows that stay local and are read when somebody asks
         self._readers: dict[bytes, ContentReader] = {}
+        self._doomed: list[Layer] = []
 
     def __iter__(self) -> Iterator[Content]:
         return iter(list(self._contents.values()))
@@ -221,8 +222,14 @@ class Contents:
     def discard(self, content: Content) -> None:
         """In memory, after `erase_rows`: nobody reads these bytes any more."""
         self.detach(content)
-        for layer in content.layers:
-            layer.discard()
+        self._doomed += content.layers
+
+    def take_doomed(self) -> list[Layer]:
+        """Layers that no row names. Their files may go only once the journal that says so is durable:
+        a power cut before that brings the rows back.
+        """
+        doomed, self._doomed = self._doomed, []
+        return doomed
 
     def save_advanced(self, content: Content, published: Published) -> None:
         """Within the transaction that publishes the lowest layer: the row of what is left above it."""
@@ -240,8 +247,7 @@ class Contents:
 
     def advance(self, content: Content, published: Published, ref: Ref) -> None:
         """In memory, after the commit: the lowest layer is in the tree as `published`; drop it."""
-        layer = content.layers.pop(0)
-        layer.discard()
+        self._doomed.append(content.layers.pop(0))
         content.published = published
         content.face, content.taken = 0, None
         del self._contents[content.ref]

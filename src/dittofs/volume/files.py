@@ -88,6 +88,8 @@ class Files:
 
     def write(self, inode: Inode, offset: int, data: bytes) -> int | Coroutine[Any, Any, int]:
         """Put all of `data` into staging. EFBIG, ENOSPC; on an error the file is as before."""
+        if not data:
+            return 0
         if offset + len(data) > SIZE_MAX:
             raise FSError(errno.EFBIG)
         self._state.replica.require_writable()
@@ -276,7 +278,10 @@ class Files:
         if self._state.replica.read_only is None:
             self.save_dirty()
             await self.make_durable(list(self._state.contents))
+        doomed = self._state.contents.take_doomed()
         await self._state.replica.run_blocking(self._state.replica.journal.sync)
+        for layer in doomed:
+            layer.discard()
 
     def set_times(self, inode: Inode, mtime: int, stamp: Stamp) -> bool:
         """utimens(2) on unpublished content: True if it was there to take it."""

@@ -222,11 +222,11 @@ class Names:
     def link(self, inode: Inode, parent: Inode, name: bytes) -> Inode:
         """Give a file another name. EPERM for a directory, EMLINK at the limit."""
         state = self._state
+        self._require_free(parent, name)
         if inode.kind is Kind.DIRECTORY:
             raise FSError(errno.EPERM)
         if inode.detached is not None:
             raise FSError(errno.ENOENT)
-        self._require_free(parent, name)
         if state.stat(inode).nlink >= LINKS_MAX:
             raise FSError(errno.EMLINK)
         stamp = state.tick()

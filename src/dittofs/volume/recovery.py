@@ -177,6 +177,7 @@ class Recovery:
     def _drop_unnamed_files(self) -> None:
         """Staging files that no row names: content that was published or unlinked."""
         replica = self._state.replica
+        replica.journal.sync()  # what the rows say must not be taken back once the files are gone
         try:
             rows = [decode(ContentRow, value) for _, value in replica.journal.scan_local("content", b"")]
         except FormatError:

@@ -56,16 +56,13 @@ class PackIndex:
         except FileNotFoundError:
             raise IndexDamaged("there is no index") from None
         numbers, index.covered = decode_current(current)
-        runs = []
-        for number in numbers:
-            name = _run_name(number)
-            try:
-                file = disk.open(f"{directory}/{name}", read_only=True)
-            except FileNotFoundError:
-                raise IndexDamaged(f"{name} is gone") from None
-            runs.append(Run(file, name))
-        index._runs = tuple(runs)
         index._next_run = max(numbers, default=0) + 1
+        try:
+            for number in numbers:
+                index._runs += (_open_run(disk, directory, number),)
+        except BaseException:
+            index.close()
+            raise
         return index
 
     @classmethod
@@ -248,6 +245,19 @@ class PackIndex:
             if not self._is_closed:
                 with contextlib.suppress(FileNotFoundError, DiskError):  # a stray goes at the next start
                     self._disk.unlink(f"{self._directory}/{run.name}")
+
+
+def _open_run(disk: Disk, directory: str, number: int) -> Run:
+    name = _run_name(number)
+    try:
+        file = disk.open(f"{directory}/{name}", read_only=True)
+    except FileNotFoundError:
+        raise IndexDamaged(f"{name} is gone") from None
+    try:
+        return Run(file, name)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _run_name(number: int) -> str:

@@ -22,6 +22,7 @@ from dittofs.ids import ChunkId
 _APPEND_BYTES_MAX = 16 << 20  # sealed at once and written by one call
 _CACHE_BYTES = 8 << 20
 _NOTES_MAX = 1000
+_UNSAVED_TIMES_MAX = 8  # a put saves the index itself only if nobody has synced for that long: 25 MB
 
 
 class AbsentChunk(ChunkMissing):
@@ -75,13 +76,12 @@ class ChunkStore:
         disk.make_directory(directory)
         disk.sync_directory(directory)  # a pack made just before a crash may be known to the cache alone
         store = cls(disk, directory, keys, entropy)
-        with store._save_lock:
-            try:
-                store._index = PackIndex.open(disk, store._index_directory)
-                store._index.remove_strays()
-                store._appender.begin(recover(store._files, store._index, store._note))
-            except IndexDamaged as error:
-                store._rebuild(str(error))
+        try:
+            store._begin()
+        except BaseException:
+            store._index.close()
+            store._files.close()
+            raise
         return store
 
     def put(self, items: Sequence[tuple[ChunkKind, Buffer]]) -> list[ChunkId]:
@@ -149,6 +149,7 @@ class ChunkStore:
         DiskFull or DiskError: it may not be durable; the next `sync` tries again to make it so.
         """
         self._appender.sync()
+        self._save_if_above(RECENT_ENTRIES_MAX)
 
     def save_index(self) -> None:
         """Write the index to the disk, so that the next start has nothing to scan.
@@ -184,9 +185,14 @@ class ChunkStore:
         )
 
     def close(self) -> None:
-        """Make everything durable and close. Nobody may be using the store."""
+        """Make everything durable and close. Nobody may be using the store.
+
+        DiskFull or DiskError: it is closed, and not everything is durable.
+        """
         try:
-            self.save_index()
+            self.sync()
+            with contextlib.suppress(DiskFull, DiskError):  # then the next start scans
+                self.save_index()
         finally:
             self._index.close()
             self._files.close()
@@ -197,14 +203,8 @@ class ChunkStore:
         with self._appender.lock:
             # Another thread may have stored some of them meanwhile.
             self._appender.append([item for item in batch if not self._is_recent(item[0])])
-            is_due = self._index.recent_count >= RECENT_ENTRIES_MAX
-        if is_due and self._save_lock.acquire(blocking=False):
-            try:
-                # The chunks are stored; if there is no room the index stays in memory until there is.
-                with contextlib.suppress(DiskFull, DiskError):
-                    self._save_or_rebuild()
-            finally:
-                self._save_lock.release()
+        # Whoever puts may be in a hurry; whoever syncs waits for the disk anyhow.
+        self._save_if_above(_UNSAVED_TIMES_MAX * RECENT_ENTRIES_MAX)
 
     def _placed(self, chunk: ChunkId, location: Location) -> None:
         self._index.add(chunk, location)
@@ -260,9 +260,29 @@ class ChunkStore:
 
     # The index on the disk
 
+    def _begin(self) -> None:
+        with self._save_lock:
+            try:
+                self._index = PackIndex.open(self._disk, self._index_directory)
+                self._index.remove_strays()
+                self._appender.begin(recover(self._files, self._index, self._note))
+            except IndexDamaged as error:
+                self._rebuild(str(error))
+
+    def _save_if_above(self, entries: int) -> None:
+        """Save the index if so many entries are in memory only and nobody is at it."""
+        if self._index.recent_count < entries or not self._save_lock.acquire(blocking=False):
+            return
+        try:
+            # The chunks are stored; if there is no room the index stays in memory until there is.
+            with contextlib.suppress(DiskFull, DiskError):
+                self._save_or_rebuild()
+        finally:
+            self._save_lock.release()
+
     def _save_or_rebuild(self) -> None:
         """The caller holds `_save_lock`. On DiskFull or DiskError the entries stay in memory."""
-        self.sync()
+        self._appender.sync()
         with self._appender.lock:
             durable = self._appender.durable()
             self._index.leave(durable)

@@ -196,6 +196,7 @@ def test_an_index_damaged_while_in_use_is_mended_at_the_first_look(monkeypatch: 
     disk = SimulatedDisk()
     store = open_store(disk)
     ids = [store.put([(DATA, plain)])[0] for plain in PLAINS]
+    store.sync()
     for name in disk.listdir(INDEX):
         if name.endswith(".run"):
             for at in range(0, 4096, 64):

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from dittofs.chunks.chunker import Chunking
-from dittofs.chunks.manifest import Leaf, Manifest, parse_root
-from dittofs.chunks.recut import Recut
+from dittofs.chunks.chunker import SINGLE_BYTES_MAX, Chunking
+from dittofs.chunks.manifest import Leaf, Manifest, chunk_root, parse_root
+from dittofs.chunks.recut import Recut, read_extent
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.source import Extent, Source
 from dittofs.chunks.store import ChunkStore
@@ -37,6 +37,10 @@ def store_content(
     """
     if not source.size:
         return b""
+    if source.size <= SINGLE_BYTES_MAX:
+        plain = b"".join([read_extent(source, *extent) for extent in source.extents()])
+        assert len(plain) == source.size, "the extents cover the content"
+        return chunk_root(store.put([(ChunkKind.DATA, plain)])[0])
     return Recut(store, source, base, base_size, chunking).store()
 
 

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dittofs.chunks.chunker import SINGLE_BYTES_MAX, Buffer, Chunking, Cutter
+from dittofs.chunks.chunker import Buffer, Chunking, Cutter
 from dittofs.chunks.manifest import (
     HOLE_BYTES_MIN,
     Leaf,
     Manifest,
     ManifestWriter,
-    chunk_root,
     manifest_root,
     parse_root,
 )
@@ -74,7 +73,7 @@ _Piece: TypeAlias = _Fresh | _Hole | _Zeros | _Old | _OldLeaf
 
 
 class Recut:
-    """One content being stored."""
+    """One content of more than a single chunk, being stored."""
 
     def __init__(
         self, store: ChunkStore, source: Source, base: bytes, base_size: int, chunking: Chunking
@@ -97,10 +96,6 @@ class Recut:
     def store(self) -> bytes:
         """Do it, and return the root."""
         source = self._source
-        if source.size <= SINGLE_BYTES_MAX:
-            plain = b"".join([self._read(*extent) for extent in source.extents()])
-            assert len(plain) == source.size, "the extents cover the content"
-            return chunk_root(self._store.put([(ChunkKind.DATA, plain)])[0])
         pieces = _joined_holes(self._pieces(source.extents()))
         piece = next(pieces)
         for following in pieces:
@@ -240,12 +235,17 @@ class Recut:
         self._chunks_bytes = 0
 
     def _read(self, offset: int, length: int, extent: Extent) -> bytes:
-        if extent is Extent.HOLE:
-            return bytes(length)
-        data = self._source.read(offset, length)
-        if len(data) != length:
-            raise DiskError(f"a content to be stored has {len(data)} of {length} bytes at {offset}")
-        return data
+        return read_extent(self._source, offset, length, extent)
+
+
+def read_extent(source: Source, offset: int, length: int, extent: Extent) -> bytes:
+    """The bytes of an extent. DiskError if the source gives too few."""
+    if extent is Extent.HOLE:
+        return bytes(length)
+    data = source.read(offset, length)
+    if len(data) != length:
+        raise DiskError(f"a content to be stored has {len(data)} of {length} bytes at {offset}")
+    return data
 
 
 def _joined_holes(pieces: Iterator[_Piece]) -> Iterator[_Piece]:

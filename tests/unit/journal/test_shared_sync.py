@@ -1,9 +1,13 @@
 import threading
+import time
 
 import pytest
 
 from dittofs.errors import DiskError
 from dittofs.journal.shared_sync import SharedSync
+
+PATIENCE_S = 5.0
+"""After which a test that would hang fails."""
 
 
 class SlowSync:
@@ -21,7 +25,7 @@ class SlowSync:
         covered = self.written
         self.runs += 1
         self.began.release()
-        self.may_end.acquire()
+        assert self.may_end.acquire(timeout=PATIENCE_S)
         if self.failure is not None:
             raise self.failure
         self.durable = covered
@@ -42,7 +46,7 @@ def waiter(shared: SharedSync, slow: SlowSync, outcomes: list[object]) -> thread
         else:
             outcomes.append(slow.durable >= mine)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     entered.wait()
     return thread
@@ -50,7 +54,9 @@ def waiter(shared: SharedSync, slow: SlowSync, outcomes: list[object]) -> thread
 
 def blocked(shared: SharedSync, count: int) -> None:
     """Return once `count` callers wait for the next run."""
+    deadline = time.monotonic() + PATIENCE_S
     while True:
+        assert time.monotonic() < deadline, f"never did {count} callers wait"
         with shared._changed:
             if len(shared._changed._waiters) == count:  # type: ignore[attr-defined]
                 return
@@ -61,14 +67,14 @@ def test_callers_that_come_during_a_sync_share_the_next_one() -> None:
     shared = SharedSync(slow)
     outcomes: list[object] = []
     threads = [waiter(shared, slow, outcomes)]
-    slow.began.acquire()
+    assert slow.began.acquire(timeout=PATIENCE_S)
     threads += [waiter(shared, slow, outcomes) for _ in range(5)]
     blocked(shared, 5)
     slow.may_end.release()
-    slow.began.acquire()
+    assert slow.began.acquire(timeout=PATIENCE_S)
     slow.may_end.release()
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE_S)
     assert outcomes == [True] * 6
     assert slow.runs == 2
 
@@ -86,13 +92,13 @@ def test_a_failure_reaches_all_who_share_it_and_all_who_come_later() -> None:
     shared = SharedSync(slow)
     outcomes: list[object] = []
     threads = [waiter(shared, slow, outcomes)]
-    slow.began.acquire()
+    assert slow.began.acquire(timeout=PATIENCE_S)
     threads += [waiter(shared, slow, outcomes) for _ in range(2)]
     blocked(shared, 2)
     slow.failure = DiskError("broken")
     slow.may_end.release()
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE_S)
     assert len(outcomes) == 3
     assert all("broken" in str(outcome) for outcome in outcomes)
     assert shared.has_failed

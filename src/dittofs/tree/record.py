@@ -18,6 +18,8 @@ NEVER = Stamp(0)
 SHARDS = 256
 META_SHARD = 256
 PATH_DOTS_MAX = 15
+PATH_DEPTH_MAX = 2_048
+"""Directories above a directory; deeper ones are shown in lost+found."""
 
 Dot = tuple[Slot, int]
 """One change of one writer: `n` counts the transactions of a slot in a shard, from 1, without gaps."""

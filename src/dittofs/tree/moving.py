@@ -1,0 +1,241 @@
+"""Rename and exchange: which records change, and in which order."""
+
+import errno
+
+from dittofs.errors import FSError
+from dittofs.ids import InodeId, Number, Stamp
+from dittofs.tree import saving
+from dittofs.tree.display import Display
+from dittofs.tree.entry import Attributes, Entry
+from dittofs.tree.hlc import later
+from dittofs.tree.join import join_contexts
+from dittofs.tree.names import check_free, check_name, found, rename_file, vacate
+from dittofs.tree.record import NEVER, PATH_DEPTH_MAX, Kind, Place, Record, Version
+from dittofs.tree.removal import drop_content, remove_name, without
+from dittofs.tree.rules import is_root
+from dittofs.tree.status import Status
+from dittofs.tree.writing import Transaction, Writing
+
+Where = tuple[InodeId, bytes]
+At = tuple[InodeId, Entry]
+
+
+def rename(
+    writing: Writing,
+    display: Display,
+    status: Status,
+    source: At,
+    target: Where,
+    over: Entry | None,
+    stamp: Stamp,
+) -> bool:
+    """See `Group.rename`."""
+    directory, entry = source
+    new_directory, name = target
+    check_name(name)
+    found(display, directory, entry)
+    group = display.members(new_directory)
+    if not group:
+        raise FSError(errno.ENOENT)
+    if over is None:
+        check_free(display, group, name)
+    else:
+        found(display, new_directory, over)
+        if over.name != name:
+            raise FSError(errno.ENOENT)
+        if entry == over or (entry.dot is over.dot is None and entry.inode == over.inode):
+            return False
+    to = (group[0], name)
+    if entry.kind is Kind.DIRECTORY:
+        _rename_directory(writing, display, source, to, over, stamp)
+        return False
+    if over is not None and over.kind is Kind.DIRECTORY:
+        raise FSError(errno.EISDIR)
+    if entry.dot is not None:
+        if over is not None and over.dot is None and over.inode == entry.inode:
+            _resolve(writing, status, entry, stamp)
+            return True
+        twins = vacate(writing, display, new_directory, over, stamp) if over is not None else ()
+        adopt(writing, status, entry, to, stamp)
+    elif over is not None and saving.can_save(writing.rows, entry, over):
+        hidden = vacate(writing, display, directory, entry, stamp)
+        equal = saving.twins_of(display, writing.rows.inode(over.inode))
+        saving.save(writing, status, entry, over, stamp)
+        for twin in {(one.inode, one.name.link) for one in (*hidden, *equal)} - {(entry.inode, entry.link)}:
+            remove_name(writing, *twin, stamp)
+        return True
+    else:
+        twins = [
+            *vacate(writing, display, directory, entry, stamp),
+            *(vacate(writing, display, new_directory, over, stamp) if over is not None else ()),
+        ]
+        rename_file(writing, entry.inode, entry.link, to, stamp)
+    if over is not None:
+        _remove(writing, over, stamp)
+    gone = {(entry.inode, entry.link), (over.inode, over.link) if over is not None else None}
+    for twin in sorted({(one.inode, one.name.link) for one in twins} - gone):
+        remove_name(writing, *twin, stamp)
+    return False
+
+
+def _remove(writing: Writing, entry: Entry, stamp: Stamp) -> None:
+    """A file's name, or a conflict entry, goes."""
+    if entry.dot is not None:
+        drop_content(writing, entry.inode, saving.content_of(writing.rows, entry), stamp)
+    else:
+        remove_name(writing, entry.inode, entry.link, stamp)
+
+
+def _rename_directory(
+    writing: Writing, display: Display, source: At, to: Where, over: Entry | None, stamp: Stamp
+) -> None:
+    directory, entry = source
+    members = display.members(entry.inode)
+    if any(is_root(member) for member in members):
+        raise FSError(errno.EBUSY)
+    check_not_below(display, members, to[0])
+    if display.depth(to[0]) >= PATH_DEPTH_MAX:
+        raise FSError(errno.ENAMETOOLONG)
+    replaced: tuple[InodeId, ...] = ()
+    if over is not None:
+        if over.kind is not Kind.DIRECTORY:
+            raise FSError(errno.ENOTDIR)
+        replaced = display.members(over.inode)
+        if any(is_root(member) for member in replaced):
+            raise FSError(errno.EBUSY)
+        if not display.is_empty(replaced):
+            raise FSError(errno.ENOTEMPTY)
+    vacate(writing, display, directory, entry, stamp)
+    place_directory(writing, members, to, stamp)
+    for member in replaced:
+        remove_directory(writing, member, stamp)
+
+
+def check_not_below(display: Display, members: tuple[InodeId, ...], directory: InodeId) -> None:
+    """Raise FSError(EINVAL) if `directory` is one of `members` or lies below them."""
+    at = display.members(directory)[0]
+    while not is_root(at):
+        if at in members:
+            raise FSError(errno.EINVAL)
+        at = display.parent(at)
+    if at in members:
+        raise FSError(errno.EINVAL)
+
+
+def place_directory(writing: Writing, members: tuple[InodeId, ...], to: Where, stamp: Stamp) -> None:
+    """Move every member of a directory, all with one stamp."""
+    for member in members:
+        record = writing.rows.inode(member).record
+        stamp = later(stamp, record.place.stamp if record is not None and record.place is not None else NEVER)
+    for member in members:
+        transaction = writing.begin(member)
+        record = transaction.edit(member)
+        before = writing.placement.place_of(member)
+        record.place = Place(stamp, transaction.slot, transaction.n, to[0], to[1], before)
+        writing.commit(transaction, stamp)
+
+
+def remove_directory(writing: Writing, member: InodeId, stamp: Stamp) -> None:
+    """Remove one directory record's name."""
+    transaction = writing.begin(member)
+    record = transaction.edit(member)
+    assert record.place is not None
+    record.names = join_contexts(record.names, record.context)
+    record.removed = later(later(stamp, record.removed), record.place.stamp)
+    writing.commit(transaction, stamp)
+
+
+def adopt(
+    writing: Writing, status: Status, entry: Entry, to: Where, stamp: Stamp, also: Where | None = None
+) -> None:
+    """A conflict entry becomes an inode of its own at `to`, and `also` there; its number stays."""
+    attributes = status.stat(entry.ref)
+    assert attributes is not None
+    content = saving.content_of(writing.rows, entry)
+    transaction = writing.begin(entry.inode)
+    record = transaction.edit(entry.inode)
+    record.versions = without(record, content.dots)
+    inode = transaction.sibling(entry.inode)
+    slot, n = transaction.slot, transaction.n
+    made = Record(
+        entry.kind,
+        transaction.fresh_context(),
+        place=Place(stamp, slot, n, to[0], to[1], None),
+        birth=attributes.birth,
+        versions=(_own(attributes, transaction, stamp, stamp),),
+    )
+    saving.copy_attributes(writing.rows, attributes, entry, made, transaction, stamp)
+    transaction.add(inode, "", made)
+    if also is not None:
+        place = Place(stamp, slot, n, also[0], also[1], None)
+        transaction.add(inode, transaction.link_id(), Record(Kind.LINK, transaction.fresh_context(), place))
+    writing.commit(transaction, stamp)
+
+
+def _resolve(writing: Writing, status: Status, entry: Entry, stamp: Stamp) -> None:
+    """A conflict entry is moved onto the name it stands beside: its content replaces the shown one."""
+    attributes = status.stat(entry.ref)
+    assert attributes is not None
+    content = saving.content_of(writing.rows, entry)
+    meaning = writing.rows.inode(entry.inode).meaning
+    assert meaning is not None
+    assert meaning.main is not None
+    transaction = writing.begin(entry.inode)
+    record = transaction.edit(entry.inode)
+    rank = later(stamp, max(one.rank for one in record.versions))
+    record.versions = (
+        *without(record, (*content.dots, *meaning.main.dots)),
+        _own(attributes, transaction, rank, rank),
+    )
+    writing.commit(transaction, stamp)
+
+
+def _own(attributes: Attributes, transaction: Transaction, rank: Stamp, stamp: Stamp) -> Version:
+    """The content of a conflict entry as a version that keeps its number."""
+    shown = attributes.version
+    assert shown is not None
+    return shown._replace(
+        dot=(transaction.slot, transaction.n),
+        mtime=attributes.mtime,
+        rank=rank,
+        stamp=stamp,
+        face=Number(attributes.number),
+        path=(),
+    )
+
+
+def exchange(writing: Writing, display: Display, a: At, b: At, stamp: Stamp) -> None:
+    """See `Group.exchange`."""
+    for directory, entry in (a, b):
+        found(display, directory, entry)
+        if entry.dot is not None:
+            raise FSError(errno.EINVAL)
+    if a[1].inode == b[1].inode:
+        return
+    groups = [display.members(directory) for directory, _ in (a, b)]
+    moves = []
+    for (_, entry), group, (_, other) in ((a, groups[1], b), (b, groups[0], a)):
+        if entry.kind is Kind.DIRECTORY:
+            members = display.members(entry.inode)
+            if any(is_root(member) for member in members):
+                raise FSError(errno.EBUSY)
+            check_not_below(display, members, group[0])
+        moves.append((entry, (group[0], other.name)))
+    twins = [
+        (twin.inode, twin.name.link)
+        for directory, entry in (a, b)
+        for twin in vacate(writing, display, directory, entry, stamp)
+    ]
+    for entry, _ in moves:
+        known = writing.rows.inode(entry.inode)
+        stamp = later(
+            stamp, max(one.place.stamp for one in (known.record, *known.links.values()) if one and one.place)
+        )
+    places = [display.members(entry.inode) if entry.kind is Kind.DIRECTORY else () for entry, _ in moves]
+    for (entry, to), members in zip(moves, places, strict=True):
+        if entry.kind is Kind.DIRECTORY:
+            place_directory(writing, members, to, stamp)
+        else:
+            rename_file(writing, entry.inode, entry.link, to, stamp)
+    for twin in sorted(set(twins)):
+        remove_name(writing, *twin, stamp)

@@ -1,0 +1,84 @@
+"""Taking names and contents away: what `unlink`, `rename` over and a save do to the losing side."""
+
+from dittofs.ids import InodeId, Slot, Stamp
+from dittofs.tree.hlc import later
+from dittofs.tree.join import join_contexts
+from dittofs.tree.record import PATH_DOTS_MAX, WITH_CONTENT, Dot, Record, Version, covers
+from dittofs.tree.rules import Content, conflict_number
+from dittofs.tree.writing import Transaction, Writing, seen_by
+
+
+def remove_name(writing: Writing, inode: InodeId, link: str, stamp: Stamp) -> None:
+    """Remove one name of a file, and the shown content with it should no other name be left."""
+    transaction = writing.begin(inode)
+    known = writing.rows.inode(inode)
+    assert known.meaning is not None
+    seen = seen_by(known, transaction.fresh_context())
+    holder = transaction.edit(inode, link)
+    holder.context = join_contexts(holder.context, seen)
+    holder.names = join_contexts(holder.names, seen)
+    assert holder.place is not None
+    holder.removed = later(later(stamp, holder.removed), holder.place.stamp)
+    if known.meaning.kind in WITH_CONTENT and known.meaning.main is not None:
+        record = transaction.edit(inode) if link else holder
+        record.context = join_contexts(record.context, seen)
+        record.content = join_contexts(record.content, _context_of(known.meaning.main))
+        keep_apart(transaction, inode, record, known.meaning.conflicts, holder.removed)
+    writing.commit(transaction, stamp)
+
+
+def _context_of(content: Content) -> dict[Slot, int]:
+    """The least context that covers the dots of a content."""
+    context: dict[Slot, int] = {}
+    for slot, n in content.dots:
+        context[slot] = max(n, context.get(slot, 0))
+    return context
+
+
+def keep_apart(
+    transaction: Transaction,
+    inode: InodeId,
+    record: Record,
+    conflicts: tuple[Content, ...],
+    stamp: Stamp,
+) -> None:
+    """Give a fresh dot to each conflict entry that the content tombstone covers only by the way.
+
+    A tombstone says "everything up to n" of a writer, so it may reach older versions that were left alone.
+    """
+    reached = [one for one in conflicts if any(covers(record.content, dot) for dot in one.dots)]
+    for count, content in enumerate(reached):
+        if count:
+            # A dot names one version, so a transaction that makes several counts on.
+            transaction.n += 1
+            record.context = {**record.context, transaction.slot: transaction.n}
+        record.versions = (*without(record, content.dots), successor(inode, content, transaction, stamp))
+
+
+def successor(inode: InodeId, content: Content, transaction: Transaction, stamp: Stamp) -> Version:
+    """The same content with a fresh dot: its rank, its place among conflict entries and its number stay."""
+    version = content.version
+    return version._replace(
+        dot=(transaction.slot, transaction.n),
+        face=version.face or conflict_number(inode, version),
+        stamp=later(stamp, version.stamp),
+        path=descent(version),
+    )
+
+
+def descent(version: Version) -> tuple[Dot, ...]:
+    """The path of what replaces a conflict entry."""
+    return version.lineage[:PATH_DOTS_MAX]
+
+
+def without(record: Record, dots: tuple[Dot, ...]) -> tuple[Version, ...]:
+    """The record's versions but those."""
+    return tuple(version for version in record.versions if version.dot not in dots)
+
+
+def drop_content(writing: Writing, inode: InodeId, content: Content, stamp: Stamp) -> None:
+    """Drop a conflict entry."""
+    transaction = writing.begin(inode)
+    record = transaction.edit(inode)
+    record.versions = without(record, content.dots)
+    writing.commit(transaction, stamp)

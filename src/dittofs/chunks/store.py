@@ -138,10 +138,12 @@ class ChunkStore:
         return self._locate(kind, chunk) is not None
 
     def ids(self) -> Iterator[tuple[ChunkKind, ChunkId]]:
-        """Every chunk here, once, ascending by id."""
+        """Every chunk here of a kind this program knows, once, ascending by id."""
+        known = {int(kind): kind for kind in ChunkKind}
         for chunk, location in self._index.entries():
-            if chunk not in self._damaged and self._is_inside(location):
-                yield ChunkKind(location.kind), chunk
+            kind = known.get(location.kind)
+            if kind and chunk not in self._damaged and self._is_inside(location):
+                yield kind, chunk
 
     def sync(self) -> None:
         """Everything put before is durable when this returns; concurrent callers share the disk's work.

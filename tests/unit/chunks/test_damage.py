@@ -3,7 +3,7 @@
 import pytest
 
 from dittofs.chunks.check import Problem
-from dittofs.chunks.pack import FRAME_HEADER_BYTES, PACK_HEADER_BYTES
+from dittofs.chunks.pack import FRAME_HEADER_BYTES, PACK_HEADER_BYTES, frame_header
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.store import AbsentChunk, ChunkStore
 from dittofs.errors import Damaged
@@ -268,6 +268,21 @@ def test_a_frame_the_index_does_not_know_is_told() -> None:
     store.rebuild_index()
     assert lost_by_check(store) == set()
     assert readable(store, IDS) == [True] * 6
+
+
+def test_a_chunk_of_a_later_kind_is_kept_and_told() -> None:
+    """What a newer program stored survives an older one."""
+    disk = DISK.fork()
+    later = ChunkId(noise(9, 32))
+    sealed = b"\x01\x09" + noise(10, 80)
+    disk.open(PACK).write(STARTS[-1], frame_header(later, sealed) + sealed)
+    without_index(disk)
+    store = open_store(disk)
+    assert readable(store, IDS) == [True] * 6
+    assert later not in {chunk for _, chunk in store.ids()}
+    assert lost_by_check(store) == {later}
+    store.close()
+    assert size_of(disk, PACK) == STARTS[-1] + FRAME_HEADER_BYTES + len(sealed)
 
 
 def test_an_unfinished_write_is_told_as_harmless() -> None:

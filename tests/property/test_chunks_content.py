@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,20 @@ from tests.simulation.disk import SimulatedDisk
 from tests.unit.chunks.stores import MemorySource, open_store
 
 SIZE_MAX = 1_500_000
+
+
+@pytest.fixture(params=["nodes as they are", "small nodes"], scope="module", autouse=True)
+def _nodes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With nodes of two to eight entries a small content has many leaves, and levels."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "small nodes":
+            patch.setattr(
+                "dittofs.chunks.manifest.ends_node",
+                lambda count, chunk: count == 8 or (count >= 2 and chunk is not None and chunk[-1] % 4 == 0),
+            )
+        yield
+
+
 _edge = st.sampled_from([1, 100, 4096, 65_535, 65_536, 65_537, 70_000, 262_144, 300_000])
 _edit = st.tuples(
     st.sampled_from(["write", "write", "write", "punch", "truncate", "insert"]),
@@ -83,7 +98,7 @@ def from_nothing(store: ChunkStore, model: Model, holes: list[tuple[int, int]], 
     return store_content(store, MemorySource(model.data, extents), b"", 0, chunking=chunking)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(_edit, min_size=1, max_size=4), min_size=1, max_size=6), st.sampled_from(Chunking))
 def test_a_history_of_edits_is_what_one_write_would_be(
     history: list[list[tuple[str, int, int, int]]], chunking: Chunking
@@ -107,7 +122,7 @@ def test_a_history_of_edits_is_what_one_write_would_be(
         assert from_nothing(store, model, holes, chunking) == root
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(0, SIZE_MAX), st.data())
 def test_any_part_is_read_as_it_was_written(seed: int, size: int, data: st.DataObject) -> None:
     store = open_store(SimulatedDisk())

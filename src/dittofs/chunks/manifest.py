@@ -187,6 +187,11 @@ class Manifest:
         return node
 
 
+def ends_node(count: int, chunk: ChunkId | None) -> bool:
+    """Whether a node ends by its content after its `count`th entry: at one in 256 beyond the least."""
+    return count >= NODE_ENTRIES_MIN and chunk is not None and not chunk[-1]
+
+
 class ManifestWriter:
     """Builds the tree over entries given in order and stores each node when it is complete."""
 
@@ -238,7 +243,7 @@ class ManifestWriter:
         if level == LEVEL_MAX:
             if count > NODE_ENTRIES_MAX:
                 raise FSError(errno.EFBIG)
-        elif count == NODE_ENTRIES_MAX or (count >= NODE_ENTRIES_MIN and chunk is not None and not chunk[-1]):
+        elif count == NODE_ENTRIES_MAX or ends_node(count, chunk):
             self._end(level)
 
     def _end(self, level: int) -> None:

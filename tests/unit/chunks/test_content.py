@@ -6,11 +6,12 @@ import pytest
 
 from dittofs.chunks.chunker import CHUNK_BYTES_MAX, SINGLE_BYTES_MAX, Chunking
 from dittofs.chunks.content import ContentReader, store_content
-from dittofs.chunks.manifest import CONTENT_BYTES_MAX, HOLE_BYTES_MIN
+from dittofs.chunks.manifest import CONTENT_BYTES_MAX, HOLE_BYTES_MIN, ManifestWriter
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.source import Extent
 from dittofs.chunks.store import AbsentChunk, ChunkStore
 from dittofs.errors import DiskError, FormatError
+from dittofs.ids import ChunkId
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.chunks.stores import MemorySource, noise, open_store
 
@@ -85,6 +86,34 @@ def test_chunks_far_from_a_change_need_not_be_here() -> None:
     with pytest.raises(AbsentChunk) as caught:
         reader.read(0, 10)
     assert caught.value.chunk == next(reader.chunks())[2]
+
+
+def test_leaves_that_did_not_change_are_reused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "dittofs.chunks.manifest.ends_node", lambda count, chunk: count >= 2 and chunk[-1] % 2 == 0
+    )
+    store = open_store(SimulatedDisk())
+    root = stored(store, LARGE)
+    entries: list[int] = []
+    leaves: list[int] = []
+    add, add_leaf = ManifestWriter.add, ManifestWriter.add_leaf
+
+    def noted(writer: ManifestWriter, length: int, chunk: ChunkId | None) -> None:
+        entries.append(length)
+        add(writer, length, chunk)
+
+    def noted_leaf(writer: ManifestWriter, length: int, leaf: ChunkId) -> None:
+        leaves.append(length)
+        add_leaf(writer, length, leaf)
+
+    monkeypatch.setattr(ManifestWriter, "add", noted)
+    monkeypatch.setattr(ManifestWriter, "add_leaf", noted_leaf)
+    source = edited(LARGE, 1 << 20, b"here")
+    changed = store_content(store, source, root, len(LARGE), chunking=CDC)
+    assert len(entries) < 16
+    assert len(leaves) > 4
+    assert sum(entries) + sum(leaves) == len(LARGE)
+    assert changed == stored(store, source.data)
 
 
 def test_an_append_reads_the_last_chunk_and_no_more() -> None:

@@ -1,4 +1,4 @@
-"""Replicas of a tree in one process: a store that can be rolled back, links carried by hand, crashes, the oracle."""
+"""Replicas of a tree in one process: a store that can go back, links carried by hand, crashes, the oracle."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -135,7 +135,7 @@ class Placement:
         claimants = [one for one in claimants if one[0] != ref]
         if claims:
             claimants.append((ref, claim))
-            claimants.sort()
+            claimants.sort(key=lambda one: (one[0][0], one[0][1] or ("", 0)))
         if len(claimants) > 1:
             self.touched.inodes.update(inode for (inode, _), _ in claimants)
         rows.totals.contested += (len(claimants) > 1) - was_contested

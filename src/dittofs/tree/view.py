@@ -1,8 +1,8 @@
 """The visible tree as a pure function of the joined records: the oracle of every test of the index.
 
 It shares with the index what one inode means (rules.py) and what one name shows (naming.py). Everything that
-the index keeps step by step is worked out here from scratch: which directories live, cycles, lost+found, merged
-directories, links, numbers, counts. Six seconds at 100,000 entries, so nothing but tests calls it.
+the index keeps step by step is worked out here from scratch: which directories live, cycles, lost+found,
+merged directories, links, numbers, counts. Six seconds at 100,000 entries, so nothing but tests calls it.
 """
 
 from collections.abc import Callable, Mapping

@@ -63,7 +63,7 @@ class Download:
 class Client:
     """Asks the daemon at one socket, one connection a request.
 
-    Every method raises `Refusal`: what the daemon said, or "no_daemon" if none answers.
+    Every method raises `Refusal`: what the daemon said, "no_daemon" if none runs, "no_answer" if it hangs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +147,7 @@ class Client:
             raise Refusal("overloaded", "the daemon has too many callers waiting", "Try again.") from error
         except TimeoutError as error:
             text = f"the daemon did not answer within {timeout_s:g} s; it may be busy or hanging"
-            raise Refusal("no_daemon", text, "dittofs doctor") from error
+            raise Refusal("no_answer", text, "dittofs doctor") from error
         except PermissionError as error:
             raise Refusal("forbidden", f"{self._path}: {error.strerror}", "dittofs doctor") from error
         except (http.client.HTTPException, ConnectionError) as error:

@@ -57,6 +57,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "head_too_large": Fault(431, EXIT_FAILED),
     # met by the client alone
     "no_daemon": Fault(503, EXIT_FAILED),
+    "no_answer": Fault(504, EXIT_FAILED),  # one runs and does not answer in time
     "cut_short": Fault(502, EXIT_FAILED),  # the reply ended before it was whole
 }
 

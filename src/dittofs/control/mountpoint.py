@@ -34,6 +34,8 @@ class Mount:
     file_system: str
     device: str
     """major:minor"""
+    source: str
+    """Of a mount of ours the name of its volume, unless -o fsname= said otherwise."""
 
     @property
     def is_ours(self) -> bool:
@@ -63,9 +65,13 @@ def mounts(mountinfo: Path = MOUNTINFO) -> list[Mount]:
     for line in mountinfo.read_bytes().splitlines():
         left, _, right = line.partition(b" - ")
         fields = left.split(b" ")
-        path = _OCTAL.sub(lambda octal: bytes([int(octal[1], 8)]), fields[4])
-        found.append(Mount(os.fsdecode(path), os.fsdecode(right.split(b" ")[0]), os.fsdecode(fields[2])))
+        file_system, source = map(_plain, right.split(b" ")[:2])
+        found.append(Mount(_plain(fields[4]), file_system, os.fsdecode(fields[2]), source))
     return found
+
+
+def _plain(field: bytes) -> str:
+    return os.fsdecode(_OCTAL.sub(lambda octal: bytes([int(octal[1], 8)]), field))
 
 
 def mounted_at(path: str, known: Iterable[Mount]) -> Mount | None:

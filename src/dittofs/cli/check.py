@@ -1,0 +1,68 @@
+"""`dittofs check`"""
+
+import argparse
+
+from dittofs.cli.asking import client, locate
+from dittofs.cli.output import Progress, counted, escaped, human_size, say, say_json
+from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE, Refusal
+from dittofs.control.paths import path_bytes, path_fields
+from dittofs.control.protocol import CheckDone, CheckProgress, CheckRequest, Finding
+
+DESCRIPTION = """\
+Read what a volume has stored and verify every hash. It changes nothing and may run while the
+volume is in use. Without PATH every volume of this device is checked whole."""
+EXAMPLE = """\
+  dittofs check
+  dittofs check ~/Shared/photos
+  dittofs check Shared: --json     one JSON object a line"""
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", nargs="?", help="a path below a mount, or VOLUME:PATH")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    asked = client()
+    volumes = asked.status().volumes
+    if arguments.path is None and len(volumes) > 1:
+        requests = [CheckRequest(volume=volume.name) for volume in volumes]
+    else:
+        place = locate(arguments.path, volumes)
+        path = place.path if arguments.path is not None else b""
+        requests = [CheckRequest(volume=place.volume, **path_fields(path))]
+    codes = [_check(request, as_json=arguments.json) for request in requests]
+    return max(codes)
+
+
+def _check(request: CheckRequest, *, as_json: bool) -> int:
+    ended: CheckDone | None = None
+    findings = 0
+    with Progress(f"Checking {escaped(request.volume)}") as progress:
+        for item in client().check(request):
+            if as_json:
+                say_json(item)
+            match item:
+                case CheckProgress():
+                    progress.update(item.bytes_done, item.bytes_total, item.step)
+                case Finding():
+                    findings += 1
+                    if not as_json:
+                        say(finding_line(item))
+                case CheckDone():
+                    ended = item
+    if ended is None:
+        raise Refusal(
+            "failed", f'the check of "{request.volume}" ended before its end: it proves nothing', "Try again."
+        )
+    if not as_json:
+        read = f"{counted(ended.files, 'file')}, {counted(ended.chunks, 'chunk')}, {human_size(ended.bytes)}"
+        verdict = f"{counted(findings, 'finding')}" if findings else "everything is as it was written"
+        say(f"{escaped(request.volume)}: {read} read; {verdict}.")
+    return EXIT_ATTENTION if findings else EXIT_FINE
+
+
+def finding_line(finding: Finding) -> str:
+    """A finding for people."""
+    place = f" {escaped(path_bytes(finding))}" if finding.path else ""
+    mend = f"   ({escaped(finding.mend)})" if finding.mend else ""
+    return f"{finding.severity.upper():<8} {escaped(finding.what)}{place}: {escaped(finding.detail)}{mend}"

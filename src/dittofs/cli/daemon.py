@@ -1,0 +1,66 @@
+"""`dittofs daemon`"""
+
+import argparse
+import os
+import select
+import sys
+
+from dittofs.cli.output import say, say_json
+from dittofs.cli.starting import daemon_command
+from dittofs.config import Paths
+from dittofs.control.client import Client
+from dittofs.control.faults import EXIT_FINE, Refusal
+from dittofs.control.protocol import StopResult
+
+DESCRIPTION = """\
+Run the daemon in the foreground until SIGTERM or Ctrl-C; then it unmounts, makes everything durable
+and ends. `dittofs mount` starts one by itself: this is for service managers and for watching it.
+Its log is daemon.log in the state directory."""
+EXAMPLE = """\
+  dittofs daemon
+  dittofs daemon --stop     end the one that runs, and wait until it has"""
+
+STOP_S = 120.0
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stop", action="store_true", help="stop the daemon that runs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    client = Client(Paths.find().socket)
+    if arguments.stop:
+        return _stop(client, as_json=arguments.json)
+    try:
+        pid = client.health().pid
+    except Refusal as refusal:
+        if refusal.code != "no_daemon":
+            raise
+    else:
+        raise Refusal("refused", f"a daemon runs already (process {pid})", "dittofs daemon --stop")
+    command = daemon_command()
+    sys.stdout.flush()
+    # The daemon takes this process's place, where signals and service managers find it.
+    return os.execv(command[0], command)
+
+
+def _stop(client: Client, *, as_json: bool) -> int:
+    """Ask it to stop and wait for the process to end."""
+    try:
+        process = os.pidfd_open(client.health().pid)  # before it is asked, so that no other process is meant
+    except ProcessLookupError:
+        raise Refusal("no_daemon", "the daemon has just ended") from None
+    try:
+        result: StopResult = client.stop()
+        if not select.select([process], [], [], STOP_S)[0]:
+            text = (
+                f"the daemon (process {result.pid}) has not ended after {STOP_S:g} s; it may be saving much"
+            )
+            raise Refusal("failed", text, "dittofs status")
+    finally:
+        os.close(process)
+    if as_json:
+        say_json(result)
+    else:
+        say("The daemon has stopped. Its mounts come back with the next one:  dittofs mount DIR")
+    return EXIT_FINE

@@ -1,0 +1,249 @@
+"""What `doctor` looks at. Each check is a function that changes nothing and always has an answer."""
+
+import importlib
+import os
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from dittofs.cli.output import duration, human_size
+from dittofs.config import Paths, Settings
+from dittofs.control.client import Client
+from dittofs.control.faults import Refusal
+from dittofs.control.mountpoint import FUSE_DEVICE, fusermount, inspect, mounts, require_fuse
+from dittofs.control.options import FUSE_CONF, is_user_allow_other
+from dittofs.control.protocol import StatusReport
+from dittofs.errors import ConfigError
+
+PACKAGES: Final = (
+    "apsw",
+    "blake3",
+    "cryptography",
+    "h11",
+    "msgspec",
+    "pathspec",
+    "pycrdt",
+    "pyfastcdc",
+    "pyfuse3",
+)
+ROOM_BYTES_CROSS: Final = 100_000_000
+ROOM_BYTES_WARNING: Final = 2_000_000_000
+CLOCK_YEAR_MIN: Final = 2025
+FUTURE_S_MAX: Final = 60.0
+OTHERS: Final = 0o077
+
+
+class Check(NamedTuple):
+    """One thing looked at. `mend` is the command that helps, if something does."""
+
+    name: str
+    state: Literal["tick", "warning", "cross"]
+    says: str
+    mend: str = ""
+
+
+def examine(paths: Paths) -> Iterator[Check]:
+    """Every check, in the order in which they stand on each other."""
+    yield check_packages()
+    yield check_fuse()
+    yield check_fusermount()
+    yield check_allow_other()
+    yield check_settings(paths)
+    yield from check_private(paths)
+    yield check_room(paths)
+    yield check_clock(paths, time.time())
+    yield check_swap()
+    yield from check_stale()
+    yield check_daemon(paths)
+
+
+def check_packages(load: Callable[[str], object] = importlib.import_module) -> Check:
+    """Whether what the daemon imports can be imported."""
+    broken = []
+    for package in PACKAGES:
+        try:
+            load(package)
+        except ImportError as error:
+            broken.append(f"{package} ({error})")
+    if broken:
+        mend = f"{sys.executable} -m pip install --force-reinstall dittofs   (pyfuse3 needs libfuse3-dev)"
+        return Check("packages", "cross", f"cannot be imported: {', '.join(broken)}", mend)
+    return Check("packages", "tick", f"Python {sys.version.split()[0]} has all {len(PACKAGES)} packages")
+
+
+def check_fuse(device: Path = FUSE_DEVICE) -> Check:
+    """Whether this user can open the FUSE device."""
+    try:
+        require_fuse(device)
+    except Refusal as refusal:
+        if "fusermount3" not in refusal.message:  # that has a check of its own
+            return Check("fuse", "cross", refusal.message, refusal.mend)
+    return Check("fuse", "tick", f"{device} can be used")
+
+
+def check_fusermount() -> Check:
+    """Whether users other than root can mount."""
+    program = fusermount()
+    if program:
+        return Check("fusermount3", "tick", program)
+    state: Literal["warning", "cross"] = "cross" if os.geteuid() else "warning"
+    return Check("fusermount3", state, "is missing; only root can mount without it", "sudo apt install fuse3")
+
+
+def check_allow_other(fuse_conf: Path = FUSE_CONF, *, is_root: bool | None = None) -> Check:
+    """Whether -o allow_other would work: a tick in any case, since few need it."""
+    if (os.geteuid() == 0) if is_root is None else is_root:
+        return Check("allow_other", "tick", "root may always let others into a mount")
+    if is_user_allow_other(fuse_conf):
+        return Check("allow_other", "tick", f"{fuse_conf} allows it")
+    mend = f"If other users shall see your mounts:  echo user_allow_other | sudo tee -a {fuse_conf}"
+    return Check("allow_other", "tick", f"is not allowed to users in {fuse_conf}; mounts are private. {mend}")
+
+
+def check_settings(paths: Paths) -> Check:
+    """Whether the settings file, if there is one, is understood."""
+    try:
+        settings = Settings.read(paths.settings)
+    except ConfigError as error:
+        return Check("settings", "cross", str(error), f"Edit {paths.settings}")
+    return Check("settings", "tick", f'this device is called "{settings.label}"')
+
+
+def check_private(paths: Paths) -> Iterator[Check]:
+    """Whether directories and key files are closed to other users."""
+    count = 0
+    for path in (
+        paths.state,
+        paths.runtime,
+        paths.state / "device.key",
+        *sorted(paths.state.glob("**/secrets")),
+    ):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield Check(
+                "private", "cross", f"{path}: {error.strerror}", f"sudo chown -R {os.geteuid()} {path}"
+            )
+            continue
+        count += 1
+        is_directory = stat.S_ISDIR(found.st_mode)
+        if found.st_uid != os.geteuid():
+            text = f"{path} belongs to user {found.st_uid}, not to you ({os.geteuid()})"
+            yield Check("private", "cross", text, f"sudo chown {os.geteuid()} {path}")
+        elif found.st_mode & OTHERS:
+            text = f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o})"
+            yield Check("private", "cross", text, f"chmod {'700' if is_directory else '600'} {path}")
+        else:
+            continue
+        count = -1_000_000
+    if count >= 0:
+        says = "keys and directories are closed to other users" if count else "nothing has been stored yet"
+        yield Check("private", "tick", says)
+
+
+def check_room(paths: Paths) -> Check:
+    """Whether the disk of the store has room."""
+    place = paths.state
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    says = f"{human_size(free)} free where {paths.state} lies"
+    if free < ROOM_BYTES_CROSS:
+        return Check("disk", "cross", f"only {says}: writes will fail", f"df -h {place}")
+    if free < ROOM_BYTES_WARNING:
+        return Check("disk", "warning", f"only {says}", f"df -h {place}")
+    return Check("disk", "tick", says)
+
+
+def check_clock(paths: Paths, now_s: float) -> Check:
+    """Whether the clock is plausible: versions are named and conflicts shown by it."""
+    mend = "timedatectl set-ntp true"
+    year = time.gmtime(now_s).tm_year
+    if year < CLOCK_YEAR_MIN:
+        return Check("clock", "cross", f"it is the year {year} here; times of files would be wrong", mend)
+    newest = max((_mtime(path) for path in (paths.state, *paths.state.glob("*"))), default=0.0)
+    if newest > now_s + FUTURE_S_MAX:
+        text = f"the store was written {duration(newest - now_s)} from now: the clock was set back"
+        return Check("clock", "warning", text, mend)
+    return Check("clock", "tick", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s)))
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def check_swap(swaps: Path = Path("/proc/swaps"), block: Path = Path("/sys/class/block")) -> Check:
+    """Whether keys in memory could reach a disk in the clear."""
+    try:
+        places = [line.split()[0] for line in swaps.read_text().splitlines()[1:] if line.strip()]
+    except OSError:
+        places = []
+    plain = [place for place in places if not _is_guarded(Path(place), block)]
+    if plain:
+        text = f"swap in the clear ({', '.join(plain)}): keys in memory may be written to it"
+        return Check("swap", "warning", text, "Encrypt it (crypttab(5), option swap), or: sudo swapoff -a")
+    return Check("swap", "tick", "none" if not places else "encrypted, or compressed in memory")
+
+
+def _is_guarded(place: Path, block: Path) -> bool:
+    """A device-mapper target of dm-crypt, or zram."""
+    name = place.resolve().name
+    if name.startswith("zram"):
+        return True
+    try:
+        return (block / name / "dm" / "uuid").read_text().startswith("CRYPT-")
+    except OSError:
+        return False
+
+
+def check_stale() -> Iterator[Check]:
+    """Whether mounts were left behind by a crash."""
+    count = 0
+    for mount in mounts():
+        if not mount.is_ours:
+            continue
+        count += 1
+        try:
+            is_stale = inspect(mount.path).state == "stale"
+        except Refusal:
+            is_stale = False
+        if is_stale:
+            text = f"{mount.path} was left by a daemon that is gone"
+            yield Check(
+                "mounts", "cross", text, f"dittofs mount {mount.path}   or   dittofs unmount {mount.path}"
+            )
+            count = -1_000_000
+    if count >= 0:
+        yield Check("mounts", "tick", f"{count} here, and none left by a crash" if count else "none")
+
+
+def check_daemon(paths: Paths) -> Check:
+    """Whether the daemon answers, and what it says about its volumes."""
+    try:
+        report = Client(paths.socket).status()
+    except Refusal as refusal:
+        if refusal.code == "no_daemon":
+            return Check("daemon", "tick", "does not run; `dittofs mount DIR` starts it")
+        return Check("daemon", "cross", refusal.message, f"tail {paths.state / 'daemon.log'}")
+    return _check_volumes(report)
+
+
+def _check_volumes(report: StatusReport) -> Check:
+    for volume in report.volumes:
+        if volume.state == "failed":
+            return Check("daemon", "cross", f'volume "{volume.name}": {volume.failure}', "dittofs status -v")
+        if volume.read_only or volume.damage:
+            text = f'volume "{volume.name}": {volume.read_only or volume.damage[0].detail}'
+            return Check("daemon", "cross", text, "dittofs check")
+    memory = human_size(report.memory_bytes)
+    says = f"answers (process {report.pid}, version {report.version}, {memory} of memory)"
+    return Check("daemon", "tick", says)

@@ -1,0 +1,103 @@
+"""`dittofs get`"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from dittofs.cli.asking import client, locate
+from dittofs.cli.output import Progress, escaped, human_size, say, say_json, warn
+from dittofs.control.client import Download
+from dittofs.control.faults import EXIT_FINE, EXIT_USAGE, Refusal
+from dittofs.control.paths import path_fields
+from dittofs.control.protocol import ChunksRequest, FileRequest
+
+DESCRIPTION = """\
+Copy a file out of a volume, whether it is mounted or not; or put chunks together by their hashes,
+as `dittofs list -v` shows them. The output appears whole or not at all."""
+EXAMPLE = """\
+  dittofs get --file Shared:letters/aunt.odt -o aunt.odt
+  dittofs get --file Shared:log.txt -o - | tail
+  dittofs get --hashes 5f1c…,9ab0… -o part.bin"""
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--file", metavar="P", help="a path below a mount, or VOLUME:PATH")
+    what.add_argument("--hashes", metavar="H,...", help="chunk hashes, separated by commas")
+    parser.add_argument(
+        "-o", metavar="O", dest="output", required=True, help="the file to write; - is stdout"
+    )
+    parser.add_argument(
+        "--volume", default=None, help="whose chunks; needed only if there are several volumes"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    is_stream = arguments.output == "-"
+    if is_stream and arguments.json:
+        warn("dittofs: --json and -o - both want stdout; give one of them")
+        return EXIT_USAGE
+    output = Path(arguments.output)
+    if not is_stream and os.path.lexists(output) and not arguments.force and not _is_special(output):
+        raise Refusal("exists", f"{output} exists; it was left as it is", "Replace it with --force")
+    asked = client()
+    volumes = asked.status().volumes
+    if arguments.file is not None:
+        place = locate(arguments.file, volumes)
+        download = asked.get_file(FileRequest(volume=place.volume, **path_fields(place.path)))
+        label = str(place)
+    else:
+        volume = arguments.volume or locate(None, volumes).volume
+        hashes = tuple(one.strip().lower() for one in arguments.hashes.split(",") if one.strip())
+        if not hashes:
+            raise Refusal("usage", "--hashes names no chunk", "dittofs list -v shows them")
+        download = asked.get_chunks(ChunksRequest(volume=volume, ids=hashes))
+        label = f"{len(hashes)} chunks"
+    if is_stream:
+        _copy(download, sys.stdout.buffer, label)
+        return EXIT_FINE
+    _write(download, output, label)
+    if arguments.json:
+        say_json({**path_fields(os.fsencode(output)), "size": download.size})
+    else:
+        say(f"Wrote {escaped(os.fsencode(output))}   {human_size(download.size)}")
+    return EXIT_FINE
+
+
+def _is_special(output: Path) -> bool:
+    return output.exists() and not output.is_file()
+
+
+def _write(download: Download, output: Path, label: str) -> None:
+    """Write beside the target and rename, so that it is never seen half; keep the time it was written."""
+    if _is_special(output):  # a pipe or a device: there is nothing to rename
+        with output.open("wb") as file:
+            _copy(download, file, label)
+        return
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{output.name[:200]}.", dir=output.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            _copy(download, file, label)
+            file.flush()
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(file.fileno(), ((download.mode & 0o777) or 0o666) & ~umask)
+            if download.mtime_ns:
+                os.utime(file.fileno(), ns=(download.mtime_ns, download.mtime_ns))
+        os.replace(temporary, output)  # noqa: PTH105
+    except BaseException:
+        os.unlink(temporary)  # noqa: PTH108
+        raise
+
+
+def _copy(download: Download, file: BinaryIO, label: str) -> None:
+    done = 0
+    with Progress(label) as progress:
+        for part in download:
+            file.write(part)
+            done += len(part)
+            progress.update(done, download.size)

@@ -1,0 +1,162 @@
+"""`dittofs`: which command is meant, and how its end is told. A command is a module, imported when named."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+
+if TYPE_CHECKING:
+    from dittofs.control.faults import Refusal
+
+
+class Verb(NamedTuple):
+    """A command: the module of its name in `dittofs.cli`."""
+
+    role: str
+    name: str
+    says: str
+
+
+VERBS: Final = (
+    Verb("Everyday", "mount", "make a folder a volume, or show one again"),
+    Verb("Everyday", "unmount", "take a mount away; nothing is lost"),
+    Verb("Everyday", "status", "what is mounted, where, and whether it is well"),
+    Verb("Everyday", "list", "files, sizes, times, and what is not on this device"),
+    Verb("Everyday", "add", "copy files into a volume, with or without a mount"),
+    Verb("Everyday", "get", "copy a file out of a volume, with or without a mount"),
+    Verb("Storage", "check", "read everything again and verify it"),
+    Verb("Service", "daemon", "run the daemon in the foreground, or stop it"),
+    Verb("Service", "doctor", "look for what stands in the way, and say how to mend it"),
+    Verb("Service", "version", "versions of command and daemon"),
+)
+EXIT_CODES: Final = """\
+exit codes: 0 fine, 1 failed, 2 usage, 3 unsent data, 4 conflicts, 5 needs attention"""
+DEBUG: Final = "DITTOFS_DEBUG"
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+CLOSED_EARLY: Final = 141  # 128 + SIGPIPE
+
+
+class Command(Protocol):
+    """What a module of a command offers."""
+
+    DESCRIPTION: str
+    EXAMPLE: str
+
+    def define(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+def overview() -> str:
+    """The help of `dittofs` itself."""
+    lines = [
+        "usage: dittofs COMMAND [ARGUMENTS]      dittofs COMMAND --help",
+        "",
+        "A folder that is the same on all of your machines.",
+    ]
+    role = ""
+    for verb in VERBS:
+        if verb.role != role:
+            role = verb.role
+            lines += ["", role]
+        lines.append(f"  {verb.name:<9} {verb.says}")
+    return "\n".join([*lines, "", "example:  dittofs mount ~/Shared", EXIT_CODES])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. No exception leaves it."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _closed_early()
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if words else 2
+    name = "version" if words[0] == "--version" else words[0]
+    if name not in {verb.name for verb in VERBS}:
+        print(
+            f"dittofs: there is no command {name!r}{_nearest(name)}\nAll of them: dittofs --help",
+            file=sys.stderr,
+        )
+        return 2
+    command = cast(Command, importlib.import_module(f"dittofs.cli.{name}"))
+    parser = argparse.ArgumentParser(
+        prog=f"dittofs {name}",
+        description=command.DESCRIPTION,
+        epilog=f"example:\n{command.EXAMPLE}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.define(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    try:
+        arguments = parser.parse_args(words[1:])
+    except SystemExit as end:  # argparse has printed usage or help
+        return end.code if isinstance(end.code, int) else 2
+    return _guarded(command.run, arguments)
+
+
+def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    from dittofs.control.faults import Refusal, refusal_of
+    from dittofs.errors import DittoError
+
+    try:
+        return run(arguments)
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except DittoError as error:
+        return _tell(refusal_of(error), as_json=arguments.json)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        return _tell(Refusal("failed", f"{what}{error.strerror or error}"), as_json=arguments.json)
+    except Exception as error:  # the edge: no traceback reaches a user who did not ask for it
+        if os.environ.get(DEBUG):
+            raise
+        text = f"a bug in this command ended it ({type(error).__name__}: {error}); the daemon goes on"
+        return _tell(
+            Refusal("internal", text, f"See it whole: {DEBUG}=1 dittofs ..."), as_json=arguments.json
+        )
+
+
+def _tell(refusal: "Refusal", *, as_json: bool) -> int:
+    from dittofs.cli.output import harmless, say_json
+    from dittofs.control.protocol import failure_of
+
+    sys.stdout.flush()
+    print(f"dittofs: {harmless(refusal.message)}", file=sys.stderr)
+    if refusal.mend:
+        print(harmless(refusal.mend), file=sys.stderr)
+    if as_json:
+        say_json(failure_of(refusal))
+    return refusal.fault.exit_code
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, [verb.name for verb in VERBS], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _closed_early() -> int:
+    """Who reads stdout has left, like `head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+    return CLOSED_EARLY
+
+
+if __name__ == "__main__":
+    sys.exit(main())

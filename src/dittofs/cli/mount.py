@@ -1,0 +1,150 @@
+"""`dittofs mount`"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from dittofs.cli.asking import shown_directory
+from dittofs.cli.output import escaped, say, say_json, warn
+from dittofs.cli.starting import ensure_daemon, is_answering
+from dittofs.cli.unmount import explain_busy
+from dittofs.config import Paths
+from dittofs.control.client import Client
+from dittofs.control.faults import EXIT_ATTENTION, EXIT_FAILED, EXIT_FINE, Refusal
+from dittofs.control.mountpoint import canonical, inspect, mounted_at, mounts, require_fuse
+from dittofs.control.options import parse_options, split_options
+from dittofs.control.paths import path_fields
+from dittofs.control.protocol import MountRequest, MountResult, UnmountRequest
+
+DESCRIPTION = """\
+Mount a volume on the directory DIR and return when it is usable. A volume that does not exist yet
+is made, and so is DIR; the daemon is started if none runs. Running it again changes nothing, and
+replaces a mount that a crash has left behind."""
+EXAMPLE = """\
+  dittofs mount ~/Shared                    a volume named "Shared"
+  dittofs mount ~/Photos --name Pictures    one named otherwise
+  dittofs mount ~/Shared -o ro,noatime      read-only, without access times
+  sudo dittofs mount /srv/shared -o allow_other"""
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="an empty directory, or one that does not exist yet")
+    parser.add_argument(
+        "--name", default="", help="of the volume; otherwise the one last mounted on DIR, or DIR's name"
+    )
+    parser.add_argument(
+        "-o",
+        metavar="OPTIONS",
+        action="append",
+        default=[],
+        dest="options",
+        help="FUSE options, separated by commas: ro rw allow_other allow_root exec noexec noatime relatime "
+        "nodiratime sync dirsync fsname=NAME max_read=BYTES, and for root dev suid",
+    )
+    parser.add_argument(
+        "--foreground", action="store_true", help="stay until it is unmounted; Ctrl-C unmounts it"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options = tuple(word for text in arguments.options for word in split_options(text))
+    parse_options(options)
+    paths = Paths.find()
+    path = canonical(arguments.directory)
+    client = Client(paths.socket)
+    site = inspect(path)
+    if site.state == "live":
+        if not is_answering(client):
+            text = (
+                f"{path} is mounted already, and no daemon of this DITTOFS_HOME runs: it belongs to another"
+            )
+            raise Refusal("refused", text, "Choose another directory, or set DITTOFS_HOME to the other one")
+    else:
+        require_fuse()
+    was_started = ensure_daemon(paths)
+    request = MountRequest(**path_fields(os.fsencode(path)), name=arguments.name, options=options)
+    with _interrupts() if arguments.foreground else _as_it_is():
+        result = client.mount(request)
+        if arguments.json:
+            say_json(result)
+        else:
+            was_there = result.was_mounted and not was_started and site.state != "stale"
+            _tell(result, path, was_there=was_there, was_stale=result.was_stale or site.state == "stale")
+        if mounted_at(path, mounts()) is None:
+            warn("It is not to be seen from here: the daemon runs in another mount namespace.")
+            return EXIT_ATTENTION
+        if arguments.foreground:
+            sys.stdout.flush()
+            return _stay(client, result.volume.name, path)
+    return EXIT_FINE
+
+
+def _tell(result: MountResult, path: str, *, was_there: bool, was_stale: bool) -> None:
+    shown, name = shown_directory(path), escaped(result.volume.name)
+    for warning in result.warnings:
+        warn(f"Warning: {escaped(warning)}")
+    if was_there:
+        say(f'Already mounted at {shown}: volume "{name}". Nothing was changed.')
+        return
+    if result.is_new_directory:
+        say(f"Made the directory {shown}.")
+    if was_stale:
+        say("Replaced a mount that a crash had left there.")
+    if result.is_new_volume:
+        say(f'Created share "{name}" on this device ({escaped(result.device)}).')
+    if result.volume.read_only:
+        warn(f"Read-only: {escaped(result.volume.read_only)}")
+    say(f"Mounted at {shown}.   Other devices: none yet.   See it:  dittofs status")
+
+
+class _Ended(Exception):
+    """SIGINT, SIGTERM or SIGHUP came."""
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise _Ended
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, end) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _stay(client: Client, volume: str, path: str) -> int:
+    """Until the mount is gone, the daemon ends, or a signal asks for it to be unmounted."""
+    try:
+        for _ in client.events():
+            if mounted_at(path, mounts()) is None:
+                return EXIT_FINE
+    except _Ended:
+        try:
+            client.unmount(UnmountRequest(**path_fields(os.fsencode(path))))
+        except Refusal as refusal:
+            if refusal.code != "busy":
+                raise
+            warn(f"dittofs: {escaped(refusal.message)}; it stays mounted")
+            explain_busy(path)
+            return EXIT_FAILED
+        return EXIT_FINE
+    except Refusal as refusal:
+        if refusal.code != "cut_short":
+            raise
+    if mounted_at(path, mounts()) is None:
+        return EXIT_FINE
+    raise Refusal(
+        "failed", f'the daemon ended while "{volume}" was mounted', f"dittofs mount {shown_directory(path)}"
+    )

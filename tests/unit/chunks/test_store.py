@@ -9,7 +9,7 @@ import pytest
 
 from dittofs.chunks import index, pack
 from dittofs.chunks.check import Problem, Progress
-from dittofs.chunks.seal import ChunkKind, GenerationMissing, Sealer, VolumeKeys
+from dittofs.chunks.seal import Buffer, ChunkKind, GenerationMissing, Sealer, VolumeKeys
 from dittofs.chunks.store import AbsentChunk, ChunkStore
 from dittofs.errors import ChunkMissing, Damaged, DiskError, DiskFull, FormatError
 from dittofs.ids import ChunkId
@@ -61,9 +61,27 @@ def test_the_same_bytes_are_stored_once() -> None:
     store = open_store(SimulatedDisk())
     first = store.put([(DATA, b"twice"), (DATA, b"twice")])
     size = store.statistics().pack_bytes
-    assert store.put([(DATA, b"twice")]) == first[:1]
-    assert store.statistics().pack_bytes == size
-    assert store.statistics().chunks == 1
+    for _ in range(2):
+        assert store.put([(DATA, b"twice")]) == first[:1]
+        assert store.statistics().pack_bytes == size
+        assert store.statistics().chunks == 1
+        store.save_index()
+
+
+def test_a_chunk_that_another_thread_stores_meanwhile_is_stored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(SimulatedDisk())
+    store.put([(DATA, b"first")])
+    size = store.statistics().pack_bytes
+    seal = Sealer.seal
+
+    def overtaken(sealer: Sealer, kind: ChunkKind, chunk: ChunkId, plain: Buffer) -> bytes:
+        monkeypatch.undo()
+        store.put([(kind, plain)])
+        return seal(sealer, kind, chunk, plain)
+
+    monkeypatch.setattr(Sealer, "seal", overtaken)
+    store.put([(DATA, b"other")])
+    assert store.statistics().pack_bytes - size == size - pack.PACK_HEADER_BYTES
 
 
 @pytest.mark.parametrize("end", ["close", "kill"])

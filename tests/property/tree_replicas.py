@@ -87,7 +87,7 @@ class Replica:
         self.store = UndoStore()
         self.log: list[Update] = []
         self._synced = (0, 0)
-        self.labels: dict[Slot, str] = {}
+        self._unsent: list[Update] = []
         self.tree = self._start()
 
     def _start(self) -> Tree:
@@ -117,8 +117,9 @@ class Replica:
             self.store.back_to(mark)
             self.tree.unload()
             raise
-        self.last = group.finish()
-        self.log.extend(self.last.updates)
+        change = group.finish()
+        self.log.extend(change.updates)
+        self._unsent.extend(change.updates)
 
     def receive(self, updates: Sequence[Update]) -> Change:
         """Updates from elsewhere. Raises FormatError, and nothing has changed, if one does not fit."""
@@ -132,6 +133,11 @@ class Replica:
         self.log.extend(updates)
         return change
 
+    def take_sent(self) -> list[Update]:
+        """Local updates since this was asked last: what goes to peers."""
+        unsent, self._unsent = self._unsent, []
+        return unsent
+
     def sync(self) -> None:
         """Everything up to now survives a crash."""
         self._synced = (self.store.mark, len(self.log))
@@ -141,6 +147,7 @@ class Replica:
         mark, length = self._synced
         self.store.back_to(mark)
         del self.log[length:]
+        self._unsent.clear()
         self.tree = self._start()
 
     def shards(self) -> dict[int, Shard]:

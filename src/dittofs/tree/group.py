@@ -13,7 +13,7 @@ from dittofs.tree import moving, saving
 from dittofs.tree.display import Display
 from dittofs.tree.entry import Change, Entry
 from dittofs.tree.hlc import later
-from dittofs.tree.names import check_free, check_name, found, vacate
+from dittofs.tree.names import check_free, check_name, forget_removed, found, vacate
 from dittofs.tree.record import (
     NEVER,
     PATH_DEPTH_MAX,
@@ -32,7 +32,7 @@ from dittofs.tree.record import (
     Version,
 )
 from dittofs.tree.removal import descent, drop_content, remove_name
-from dittofs.tree.rules import conflict_number, is_root
+from dittofs.tree.rules import is_root
 from dittofs.tree.status import Status
 from dittofs.tree.writing import Transaction, Writing
 
@@ -128,6 +128,7 @@ class Group:
             raise FSError(errno.ENOENT)
         transaction = self._writing.begin(inode)
         place = Place(stamp, transaction.slot, transaction.n, group[0], name, None)
+        forget_removed(self._writing, transaction, inode)
         transaction.add(inode, transaction.link_id(), Record(Kind.LINK, transaction.fresh_context(), place))
         self._writing.commit(transaction, stamp)
 
@@ -164,8 +165,8 @@ class Group:
         elif replaced:
             edited = max(replaced, key=lambda one: (one.rank, one.lineage))
             path = descent(edited)
-            is_aside = any(edited.dot in content.dots for content in known.meaning.conflicts)
-            face = face or edited.face or (conflict_number(inode, edited) if is_aside else 0)
+            is_aside = any(edited.dot == content.version.dot for content in known.meaning.conflicts)
+            face = face or (self._status.number(known, edited.dot) if is_aside else edited.face)
         elif replaces:
             path = tuple(dot for dot in [min(replaces)] if record.context.get(dot[0], 0) >= dot[1])
         dot = (transaction.slot, transaction.n)

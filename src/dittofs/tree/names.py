@@ -11,7 +11,7 @@ from dittofs.tree.hlc import later
 from dittofs.tree.naming import Claimant
 from dittofs.tree.record import NAME_BYTES_MAX, Kind, Place, is_name
 from dittofs.tree.rows import Rows
-from dittofs.tree.writing import Writing
+from dittofs.tree.writing import Transaction, Writing
 
 
 def check_name(name: bytes) -> None:
@@ -81,10 +81,25 @@ def claimed(rows: Rows, display: Display, entry: Entry) -> bytes:
     return record.place.name
 
 
+def forget_removed(writing: Writing, transaction: Transaction, inode: InodeId) -> None:
+    """Before a file gets a living name: contents that went with its names do not come back with this one.
+
+    They are kept while no name lives, for whoever gave the file a name without having seen them go.
+    """
+    known = writing.rows.inode(inode)
+    assert known.record is not None
+    assert known.meaning is not None
+    living = {dot for content in known.meaning.contents for dot in content.dots}
+    if any(version.dot not in living for version in known.record.versions):
+        record = transaction.records.get(inode, {}).get("") or transaction.edit(inode)
+        record.versions = tuple(version for version in record.versions if version.dot in living)
+
+
 def rename_file(writing: Writing, inode: InodeId, link: str, to: tuple[InodeId, bytes], stamp: Stamp) -> None:
     """Move one name of a file."""
     transaction = writing.begin(inode)
     record = transaction.edit(inode, link)
+    forget_removed(writing, transaction, inode)
     assert record.place is not None
     at = later(stamp, record.place.stamp)
     record.place = Place(at, transaction.slot, transaction.n, to[0], to[1], None)

@@ -48,6 +48,8 @@ class Placement:
         """
         rows = self._rows
         before = rows.inode(inode)
+        # As they are before this change: afterwards their meaning may be another one.
+        waiting = [rows.inode(source) for source in rows.awaiting(inode)]
         self.touched.inodes.add(inode)
         if _is_directory(before) or (records.get("") or before.record or _NO_RECORD).kind is Kind.DIRECTORY:
             after = self._update_directory(before, records, raw, now)
@@ -58,20 +60,19 @@ class Placement:
             for forward in after.record.forwards:
                 if not rows.has_seen(forward):
                     rows.set_awaiting(forward.target, inode, True)
-            for source in rows.awaiting(inode):
+            for source in waiting:
                 self._awaited(inode, source, now)
         return before, after
 
-    def _awaited(self, target: InodeId, source: InodeId, now: int) -> None:
-        """The record that a save of `source` waits for has changed."""
+    def _awaited(self, target: InodeId, before: Inode, now: int) -> None:
+        """The record that a save waits for has changed; `before` is the one the save was made from."""
         rows = self._rows
-        before = rows.inode(source)
         waiting = [f for f in before.record.forwards if f.target == target] if before.record else []
         if all(rows.has_seen(forward) for forward in waiting):
-            rows.set_awaiting(target, source, False)
-        after = rows.remake(source)
+            rows.set_awaiting(target, before.id, False)
+        after = rows.remake(before.id)
         if after.meaning != before.meaning:
-            self.touched.inodes.add(source)
+            self.touched.inodes.add(before.id)
             self._follow(before, after, now)
 
     # -- things that are no directories
@@ -129,16 +130,17 @@ class Placement:
         rows = self._rows
         number: Number = claim.number
         claimants = rows.claimants(number)
-        was_contested = len(claimants) > 1
+        was_contested = sum(not one.is_second for _, one in claimants) > 1
         if was_contested:
             self.touched.inodes.update(inode for (inode, _), _ in claimants)
-        claimants = [one for one in claimants if one[0] != ref]
+        claimants = [one for one in claimants if one[0] != ref or one[1].is_second != claim.is_second]
         if claims:
             claimants.append((ref, claim))
             claimants.sort(key=lambda one: (one[0][0], one[0][1] or ("", 0)))
-        if len(claimants) > 1:
+        is_contested = sum(not one.is_second for _, one in claimants) > 1
+        if is_contested:
             self.touched.inodes.update(inode for (inode, _), _ in claimants)
-        rows.totals.contested += (len(claimants) > 1) - was_contested
+        rows.totals.contested += is_contested - was_contested
         rows.put_claimants(number, claimants)
 
     # -- claims

@@ -4,7 +4,7 @@ from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
 from dittofs.tree.record import PATH_DOTS_MAX, WITH_CONTENT, Dot, Record, Version, covers
-from dittofs.tree.rules import Content, conflict_number
+from dittofs.tree.rules import Content
 from dittofs.tree.writing import Transaction, Writing, seen_by
 
 
@@ -23,7 +23,7 @@ def remove_name(writing: Writing, inode: InodeId, link: str, stamp: Stamp) -> No
         record = transaction.edit(inode) if link else holder
         record.context = join_contexts(record.context, seen)
         record.content = join_contexts(record.content, _context_of(known.meaning.main))
-        keep_apart(transaction, inode, record, known.meaning.conflicts, holder.removed)
+        keep_apart(writing, transaction, inode, record, known.meaning.conflicts, holder.removed)
     writing.commit(transaction, stamp)
 
 
@@ -36,6 +36,7 @@ def _context_of(content: Content) -> dict[Slot, int]:
 
 
 def keep_apart(
+    writing: Writing,
     transaction: Transaction,
     inode: InodeId,
     record: Record,
@@ -52,15 +53,20 @@ def keep_apart(
             # A dot names one version, so a transaction that makes several counts on.
             transaction.n += 1
             record.context = {**record.context, transaction.slot: transaction.n}
-        record.versions = (*without(record, content.dots), successor(inode, content, transaction, stamp))
+        record.versions = (
+            *without(record, content.dots),
+            successor(writing, inode, content, transaction, stamp),
+        )
 
 
-def successor(inode: InodeId, content: Content, transaction: Transaction, stamp: Stamp) -> Version:
+def successor(
+    writing: Writing, inode: InodeId, content: Content, transaction: Transaction, stamp: Stamp
+) -> Version:
     """The same content with a fresh dot: its rank, its place among conflict entries and its number stay."""
     version = content.version
     return version._replace(
         dot=(transaction.slot, transaction.n),
-        face=version.face or conflict_number(inode, version),
+        face=writing.shown_number(writing.rows.inode(inode), version.dot),
         stamp=later(stamp, version.stamp),
         path=descent(version),
     )

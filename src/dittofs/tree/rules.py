@@ -57,6 +57,11 @@ class Claim(NamedTuple):
     face: Number
     """0: none was chosen."""
 
+    @property
+    def is_second(self) -> bool:
+        """Not a claim: what is shown if the claim does not win, noted so that it is found."""
+        return self.face not in (NO_FACE, self.number)
+
 
 class Meaning(NamedTuple):
     """What is to be seen of an inode. A dead one has neither names nor contents."""

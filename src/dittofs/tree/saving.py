@@ -21,7 +21,7 @@ from dittofs.tree.record import (
     Version,
 )
 from dittofs.tree.rows import Inode, Rows
-from dittofs.tree.rules import Content, Meaning
+from dittofs.tree.rules import NO_FACE, Content, Meaning
 from dittofs.tree.status import Status
 from dittofs.tree.writing import Transaction, Writing, seen_by
 
@@ -115,10 +115,20 @@ def _published(
         attributes.mtime,
         shown.node,
         later(written, max(one.rank for one in replaced)),
-        Number(0) if attributes.number == own else attributes.number,
+        _face(attributes, own),
         written,
         (),
     )
+
+
+def _face(attributes: Attributes, own: Number) -> Number:
+    """The face that makes an inode of number `own` show what the attributes show."""
+    assert attributes.version is not None
+    number = attributes.number
+    if attributes.version.face not in (NO_FACE, number):
+        # It shows a stand-in that only its inode may show; that inode could come back.
+        number = Number(attributes.version.face)
+    return NO_FACE if number == own else number
 
 
 def copy_attributes(

@@ -149,7 +149,14 @@ class Tree:
     def group(self) -> Group:
         """Begin a group of local changes. One at a time."""
         return Group(
-            Writing(self._rows, self._documents, self._placement, self.clock, self._slot),
+            Writing(
+                self._rows,
+                self._documents,
+                self._placement,
+                self.clock,
+                self._slot,
+                self._status.number,
+            ),
             self._display,
             self._status,
         )

@@ -4,10 +4,10 @@ import base64
 import dataclasses
 import errno
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dittofs.errors import FormatError, FSError
-from dittofs.ids import INODE_ID_BYTES, InodeId, Slot, Stamp, inode_id
+from dittofs.ids import INODE_ID_BYTES, InodeId, Number, Slot, Stamp, inode_id
 from dittofs.tree import encoding
 from dittofs.tree.documents import Documents
 from dittofs.tree.effects import effects_of
@@ -15,7 +15,7 @@ from dittofs.tree.entry import Change, Effect
 from dittofs.tree.hlc import Clock
 from dittofs.tree.join import join_contexts
 from dittofs.tree.placement import Placement, Touched
-from dittofs.tree.record import Record, key_of, shard_of
+from dittofs.tree.record import Dot, Record, key_of, shard_of
 from dittofs.tree.rows import Inode, Rows
 from dittofs.tree.shard import Epoch
 
@@ -69,9 +69,16 @@ class Writing:
     """Commits transactions one after the other and collects what a group did."""
 
     def __init__(
-        self, rows: Rows, documents: Documents, placement: Placement, clock: Clock, slot: Slot
+        self,
+        rows: Rows,
+        documents: Documents,
+        placement: Placement,
+        clock: Clock,
+        slot: Slot,
+        shown_number: Callable[[Inode, Dot | None], Number],
     ) -> None:
         self.rows = rows
+        self.shown_number = shown_number
         self.placement = placement
         self._documents = documents
         self._clock = clock

@@ -116,6 +116,32 @@ def test_leaves_that_did_not_change_are_reused_unread(monkeypatch: pytest.Monkey
     assert changed == stored(store, source.data)
 
 
+@pytest.mark.parametrize("least", [2, 3, 4])
+def test_leaves_are_reused_only_where_they_would_be_written(
+    least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change anywhere may move the ends of leaves: the tree is still that of one write."""
+    monkeypatch.setattr(
+        "dittofs.chunks.manifest.ends_node",
+        lambda count, chunk: count == 6 or (count >= least and chunk is not None and chunk[-1] % 2 == 0),
+    )
+    store = open_store(SimulatedDisk())
+    size = len(LARGE)
+    root = stored(store, LARGE)
+    places = [offset for offset, _, _ in ContentReader(store, root, size).chunks()]
+    for n, offset in enumerate(places):
+        for new in (b"x", noise(n, 40_000)[: size - offset]):
+            source = edited(LARGE, min(offset + 10, size - len(new)), new)
+            assert store_content(store, source, root, size, chunking=CDC) == stored(store, source.data)
+    for end in places[2:]:
+        root = stored(store, LARGE[:end])
+        extents = [(0, end, BASE), (end, HOLE_BYTES_MIN, HOLE)]
+        grown = MemorySource(LARGE[:end] + bytes(HOLE_BYTES_MIN), extents)
+        anew = MemorySource(grown.data, [(0, end, DATA), (end, HOLE_BYTES_MIN, HOLE)])
+        changed = store_content(store, grown, root, end, chunking=CDC)
+        assert changed == store_content(store, anew, b"", 0, chunking=CDC)
+
+
 def test_an_append_reads_the_last_chunk_and_no_more() -> None:
     store = open_store(SimulatedDisk())
     root = stored(store, LARGE)

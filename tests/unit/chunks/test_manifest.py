@@ -9,8 +9,6 @@ from dittofs.chunks.chunker import CHUNK_BYTES_MAX, Chunking
 from dittofs.chunks.manifest import (
     CONTENT_BYTES_MAX,
     LEVEL_MAX,
-    NODE_ENTRIES_MAX,
-    NODE_ENTRIES_MIN,
     Manifest,
     ManifestWriter,
     chunk_root,
@@ -75,10 +73,22 @@ def test_nodes_keep_their_bounds() -> None:
     entries = chunks(30_000)
     leaves = list(Manifest(store, written(store, entries), size_of(entries)).leaves(0, size_of(entries)))
     sizes = [len(leaf.node.lengths) for leaf in leaves]
-    assert min(sizes[:-1]) >= NODE_ENTRIES_MIN
-    assert max(sizes) <= NODE_ENTRIES_MAX
+    assert min(sizes[:-1]) >= 64
+    assert max(sizes) <= 1024
     assert 200 < sum(sizes) / len(sizes) < 450
     assert [leaf.is_last for leaf in leaves] == [False] * (len(leaves) - 1) + [True]
+
+
+def test_a_leaf_ends_after_its_64th_entry_at_an_id_that_ends_in_zero_and_at_no_hole() -> None:
+    store = open_store(SimulatedDisk())
+    plain, ending = ChunkId(b"\x01" * 32), ChunkId(b"\x01" * 31 + b"\0")
+    for at, hole, ends in ((62, None, False), (63, None, True), (64, None, True), (70, 65, True)):
+        entries: Entries = [(1000, plain)] * 100
+        entries[at] = (1000, ending)
+        if hole:
+            entries[hole] = (1000, None)
+        leaves = list(Manifest(store, written(store, entries), 100_000).leaves(0, 100_000))
+        assert [len(leaf.node.lengths) for leaf in leaves] == ([at + 1, 99 - at] if ends else [100])
 
 
 def test_entries_that_never_end_a_node_fill_it() -> None:

@@ -192,6 +192,21 @@ def test_threads_that_put_the_same_chunks_store_each_once(
     assert all(again.get(DATA, sealer.identify(DATA, plain)) == plain for plain in plains)
 
 
+def test_a_put_waits_for_no_sync_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop may put; the index is saved by who syncs, and by a put only when nobody does for long."""
+    small_runs(monkeypatch, 4)
+    disk = SimulatedDisk()
+    store = open_store(disk)
+    store.put([(DATA, b"begins the pack")])
+    begun = len(disk.trace)
+    put_all(store, [noise(n, 50) for n in range(20)])
+    assert {event.split()[0] for event in disk.trace[begun:]} == {"write"}
+    put_all(store, [noise(n, 50) for n in range(20, 40)])
+    assert [event for event in disk.trace[begun:] if event.startswith("sync")]
+    store.sync()
+    assert store.statistics().index_bytes
+
+
 def test_a_file_that_is_no_pack_is_left_alone(tmp_path: Path) -> None:
     disk = LocalDisk(str(tmp_path))
     disk.make_directory(DIRECTORY)

@@ -96,6 +96,7 @@ class Rig:
 
     async def close(self) -> None:
         """A clean end."""
+        await self.publish()
         await self.volume.close()
         self.volume.replica.chunks.close()
         self.volume.replica.journal.close(self.volume.replica.tree.tick())

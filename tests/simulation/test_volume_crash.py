@@ -48,6 +48,7 @@ async def tell(seed: int, told: Told, disk: SimulatedDisk) -> None:
     chance = random.Random(seed)
     rig = Rig(disk, seed=seed)
     rig.mkdir("d")
+    await rig.volume.files.sync()
 
     def remember(event: str) -> None:
         acknowledged = len(told.states) - 1
@@ -97,6 +98,9 @@ async def tell(seed: int, told: Told, disk: SimulatedDisk) -> None:
     disk.hook = None
 
 
+pytestmark = pytest.mark.logs_warning("staged content cannot be read", "staged content was never durable")
+
+
 @pytest.fixture(scope="module", params=[1, 2, 3])
 def told(request: pytest.FixtureRequest) -> Told:
     told = Told()
@@ -130,7 +134,7 @@ def end(rig: Rig) -> None:
 
 
 def test_after_a_kill_at_any_instant_everything_closed_is_there(told: Told) -> None:
-    assert len(told.instants) > 300
+    assert len(told.instants) > 200
     for instant in told.instants[::3]:
         disk = instant.disk.fork()
         disk.kill()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dittofs.chunks.content import ContentReader
-from dittofs.errors import Damaged
+from dittofs.errors import Damaged, FormatError
 from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.tree.record import Dot, Ref
 from dittofs.volume.replica import Replica, Transaction
@@ -77,6 +77,7 @@ class Contents:
         self._resting: set[Ref] = set()  # rows that stay local and are read when somebody asks
         self._readers: dict[bytes, ContentReader] = {}
         self._doomed: list[Layer] = []
+        self._unreadable: dict[Ref, Damaged | FormatError] = {}
 
     def __iter__(self) -> Iterator[Content]:
         return iter(list(self._contents.values()))
@@ -86,7 +87,11 @@ class Contents:
 
     def get(self, ref: Ref) -> Content | None:
         content = self._contents.get(ref)
-        if content is None and ref in self._resting:
+        if content is not None:
+            return content
+        if ref in self._unreadable:
+            raise self._unreadable[ref]
+        if ref in self._resting:
             self._resting.discard(ref)
             content = self._contents[ref] = self.load(ref)
         return content
@@ -178,6 +183,27 @@ class Contents:
                 layer.release()
             self._resting.add(ref)
 
+    def note_unreadable(self, ref: Ref, error: Damaged | FormatError) -> None:
+        """Rows stay as they are, and whoever reads the file hears what is wrong: never something else instead."""
+        self._unreadable[ref] = error
+
+    def erase_unreadable(self, ref: Ref) -> None:
+        """Within a transaction: forget a content row that cannot be loaded, with its increments."""
+        journal = self._replica.journal
+        key = content_key(ref)
+        for row_key, value in list(journal.scan_local("content", key)):
+            if row_key == key:
+                for layer in decode(ContentRow, value).layers:
+                    for increment_key, _ in list(journal.scan_local("bytes", layer.layer.encode("ascii"))):
+                        journal.delete_local("bytes", increment_key)
+        journal.delete_local("content", key)
+
+    def is_durable(self, ref: Ref) -> bool:
+        """Whether a sync ever returned for any of a content row's layers."""
+        key = content_key(ref)
+        rows = [value for row_key, value in self._replica.journal.scan_local("content", key) if row_key == key]
+        return any(layer.durable_sequence for value in rows for layer in decode(ContentRow, value).layers)
+
     def note_resting(self, ref: Ref) -> None:
         """A row left by an earlier process belongs to a file that stays local."""
         self._resting.add(ref)
@@ -218,6 +244,20 @@ class Contents:
             self._contents[ref] = content
 
         transaction.after(rekey)
+
+    def rebase(self, content: Content, published: Published, transaction: Transaction) -> None:
+        """Within a transaction: what was begun over an unborn file goes on over its first, empty publication."""
+        begun = content.published
+        content.published = published
+        try:
+            self.save(content, transaction)
+        finally:
+            content.published = begun
+
+        def follow() -> None:
+            content.published = published
+
+        transaction.after(follow)
 
     def discard(self, content: Content) -> None:
         """In memory, after `erase_rows`: nobody reads these bytes any more."""

@@ -254,7 +254,8 @@ class Files:
             content.is_saved = False
             self.save(content)
             await self.make_durable([content])
-            if inode.writers and not content.top.is_closed:
+            is_there = self._state.contents.get(inode.ref) is content  # or it was published meanwhile
+            if is_there and inode.writers and not content.top.is_closed:
                 self._publisher.enqueue_open(inode.ref)
         await self._state.replica.run_blocking(self._state.replica.journal.sync)
 
@@ -267,7 +268,8 @@ class Files:
             if layer.is_filed and layer.durable_sequence < layer.sequence
         ]
         for content, layer, sequence in layers:
-            await self._state.replica.run_blocking(layer.sync)
+            with layer.in_use():
+                await self._state.replica.run_blocking(layer.sync)
             layer.durable_sequence = max(layer.durable_sequence, sequence)
             content.is_saved = False
         for content in {id(content): content for content, _, _ in layers}.values():

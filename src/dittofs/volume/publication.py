@@ -6,6 +6,7 @@ A crash between the two leaves unused chunks and the staged content, so it is do
 
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import structlog
@@ -215,7 +216,11 @@ class Publisher:
             return True
         self._inflight = jobs
         try:
-            await self._state.replica.run_blocking(self._store, jobs)
+            with ExitStack() as uses:
+                for job in jobs:
+                    if job.layer is not None:
+                        uses.enter_context(job.layer.in_use())
+                await self._state.replica.run_blocking(self._store, jobs)
             # From here to the end of the transaction nothing awaits.
             self._commit(jobs)
             self.problem = None
@@ -331,6 +336,9 @@ class Publisher:
             dot = self._write(change, ref, content, version, stamp)
         replaces = () if dot is None else (dot,)
         published = Published(job.root, job.size, replaces, job.published.rank if ref[1] else None)
+        begun = state.contents.get(ref)
+        if content is None and begun is not None:
+            state.contents.rebase(begun, published, change)
         if content is not None and job.layer is not None:
             state.contents.erase_rows(content, [job.layer])
             if len(content.layers) > 1:

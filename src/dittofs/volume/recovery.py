@@ -79,10 +79,14 @@ class Recovery:
             return
         try:
             content = state.contents.load(ref, after_power_cut=after_power_cut)
-        except (Damaged, FormatError) as error:
-            # The rows stay as they are: nothing that can be read some day is thrown away.
-            self.found.damaged.append(str(error))
-            log.error("staged content cannot be read", reason=str(error))
+        except Damaged as error:
+            if after_power_cut and not state.contents.is_durable(ref):
+                self._drop_lost(ref, local, error)
+            else:
+                self._set_aside(ref, error)
+            return
+        except FormatError as error:
+            self._set_aside(ref, error)
             return
         if local is None and state.replica.tree.stat(ref) is None:
             self._set_beside(content, None)
@@ -107,6 +111,21 @@ class Recovery:
                 self.found.published += 1
             return
         self._set_beside(content, local)
+
+    def _set_aside(self, ref: Ref, error: Damaged | FormatError) -> None:
+        """The rows stay as they are: nothing that can be read some day is thrown away."""
+        self._state.contents.note_unreadable(ref, error)
+        self.found.damaged.append(str(error))
+        log.error("staged content cannot be read", reason=str(error))
+
+    def _drop_lost(self, ref: Ref, local: LocalEntry | None, error: Damaged) -> None:
+        """The power went before anybody asked for durability, and took the staging file: as if never written."""
+        state = self._state
+        log.warning("staged content was never durable", reason=str(error))
+        with state.replica.change() as change:
+            state.contents.erase_unreadable(ref)
+            if local is not None:
+                state.local.remove(InodeId(local.inode), change)
 
     def _set_beside(self, content: Content, local: LocalEntry | None) -> None:
         """The staged bytes get a name of their own; the old name keeps the last whole version."""

@@ -6,6 +6,8 @@ would hand out.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from dittofs.disk import Disk, DiskFile
@@ -118,6 +120,8 @@ class Layer:
         self._unsaved = RangeSet()
         self._cut: int | None = None
         self._inline_bytes = 0
+        self._users = 0
+        self._at_end: Callable[[], None] | None = None
 
     @property
     def is_filed(self) -> bool:
@@ -244,16 +248,39 @@ class Layer:
             self._file.sync()
             self._disk.sync_directory(DIRECTORY)
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Until the block ends another thread may read or sync the layer: giving it up waits for that."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users and self._at_end is not None:
+                self._at_end()
+
     def discard(self) -> None:
         """Give the bytes up: close and remove the staging file."""
+        self._end(self._discard)
+
+    def release(self) -> None:
+        """Close the staging file and leave it where it is."""
+        self._end(self._release)
+
+    def _end(self, action: Callable[[], None]) -> None:
+        if self._users:
+            self._at_end = action
+        else:
+            action()
+
+    def _discard(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
             self._memory = Extents()
             self._disk.unlink(self.path)
 
-    def release(self) -> None:
-        """Close the staging file and leave it where it is."""
+    def _release(self) -> None:
         if self._file is not None:
             self._file.close()
 

@@ -12,6 +12,7 @@ import trio
 
 from dittofs.errors import FSError
 from dittofs.ids import Number
+from dittofs.journal.damage import IndexDamaged
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import Wanted
 from dittofs.volume.inodes import FILE_TYPE, Inode
@@ -37,7 +38,12 @@ def operation(
     async def handler(self: "Requests", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         ORIGIN.set(self)
         try:
-            return await method(self, *args, **kwargs)
+            try:
+                return await method(self, *args, **kwargs)
+            except IndexDamaged:
+                # The index is derived; a damaged one is mended before anybody sees an error.
+                self.volume.replica.rebuild_index()
+                return await method(self, *args, **kwargs)
         except (trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:

@@ -269,6 +269,15 @@ class Tree:
         self._documents.drop([number])
         return explicit
 
+    def loaded_shards(self) -> Sequence[int]:
+        """The documents in memory: those changed since the tree was opened or unloaded."""
+        return sorted(self._documents.loaded)
+
+    def snapshot(self, number: int) -> tuple[Epoch, bytes]:
+        """The whole of one document, for the journal."""
+        shard = self._documents.shard(number)
+        return shard.epoch, shard.snapshot()
+
     def unload(self) -> None:
         """Drop every document and cache: the store was rolled back, or memory is short."""
         self._documents.drop()

@@ -89,7 +89,7 @@ def _join(
             journal.append(journal.next_group, change.updates, LOCAL_VIA)
             journal.put_meta(INITIALISED, b"1")
     elif journal.is_index_partial or journal.damage or not _is_index_readable(tree):
-        rebuild_index(replica)
+        replica.rebuild_index()
     return replica
 
 
@@ -100,17 +100,3 @@ def _is_index_readable(tree: Tree) -> bool:
         log.error("persisted index is damaged", reason=str(error))
         return False
     return True
-
-
-def rebuild_index(replica: Replica) -> None:
-    """Make the persisted index anew from snapshots and log. Blocking; nothing else may run."""
-    journal = replica.journal
-    log.warning("rebuilding the index")
-    with journal.transaction():
-        journal.mark_index(partial=True)
-    with journal.transaction():
-        journal.clear_index()
-        replica.tree.unload()
-        replica.tree.rebuild_index()
-        journal.mark_index(partial=False)
-    log.warning("the index is whole again")

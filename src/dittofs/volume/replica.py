@@ -18,6 +18,7 @@ from dittofs.tree.tree import Tree
 
 log = structlog.get_logger()
 
+LOG_BYTES_KEPT = 256 << 10  # of one shard, before a snapshot replaces them
 LOCAL_VIA = b""
 """The voucher of what was written here."""
 
@@ -81,6 +82,7 @@ class Replica:
         self.slot = slot
         self.label = label
         self.boot = boot
+        self._snapshot_bytes: dict[int, int] = {}
         self.read_only: str | None = None
         """Why nothing can be changed, or None."""
         self.listeners: list[Callable[[Change], None]] = []
@@ -119,14 +121,42 @@ class Replica:
         self.read_only = f"the journal cannot be written: {error}"
         log.error("volume turned read-only", reason=str(error))
 
+    def shorten_log(self, number: int) -> None:
+        """Replace what is logged of a shard by a snapshot, once it is longer than the last one (tree.md §6)."""
+        logged = self.journal.log_bytes(number)
+        if logged <= max(LOG_BYTES_KEPT, self._snapshot_bytes.get(number, 0)):
+            return
+        epoch, blob = self.tree.snapshot(number)
+        with self._translated(), self.journal.transaction():
+            self.journal.put_snapshot(number, epoch, blob)
+        self._snapshot_bytes[number] = len(blob)
+
+    def rebuild_index(self) -> None:
+        """Make the persisted index anew from snapshots and log. Blocking; nothing else runs meanwhile."""
+        log.error("the index is damaged and made anew")
+        with self._translated():
+            with self.journal.transaction():
+                self.journal.mark_index(partial=True)
+            with self.journal.transaction():
+                self.journal.clear_index()
+                self.tree.unload()
+                self.tree.rebuild_index()
+                self.journal.mark_index(partial=False)
+        log.error("the index is whole again")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DiskFull, DiskError) as error:
+            self._turn_read_only(error)
+            raise
+
     def try_writing(self) -> bool:
         """See whether the journal can be written again. True when the replica is writable."""
         if self.read_only is None:
             return True
-        try:
-            with self.journal.transaction():
-                self.journal.put_meta("write-probe", self.clock.now_ns().to_bytes(8, "big"))
-        except (DiskFull, DiskError):
+        if not self.journal.revive():
             return False
         self.read_only = None
         log.info("volume is writable again")

@@ -138,7 +138,11 @@ class Volume:
         try:
             if self.replica.try_writing():
                 await self.files.sync()
-                await self.replica.run_blocking(self.replica.journal.checkpoint)
+                for number in self.replica.tree.loaded_shards():
+                    self.replica.shorten_log(number)
+                    await trio.lowlevel.checkpoint()
+                if self.replica.journal.is_checkpoint_due:
+                    await self.replica.run_blocking(self.replica.journal.checkpoint)
         except DittoError as error:
             log.error("background sync failed", reason=str(error))
 

@@ -42,8 +42,12 @@ class Browsing:
     def find(self, names: Sequence[bytes]) -> Inode:
         """The inode at a path. ENOENT, ENOTDIR."""
         inode = self._volume.root
-        for name in names:
-            inode = self._volume.names.lookup(inode, name)
+        for place, name in enumerate(names, 1):
+            try:
+                inode = self._volume.names.lookup(inode, name)
+            except FSError as error:
+                shown = b"/".join(names[:place]).decode(errors="replace")
+                raise FSError(error.errno, f"{shown}: {error}") from error
         return inode
 
     def walk(self, names: Sequence[bytes], *, recursive: bool) -> Iterator[Seen]:

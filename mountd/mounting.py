@@ -6,11 +6,11 @@ from pathlib import Path
 
 import structlog
 import trio
-from dittofs.control.mountpoint import Mountpoint, prepare
-from dittofs.control.options import MountOptions, parse_options
 
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
+from dittofs.control.mountpoint import Mountpoint, prepare
+from dittofs.control.options import MountOptions, parse_options
 from dittofs.errors import DittoError
 from dittofs.node import Node
 from mountd.mounts import Mount

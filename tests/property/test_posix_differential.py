@@ -9,6 +9,7 @@ import os
 import random
 import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ class Native:
         self.root = root
 
     def path(self, path: str) -> str:
-        return os.path.join(self.root, path)  # noqa: PTH118 - paths are text on both sides
+        return os.path.join(self.root, path)
 
     def is_through_link(self, path: str) -> bool:
         parts = path.split("/")
-        return any(os.path.islink(self.path("/".join(parts[:end]))) for end in range(1, len(parts)))  # noqa: PTH114
+        return any(os.path.islink(self.path("/".join(parts[:end]))) for end in range(1, len(parts)))
 
     def rename(self, old: str, new: str, flags: int) -> None:
         done = _renameat2(-100, os.fsencode(self.path(old)), -100, os.fsencode(self.path(new)), flags)
@@ -54,7 +55,7 @@ class Native:
         found: dict[str, tuple[Any, ...]] = {}
         for directory, names, files in os.walk(self.root):
             for name in names + files:
-                path = os.path.join(directory, name)  # noqa: PTH118
+                path = os.path.join(directory, name)
                 status = os.lstat(path)
                 shown = os.path.relpath(path, self.root)
                 content: Any = None
@@ -109,70 +110,110 @@ def random_path(chance: random.Random) -> str:
     return "/".join(chance.choice(NAMES) for _ in range(chance.choice([1, 1, 2, 2, 3])))
 
 
+@dataclass(frozen=True)
+class Step:
+    """One random operation."""
+
+    kind: str
+    one: str
+    other: str
+    data: bytes
+    offset: int
+    flags: int
+    mode: int
+    create: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.one} {self.other} {self.offset} {len(self.data)} {self.flags}"
+
+
+KINDS = (
+    "write write write append truncate mkdir mkdir symlink link unlink unlink rmdir rename rename rename "
+    "chmod publish restart kill"
+).split()
+
+
+def random_step(chance: random.Random) -> Step:
+    return Step(
+        kind=chance.choice(KINDS),
+        one=random_path(chance),
+        other=random_path(chance),
+        data=chance.randbytes(chance.choice([0, 1, 50, 3000, 90_000])),
+        offset=chance.choice([0, 0, 10, 5000]),
+        flags=chance.choice([0, 0, 0, 1, 2]),
+        mode=chance.choice([0o600, 0o644, 0o700]),
+        create=os.O_RDWR | os.O_CREAT | chance.choice([0, os.O_TRUNC]),
+    )
+
+
+async def both(rig: Rig, native: Native, step: Step) -> tuple[int, int]:
+    """The errno on both sides; 0 where it succeeded."""
+    one, other = step.one, step.other
+    path, other_path = native.path(one), native.path(other)
+    match step.kind:
+        case "write":
+            return (
+                await outcome(lambda: rig_write(rig, one, step.offset, step.data, step.create)),
+                await outcome(lambda: native.write(one, step.offset, step.data, step.create)),
+            )
+        case "append":
+            size = len(native_read(native, one))
+            return (
+                await outcome(lambda: rig_write(rig, one, size, step.data, os.O_RDWR)),
+                await outcome(lambda: native.write(one, size, step.data, os.O_RDWR)),
+            )
+        case "truncate":
+            return (
+                await outcome(lambda: rig.truncate(one, step.offset)),
+                await outcome(lambda: os.truncate(path, step.offset)),
+            )
+        case "mkdir":
+            return await outcome(lambda: rig.mkdir(one)), await outcome(lambda: os.mkdir(path, 0o755))
+        case "symlink":
+            return (
+                await outcome(lambda: rig.symlink(other, one)),
+                await outcome(lambda: os.symlink(other, path)),
+            )
+        case "link":
+            return (
+                await outcome(lambda: rig.link(one, other)),
+                await outcome(lambda: os.link(path, other_path, follow_symlinks=False)),
+            )
+        case "unlink":
+            return await outcome(lambda: rig.unlink(one)), await outcome(lambda: os.unlink(path))
+        case "rmdir":
+            return await outcome(lambda: rig.rmdir(one)), await outcome(lambda: os.rmdir(path))
+        case "rename":
+            return (
+                await outcome(lambda: rig.rename(one, other, step.flags)),
+                await outcome(lambda: native.rename(one, other, step.flags)),
+            )
+        case "chmod":
+            return (
+                await outcome(lambda: rig.chmod(one, step.mode)),
+                await outcome(lambda: os.chmod(path, step.mode)),
+            )
+        case "publish":
+            await rig.publish()
+        case "restart":
+            await rig.close()
+            rig.open()
+        case _:
+            rig.abandon()
+            rig.open()
+    return 0, 0
+
+
 async def run(rig: Rig, native: Native, chance: random.Random) -> None:
     trail: list[str] = []
-    for step in range(STEPS):
-        kind = chance.choice(
-            ["write", "write", "write", "append", "truncate", "mkdir", "mkdir", "symlink", "link", "unlink", "unlink", "rmdir", "rename", "rename", "rename", "chmod", "publish", "restart", "kill"]
-        )
-        one, other = random_path(chance), random_path(chance)
-        data = chance.randbytes(chance.choice([0, 1, 50, 3000, 90_000]))
-        offset, flags = chance.choice([0, 0, 10, 5000]), chance.choice([0, 0, 0, 1, 2])
-        mode = chance.choice([0o600, 0o644, 0o700])
-        if native.is_through_link(one) or native.is_through_link(other):
+    for number in range(STEPS):
+        step = random_step(chance)
+        if native.is_through_link(step.one) or native.is_through_link(step.other):
             continue  # following links on the way is the kernel's work
-        trail.append(f"{step} {kind} {one} {other} {offset} {len(data)} {flags}")
-        create = os.O_RDWR | os.O_CREAT | chance.choice([0, os.O_TRUNC])
-        match kind:
-            case "write":
-                got = await outcome(lambda: rig_write(rig, one, offset, data, create))
-                want = await outcome(lambda: native.write(one, offset, data, create))
-            case "append":
-                size = len(native_read(native, one))
-                got = await outcome(lambda: rig_write(rig, one, size, data, os.O_RDWR))
-                want = await outcome(lambda: native.write(one, size, data, os.O_RDWR))
-            case "truncate":
-                if rig.exists(one) and rig.walk(one).kind is Kind.SYMLINK:
-                    continue
-                got = await outcome(lambda: rig.truncate(one, offset))
-                want = await outcome(lambda: os.truncate(native.path(one), offset))
-            case "mkdir":
-                got = await outcome(lambda: rig.mkdir(one))
-                want = await outcome(lambda: os.mkdir(native.path(one), 0o755))
-            case "symlink":
-                got = await outcome(lambda: rig.symlink(other, one))
-                want = await outcome(lambda: os.symlink(other, native.path(one)))
-            case "link":
-                got = await outcome(lambda: rig.link(one, other))
-                want = await outcome(
-                    lambda: os.link(native.path(one), native.path(other), follow_symlinks=False)
-                )
-            case "unlink":
-                got = await outcome(lambda: rig.unlink(one))
-                want = await outcome(lambda: os.unlink(native.path(one)))
-            case "rmdir":
-                got = await outcome(lambda: rig.rmdir(one))
-                want = await outcome(lambda: os.rmdir(native.path(one)))
-            case "rename":
-                got = await outcome(lambda: rig.rename(one, other, flags))
-                want = await outcome(lambda: native.rename(one, other, flags))
-            case "chmod":
-                if rig.exists(one) and rig.walk(one).kind is Kind.SYMLINK:
-                    continue
-                got = await outcome(lambda: rig.chmod(one, mode))
-                want = await outcome(lambda: os.chmod(native.path(one), mode))
-            case "publish":
-                await rig.publish()
-                got = want = 0
-            case "restart":
-                await rig.publish()
-                await rig.close()
-                rig.open()
-                got = want = 0
-            case _:
-                rig.abandon()
-                rig.open()
-                got = want = 0
+        if step.kind in ("truncate", "chmod") and os.path.islink(native.path(step.one)):
+            continue
+        trail.append(f"{number} {step}")
+        got, want = await both(rig, native, step)
         assert errno.errorcode.get(got) == errno.errorcode.get(want), "\n".join(trail)
         assert rig_tree(rig) == native.tree(), "\n".join(trail)
 

@@ -1,5 +1,6 @@
 """A layer behaves like a file: whatever is written, cut, saved, spilled to a file or restored."""
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_a_range_set_covers_exactly_what_was_added_and_not_cut(steps: list[tuple
             model = {one for one in model if one < start}
         listed = list(ranges)
         assert {one for a, b in listed for one in range(a, b)} == model
-        assert all(a[1] < b[0] for a, b in zip(listed, listed[1:], strict=False)), "ranges touch"
+        assert all(a[1] < b[0] for a, b in itertools.pairwise(listed)), "ranges touch"
         inside = {one for a, b in ranges.within(10, 40) for one in range(a, b)}
         assert inside == {one for one in model if 10 <= one < 40}
         assert ranges.total() == len(model)

@@ -215,7 +215,7 @@ class Rig:
         new_parent, new_name = self.place(new)
         answer = self.volume.renaming.rename(parent, name, new_parent, new_name, flags)
         if isinstance(answer, Awaitable):
-            answer.close()  # type: ignore[attr-defined]
+            answer.close()
             self.volume.publisher.enqueue(self.walk(old).ref)
             await self.publish()
             answer = self.volume.renaming.rename(parent, name, new_parent, new_name, flags)

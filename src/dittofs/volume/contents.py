@@ -184,7 +184,7 @@ class Contents:
             self._resting.add(ref)
 
     def note_unreadable(self, ref: Ref, error: Damaged | FormatError) -> None:
-        """Rows stay as they are, and whoever reads the file hears what is wrong: never something else instead."""
+        """Rows stay as they are, and whoever reads the file hears what is wrong."""
         self._unreadable[ref] = error
 
     def erase_unreadable(self, ref: Ref) -> None:
@@ -201,7 +201,9 @@ class Contents:
     def is_durable(self, ref: Ref) -> bool:
         """Whether a sync ever returned for any of a content row's layers."""
         key = content_key(ref)
-        rows = [value for row_key, value in self._replica.journal.scan_local("content", key) if row_key == key]
+        rows = [
+            value for row_key, value in self._replica.journal.scan_local("content", key) if row_key == key
+        ]
         return any(layer.durable_sequence for value in rows for layer in decode(ContentRow, value).layers)
 
     def note_resting(self, ref: Ref) -> None:
@@ -246,7 +248,7 @@ class Contents:
         transaction.after(rekey)
 
     def rebase(self, content: Content, published: Published, transaction: Transaction) -> None:
-        """Within a transaction: what was begun over an unborn file goes on over its first, empty publication."""
+        """In a transaction: what was begun over an unborn file goes on over its first, empty version."""
         begun = content.published
         content.published = published
         try:

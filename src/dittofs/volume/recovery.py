@@ -119,7 +119,7 @@ class Recovery:
         log.error("staged content cannot be read", reason=str(error))
 
     def _drop_lost(self, ref: Ref, local: LocalEntry | None, error: Damaged) -> None:
-        """The power went before anybody asked for durability, and took the staging file: as if never written."""
+        """The power went before anybody asked for durability: as if never written."""
         state = self._state
         log.warning("staged content was never durable", reason=str(error))
         with state.replica.change() as change:

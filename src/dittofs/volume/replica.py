@@ -122,7 +122,7 @@ class Replica:
         log.error("volume turned read-only", reason=str(error))
 
     def shorten_log(self, number: int) -> None:
-        """Replace what is logged of a shard by a snapshot, once it is longer than the last one (tree.md §6)."""
+        """Replace what is logged of a shard by a snapshot, once it is longer than the last one."""
         logged = self.journal.log_bytes(number)
         if logged <= max(LOG_BYTES_KEPT, self._snapshot_bytes.get(number, 0)):
             return

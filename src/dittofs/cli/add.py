@@ -48,7 +48,9 @@ def _target(place: Place, name: str) -> bytes:
 
 
 def _add(asked: Client, place: Place, name: str, *, replace: bool) -> AddResult:
-    with open(name, "rb", buffering=0) as file, Progress(escaped(name)) as progress:
+    # Without O_NONBLOCK a pipe would hold the command up before it can be told from a file.
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file, Progress(escaped(name)) as progress:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise Refusal(

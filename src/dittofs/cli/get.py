@@ -48,8 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     volumes = asked.status().volumes
     if arguments.file is not None:
         place = locate(arguments.file, volumes)
-        download = asked.get_file(FileRequest(volume=place.volume, **path_fields(place.path)))
         label = str(place)
+        try:
+            download = asked.get_file(FileRequest(volume=place.volume, **path_fields(place.path)))
+        except Refusal as refusal:
+            raise Refusal(refusal.code, f"{label}: {refusal.message}", refusal.mend) from refusal
     else:
         volume = arguments.volume or locate(None, volumes).volume
         hashes = tuple(one.strip().lower() for one in arguments.hashes.split(",") if one.strip())

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         rest = f", {counted(others, 'other entry', 'other entries')}" if others else ""
         what = " with bytes that are not here" if arguments.missing else ""
-        say(f"{counted(files, 'file')}{what}, {human_size(size)}{rest} in {place}")
+        say(f"{counted(files, 'file')}{what}, {human_size(size)}{rest} in {str(place).rstrip(':')}")
     return EXIT_FINE
 
 

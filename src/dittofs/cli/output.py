@@ -5,7 +5,6 @@ Results go to stdout, progress and errors to stderr. Nothing here is coloured.
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -78,16 +77,6 @@ def when(time_ns: int, now_ns: int) -> str:
         return time.strftime("%Y-%m-%d", time.localtime(time_ns // 1_000_000_000))
     except (ValueError, OverflowError, OSError):
         return "?"
-
-
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines with columns aligned on the left, three spaces between them."""
-    held = list(rows)
-    widths = [max(map(len, column)) for column in zip(*held, strict=True)]
-    return [
-        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in held
-    ]
 
 
 def say(line: str) -> None:

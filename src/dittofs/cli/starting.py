@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +50,24 @@ def ensure_daemon(paths: Paths, command: Sequence[str] | None = None, patience_s
         return False
     log = paths.state / "daemon.log"
     began = _size(log)
-    deadline = time.monotonic() + patience_s
     daemon = _start(paths, log, command or daemon_command())
+    try:
+        _await_answer(client, daemon, log, began, patience_s)
+        if client.health().pid == daemon.pid:
+            return True
+        # Another command was first. Left to itself, ours might find the lock free again later.
+        with suppress(subprocess.TimeoutExpired):
+            daemon.wait(patience_s)
+        return False
+    finally:
+        daemon.poll()
+        daemon.returncode = daemon.returncode or 0  # it outlives this command: nobody waits for it
+
+
+def _await_answer(
+    client: Client, daemon: subprocess.Popen[bytes], log: Path, began: int, patience_s: float
+) -> None:
+    deadline = time.monotonic() + patience_s
     pause_s = PAUSE_MIN_S
     while not is_answering(client):
         status = daemon.poll()
@@ -64,7 +81,6 @@ def ensure_daemon(paths: Paths, command: Sequence[str] | None = None, patience_s
             )
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
-    return daemon.poll() is None
 
 
 def _start(paths: Paths, log: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:

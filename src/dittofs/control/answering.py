@@ -146,9 +146,9 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             async with aclosing(connection.body()) as parts:
                 reply = await service.add(request, parts)
         case protocol.STOP, None:
-            reply = await service.stop()
+            # It may cancel this very task: the reply still leaves, within a bound.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_REPLY_S):
-                await connection.reply(200, _encoder.encode(reply))
+                await connection.reply(200, _encoder.encode(await service.stop()))
             return
         case _:
             raise AssertionError(route)

@@ -21,9 +21,10 @@ LINE_BYTES_MAX: Final = 4 << 20
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float | None) -> None:
+    def __init__(self, path: Path, uid: int, timeout_s: float | None) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
+        self._uid = uid
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -31,11 +32,11 @@ class _UnixConnection(http.client.HTTPConnection):
         with short_address(self._path) as address:
             self.sock.connect(address)
         server = peer_credentials(self.sock)
-        if server.uid != os.geteuid():
+        if server.uid != self._uid:
             self.close()
             raise Refusal(
                 "forbidden",
-                f"the daemon at {self._path} is run by user {server.uid}, not by you ({os.geteuid()})",
+                f"the daemon at {self._path} is run by user {server.uid}, not by you ({self._uid})",
                 "Run the command as that user, or set DITTOFS_HOME.",
             )
 
@@ -63,11 +64,13 @@ class Download:
 class Client:
     """Asks the daemon at one socket, one connection a request.
 
-    Every method raises `Refusal`: what the daemon said, "no_daemon" if none runs, "no_answer" if it hangs.
+    A daemon of another user than `uid` (this process's own) is told nothing. Every method raises
+    `Refusal`: what the daemon said, "no_daemon" if none runs, "no_answer" if it hangs.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, uid: int | None = None) -> None:
         self._path = path
+        self._uid = os.geteuid() if uid is None else uid
 
     def health(self) -> protocol.Health:
         return cast(protocol.Health, self._value(protocol.HEALTH, None, ANSWER_S))
@@ -133,7 +136,7 @@ class Client:
         parts: Iterable[bytes] | None = None,
     ) -> http.client.HTTPResponse:
         """The response, if it is a success; its connection ends with it."""
-        connection = _UnixConnection(self._path, timeout_s)
+        connection = _UnixConnection(self._path, self._uid, timeout_s)
         try:
             self._send(connection, route, request, parts)
             response = connection.getresponse()

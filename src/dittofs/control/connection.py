@@ -86,8 +86,8 @@ class Connection:
     async def body(self) -> AsyncGenerator[bytes, None]:
         """The pieces of the request's body, as they come; not asking for more holds the client back.
 
-        It ends only if the body is whole. Raises `ClientGone` if the client leaves before that, a
-        `Refusal` if it stalls or breaks the protocol.
+        It ends only if the body is whole: a `Refusal` is raised if the client leaves before that,
+        stalls or breaks the protocol.
         """
         while True:
             if self._http.they_are_waiting_for_100_continue:
@@ -103,8 +103,8 @@ class Connection:
                         await self._receive()
                     if scope.cancelled_caught:
                         raise Refusal("too_slow", f"nothing came for {self._limits.piece_s:g} s")
-                case _:
-                    raise ClientGone("left in the middle of a body")
+                case event:  # h11 itself refuses an end in the middle of a body
+                    raise AssertionError(event)
 
     async def whole_body(self, bytes_max: int) -> bytes:
         """The request's body. Refuses "too_large" above `bytes_max`."""

@@ -231,7 +231,7 @@ def _check_empty(path: str) -> None:
 def _check_allowed(path: str, found: os.stat_result) -> None:
     # fusermount3 asks for write access, and for ownership where the sticky bit is set.
     is_sticky_of_other = found.st_mode & 0o1000 and found.st_uid != os.geteuid()
-    if os.geteuid() and (is_sticky_of_other or not os.access(path, os.W_OK)):
+    if os.geteuid() and (is_sticky_of_other or not os.access(path, os.W_OK, effective_ids=True)):
         raise Refusal(
             "forbidden", f"you may not write to {path}, so you may not mount there", _suggest("~/Shared")
         )

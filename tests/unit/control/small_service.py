@@ -152,4 +152,5 @@ class SmallService:
 
     async def stop(self) -> StopResult:
         self.stopped.set()
+        await trio.lowlevel.checkpoint()
         return StopResult(pid=os.getpid())

@@ -28,7 +28,6 @@ queries = st.one_of(
     st.lists(st.tuples(names, values), max_size=5).map(lambda pairs: b"?" + b"&".join(map(b"=".join, pairs))),
 )
 header_lines = [
-    b"Host: x",
     b"Content-Length: 5",
     b"Content-Length: -5",
     b"Content-Length: 99999999999999999999",
@@ -61,9 +60,11 @@ bodies = st.one_of(
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     """Nearly a request: each part is right or not."""
-    method = draw(st.sampled_from([b"GET", b"POST", b"PUT", b"DELETE", b"get", b"\xff", b""]))
+    method = draw(st.sampled_from([b"GET", b"GET", b"POST", b"PUT", b"DELETE", b"\xff"]))
     target = draw(st.sampled_from([path.encode() for path, _ in ROUTES] + [b"/", b"*", b"/v1", b"/v1/x"]))
-    lines = draw(st.lists(st.sampled_from(header_lines), max_size=4))
+    lines = draw(st.lists(st.sampled_from(header_lines), max_size=2))
+    if draw(st.integers(0, 9)):
+        lines.append(b"Host: x")
     head = method + b" " + target + draw(queries) + b" HTTP/1.1\r\n"
     return head + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + draw(bodies)
 

@@ -101,6 +101,12 @@ async def test_another_user_is_refused(tmp_path: Path, nursery: trio.Nursery) ->
     nursery.cancel_scope.cancel()
 
 
+async def test_a_client_tells_nothing_to_the_daemon_of_another_user(running: Running) -> None:
+    client = Client(running.path, uid=4711)
+    assert (await refusal_from(lambda: upload(client, b"secret", b"x"))).code == "forbidden"
+    assert running.service.files == {}
+
+
 async def test_a_client_says_when_no_daemon_runs(tmp_path: Path) -> None:
     assert (await refusal_from(Client(tmp_path / "none" / "control.sock").status)).code == "no_daemon"
     path = tmp_path / "control.sock"

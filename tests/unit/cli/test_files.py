@@ -1,0 +1,147 @@
+"""list, add, get and check, against a small service."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Shell
+from tests.unit.control.small_service import SmallService
+
+
+def test_list_shows_size_name_and_a_sum_last(shell: Shell, service: SmallService) -> None:
+    service.files = {b"docs/a.txt": b"12345", b"evil\x1b\n\xff": b"1"}
+    assert shell.run("list") == 0
+    *entries, last = shell.out.splitlines()
+    assert [line.split("   ")[-2] for line in entries] == ["docs/a.txt", r"evil\x1b\n\xff"]
+    assert entries[0].endswith("[5 bytes not here]")
+    assert last == "2 files, 6 bytes in Shared"
+
+
+def test_list_in_json_has_one_object_a_line_with_exact_names(shell: Shell, service: SmallService) -> None:
+    service.files = {b"a": b"12345", b"\xff": b"1"}
+    assert shell.run("list", "-v", "--json") == 0
+    items = [json.loads(line) for line in shell.out.splitlines()]
+    assert [item["type"] for item in items] == ["entry", "chunks"] * 2
+    assert items[2]["path_raw"] == "/w=="
+
+
+def test_a_volume_is_named_by_a_prefix_and_an_unknown_path_is_refused(
+    shell: Shell, service: SmallService
+) -> None:
+    service.files = {b"docs/a": b"1", b"other": b"2"}
+    assert shell.run("list", "Shared:docs") == 0
+    assert "docs/a" in shell.out
+    assert "other" not in shell.out
+    assert shell.run("list", "/no/such/mount") == 1
+    assert "it has: Shared" in shell.err
+
+
+def test_add_stores_a_file_with_its_mode_and_says_where(shell: Shell, service: SmallService) -> None:
+    Path("a b.txt").write_text("hello")
+    assert shell.run("add", "a b.txt", "--to", "Shared:new/dir") == 0
+    assert service.files == {b"new/dir/a b.txt": b"hello"}
+    assert shell.out == "Added Shared:new/dir/a b.txt   5 bytes\n"
+
+
+def test_add_takes_names_of_any_bytes(shell: Shell, service: SmallService) -> None:
+    name = os.fsdecode(b"\xff\n.txt")
+    Path(name).write_text("x")
+    assert shell.run("add", name) == 0
+    assert service.files == {b"\xff\n.txt": b"x"}
+    assert r"\xff\n.txt" in shell.out
+
+
+def test_add_never_replaces_unasked(shell: Shell, service: SmallService) -> None:
+    service.files[b"a"] = b"old"
+    Path("a").write_text("new")
+    assert shell.run("add", "a") == 1
+    assert "--replace" in shell.err
+    assert service.files == {b"a": b"old"}
+    assert shell.run("add", "--replace", "a") == 0
+    assert service.files == {b"a": b"new"}
+
+
+def test_add_refuses_what_is_no_file(shell: Shell, service: SmallService) -> None:
+    Path("directory").mkdir()
+    assert shell.run("add", "directory") == 1
+    assert shell.run("add", "absent") == 1
+    assert "absent: No such file" in shell.err
+    os.mkfifo("pipe")
+    assert shell.run("add", "pipe") == 2
+    assert service.files == {}
+
+
+def test_get_writes_the_file_whole_with_its_mode_and_time(shell: Shell, service: SmallService) -> None:
+    service.files[b"docs/a"] = bytes(300_000)
+    assert shell.run("get", "--file", "Shared:docs/a", "-o", "out") == 0
+    found = Path("out").stat()
+    assert (found.st_size, found.st_mtime_ns) == (300_000, 1_700_000_000_000_000_001)
+    assert found.st_mode & 0o777 == 0o640 & ~_umask()
+    assert names() == ["out"]
+
+
+def names() -> list[str]:
+    return [path.name for path in Path().iterdir()]
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_get_replaces_only_by_force_and_leaves_nothing_of_a_failure(
+    shell: Shell, service: SmallService
+) -> None:
+    service.files[b"a"] = b"new"
+    Path("out").write_text("mine")
+    assert shell.run("get", "--file", "Shared:a", "-o", "out") == 1
+    assert "--force" in shell.err
+    assert shell.run("get", "--file", "Shared:nope", "-o", "out", "--force") == 1
+    assert "Shared:nope" in shell.err
+    assert (names(), Path("out").read_text()) == (["out"], "mine")
+    assert shell.run("get", "--file", "Shared:a", "-o", "out", "--force", "--json") == 0
+    assert shell.json()["size"] == 3
+    assert Path("out").read_text() == "new"
+
+
+@pytest.mark.logs_warning("a request failed by a bug", "a reply was cut short")
+def test_get_leaves_no_half_file_when_the_reply_is_cut(shell: Shell, service: SmallService) -> None:
+    assert service.files == {}
+    assert shell.run("get", "--hashes", "ab" * 32, "-o", "out") == 1
+    assert "whole" in shell.err
+    assert names() == []
+
+
+def test_get_writes_to_stdout(service: SmallService, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    from dittofs.cli.main import main
+
+    service.files[b"a"] = b"\x00\xffbytes"
+    assert main(["get", "--file", "Shared:a", "-o", "-"]) == 0
+    assert capfdbinary.readouterr().out == b"\x00\xffbytes"
+
+
+def test_hashes_that_are_none_are_usage_errors(shell: Shell, service: SmallService) -> None:
+    assert service.files == {}
+    for hashes in ("xyz", ",", "ab"):
+        assert shell.run("get", "--hashes", hashes, "-o", "out") == 2
+
+
+def test_check_exits_with_5_on_a_finding_and_0_when_all_is_well(shell: Shell, service: SmallService) -> None:
+    service.files = {b"a": b"1", b"b\x1b": b"2"}
+    assert shell.run("check") == 0
+    assert "everything is as it was written" in shell.out
+    service.damaged = {b"b\x1b"}
+    assert shell.run("check") == 5
+    assert r"DAMAGE   chunk b\x1b: its hash differs" in shell.out
+    assert shell.run("check", "--json") == 5
+    assert json.loads(shell.out.splitlines()[-1])["type"] == "done"
+
+
+def test_a_check_that_does_not_reach_its_end_is_a_failure(shell: Shell, service: SmallService) -> None:
+    service.files = {b"a": b"unreadable"}
+    assert shell.run("check") == 1
+    assert "the disk does not answer" in shell.err
+    assert "as it was written" not in shell.out

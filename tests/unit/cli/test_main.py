@@ -1,0 +1,129 @@
+"""The verbs, their help, and how a command ends."""
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dittofs.cli import main as cli
+from dittofs.cli.main import VERBS, overview
+from tests.unit.cli.conftest import Shell
+
+NAMES = [verb.name for verb in VERBS]
+
+
+def test_the_overview_groups_every_verb_by_role(shell: Shell) -> None:
+    assert shell.run("--help") == 0
+    for verb in VERBS:
+        assert f"  {verb.name} " in shell.out
+        assert f"\n{verb.role}\n" in shell.out
+    assert "exit codes: 0 fine" in shell.out
+    assert shell.run() == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_help_teaches_with_an_example_and_offers_json(shell: Shell, name: str) -> None:
+    assert shell.run(name, "--help") == 0
+    assert f"dittofs {name}" in shell.out.partition("example:")[2]
+    assert "--json" in shell.out
+    assert shell.err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["list", "--nonsense"],
+        ["mount"],
+        ["get", "-o", "x"],
+        ["add"],
+        ["unmount"],
+        ["unmount", "--all", "x"],
+    ],
+)
+def test_what_makes_no_sense_exits_with_2_and_says_so_on_stderr(shell: Shell, words: list[str]) -> None:
+    assert shell.run(*words) == 2
+    assert "dittofs" in shell.err
+    assert shell.out == ""
+
+
+def test_a_mistyped_verb_is_guessed(shell: Shell) -> None:
+    shell.run("unmuont")
+    assert "did you mean 'unmount'?" in shell.err
+
+
+@pytest.mark.parametrize("name", ["status", "list", "check"])
+def test_without_a_daemon_the_next_command_is_named(shell: Shell, name: str) -> None:
+    assert shell.run(name) == 1
+    assert "no daemon is running" in shell.err
+    assert "dittofs mount DIR" in shell.err
+
+
+def test_a_failure_in_json_is_one_object_on_stdout(shell: Shell) -> None:
+    assert shell.run("status", "--json") == 1
+    assert shell.json() == {
+        "type": "failure",
+        "error": "no_daemon",
+        "message": "no daemon is running",
+        "mend": "dittofs mount DIR",
+    }
+
+
+def test_a_bug_shows_no_traceback_unless_asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_arguments: argparse.Namespace) -> int:
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(importlib.import_module("dittofs.cli.version"), "run", broken)
+    assert shell.run("version") == 1
+    assert "a bug in this command" in shell.err
+    assert "Traceback" not in shell.err
+    monkeypatch.setenv(cli.DEBUG, "1")
+    with pytest.raises(ZeroDivisionError):
+        shell.run("version")
+
+
+def test_an_interrupt_ends_quietly(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_arguments: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("dittofs.cli.version"), "run", interrupted)
+    assert shell.run("version") == 130
+    assert "Traceback" not in shell.err
+
+
+def test_a_reader_that_leaves_early_is_no_error_message() -> None:
+    code = "import os, sys; os.close(0); from dittofs.cli.main import main; sys.exit(main(['--help']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == cli.CLOSED_EARLY
+
+
+def test_commands_start_without_an_event_loop_and_help_without_the_protocol() -> None:
+    code = f"""
+import importlib, json, sys
+import dittofs.cli.main
+dittofs.cli.main.overview()
+early = [name for name in ("msgspec", "http.client", "trio", "ssl") if name in sys.modules]
+for name in {NAMES!r}:
+    importlib.import_module(f"dittofs.cli.{{name}}")
+heavy = ("trio", "structlog", "h11", "cryptography", "pycrdt", "apsw")
+late = [name for name in heavy if name in sys.modules]
+print(json.dumps([early, late]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert json.loads(done.stdout) == [[], []]
+
+
+def test_every_verb_is_a_module_and_every_module_of_a_command_a_verb() -> None:
+    here = Path(cli.__file__).parent
+    found = {path.stem for path in here.glob("*.py") if "\ndef define(" in path.read_text()}
+    assert found == set(NAMES)
+    assert overview().count("\n") < 40  # it fits a screen

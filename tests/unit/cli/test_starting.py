@@ -1,0 +1,63 @@
+"""Starting a daemon: real processes."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dittofs.cli.starting import ensure_daemon
+from dittofs.config import Paths
+from dittofs.control.client import Client
+from dittofs.control.faults import Refusal
+from tests.unit.cli.conftest import Shell
+
+TOP = Path(__file__).resolve().parents[3]
+COMMAND = [sys.executable, "-m", "tests.unit.cli.small_daemon"]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon runs in `/`: tests must be found from there."""
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(TOP), str(TOP / "src")]))
+
+
+def test_a_daemon_is_started_once_however_many_ask_at_once(home: Path, shell: Shell) -> None:
+    started: list[bool] = []
+
+    def ask() -> None:
+        started.append(ensure_daemon(Paths.find(), COMMAND, patience_s=30))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert sorted(started) == [False, False, False, True]
+        assert not ensure_daemon(Paths.find(), COMMAND)
+        assert (home / "state" / "daemon.log").stat().st_mode & 0o777 == 0o600
+    finally:
+        pid = Client(Paths.find().socket).health().pid
+        assert shell.run("daemon", "--stop") == 0
+    assert not Path(f"/proc/{pid}/fd/0").exists()
+    assert shell.run("daemon", "--stop") == 1
+    assert "no daemon is running" in shell.err
+
+
+def test_a_daemon_that_cannot_run_is_quoted_without_its_log() -> None:
+    with pytest.raises(Refusal) as caught:
+        ensure_daemon(Paths.find(), [*COMMAND, "--broken"])
+    assert caught.value.message.endswith("the key file is open to others. Run: chmod 600 device.key")
+    assert "a line of the log" not in caught.value.message
+
+
+def test_a_daemon_that_never_answers_is_given_up_with_the_next_step(home: Path) -> None:
+    waits = [
+        sys.executable,
+        "-c",
+        "import sys; sys.stdin.read(); import select; select.select([], [], [], 2)",
+    ]
+    with pytest.raises(Refusal, match="does not answer after") as caught:
+        ensure_daemon(Paths.find(), waits, patience_s=0.2)
+    assert str(home / "state" / "daemon.log") in caught.value.mend

@@ -14,7 +14,7 @@ import trio
 
 from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.content import Extent, store_content, store_version_node
-from dittofs.errors import ChunkMissing, Damaged, DittoError
+from dittofs.errors import ChunkMissing, Damaged, DiskError, DiskFull, DittoError, ReadOnlyVolume
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
 from dittofs.volume.contents import UNBORN, Content, Published
@@ -222,12 +222,18 @@ class Publisher:
                         uses.enter_context(job.layer.in_use())
                 await self._state.replica.run_blocking(self._store, jobs)
             # From here to the end of the transaction nothing awaits.
-            self._commit(jobs)
+            try:
+                self._commit(jobs)
+            except (DiskFull, DiskError, ReadOnlyVolume):
+                raise
+            except Exception as error:  # noqa: BLE001 - one file that cannot enter must not hold up the others
+                log.error("a group cannot be published as a whole", exc_info=error)
+                self._commit_one_by_one(jobs)
             self.problem = None
-        except DittoError as error:
+        except Exception as error:  # noqa: BLE001 - the edge of this task: it is tried again, the mount goes on
             if self.problem is None:
-                log.error("publication failed", reason=str(error))
-            self.problem = str(error)
+                log.error("publication failed", exc_info=None if isinstance(error, DittoError) else error)
+            self.problem = str(error) or type(error).__name__
             for job in reversed(jobs):
                 self._queue = {job.ref: None, **self._queue}
         finally:
@@ -299,6 +305,16 @@ class Publisher:
             except (Damaged, ChunkMissing) as error:
                 job.error = error
         replica.chunks.sync()
+
+    def _commit_one_by_one(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            try:
+                self._commit([job])
+            except (DiskFull, DiskError, ReadOnlyVolume):
+                raise
+            except Exception as error:  # noqa: BLE001 - its bytes stay staged, and `status` says why
+                self.stuck[job.ref] = str(error) or type(error).__name__
+                log.error("a file cannot be published", exc_info=error)
 
     def _commit(self, jobs: list[Job]) -> None:
         done: list[tuple[Job, Published]] = []

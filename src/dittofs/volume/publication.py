@@ -226,11 +226,11 @@ class Publisher:
                 self._commit(jobs)
             except (DiskFull, DiskError, ReadOnlyVolume):
                 raise
-            except Exception as error:  # noqa: BLE001 - one file that cannot enter must not hold up the others
+            except Exception as error:
                 log.error("a group cannot be published as a whole", exc_info=error)
                 self._commit_one_by_one(jobs)
             self.problem = None
-        except Exception as error:  # noqa: BLE001 - the edge of this task: it is tried again, the mount goes on
+        except Exception as error:
             if self.problem is None:
                 log.error("publication failed", exc_info=None if isinstance(error, DittoError) else error)
             self.problem = str(error) or type(error).__name__
@@ -312,7 +312,7 @@ class Publisher:
                 self._commit([job])
             except (DiskFull, DiskError, ReadOnlyVolume):
                 raise
-            except Exception as error:  # noqa: BLE001 - its bytes stay staged, and `status` says why
+            except Exception as error:
                 self.stuck[job.ref] = str(error) or type(error).__name__
                 log.error("a file cannot be published", exc_info=error)
 

@@ -127,7 +127,7 @@ class Volume:
             self.files.publish_young()
         except DittoError as error:
             log.error("saving failed", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - the edge of this task: the mount goes on
+        except Exception as error:
             log.error("saving failed by a bug", exc_info=error)
 
     async def _sync_periodically(self) -> None:
@@ -147,7 +147,7 @@ class Volume:
                     await self.replica.run_blocking(self.replica.journal.checkpoint)
         except DittoError as error:
             log.error("background sync failed", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - the edge of this task: the mount goes on
+        except Exception as error:
             log.error("background sync failed by a bug", exc_info=error)
 
     async def close(self) -> None:

@@ -1,8 +1,8 @@
 """Random histories of several replicas of a tree, from a seed: everything that users and networks do to it.
 
-A history is local operations, live deliveries (some lost, doubled or late), state-vector rounds, crashes that
-lose what was not synced, reloads. Along the way and at the end: the index equals the oracle, all replicas agree,
-no content is gone that nobody removed, an edit of a conflict entry swaps no names.
+A history is local operations, live deliveries (some lost, doubled or late), partitions, state-vector rounds,
+crashes that lose what was not synced, reloads. Along the way and at the end: the index equals the oracle, all
+replicas agree, no content is gone that nobody removed, an edit of a conflict entry swaps no names.
 
     python -m tests.property.histories --count 5000 --seed 1
 """
@@ -122,10 +122,7 @@ class History:
         if fate < 0.1:
             writer.inbox.pop(0)
             return
-        if fate < 0.2:
-            at = self.random.randrange(len(writer.inbox))
-        else:
-            at = 0
+        at = self.random.randrange(len(writer.inbox)) if fate < 0.2 else 0
         updates = writer.inbox.pop(at)
         if fate > 0.9 and writer.old:
             updates = self.random.choice(writer.old)
@@ -236,10 +233,8 @@ class History:
 
     def _content(self, writer: Writer) -> str:
         """Mostly a new one; sometimes one that others write, too."""
-        if self.random.random() < 0.15:
-            text = f"same{self.random.randrange(2)}"
-        else:
-            text = f"c{self.world.fresh()}"
+        is_common = self.random.random() < 0.15
+        text = f"same{self.random.randrange(2)}" if is_common else f"c{self.world.fresh()}"
         self.written.add(text.encode())
         writer.unsynced.append(text.encode())
         return text
@@ -409,6 +404,8 @@ class History:
         moved = self._root(writer, entry) if entry.kind is not Kind.DIRECTORY else None
         replaced = self._root(writer, over) if over is not None and over.kind is not Kind.DIRECTORY else None
         number = tree.stat(entry.ref)
+        # Two saves of one file, made apart, leave two files that would like to show its number.
+        was_contested = tree._rows.totals.contested > 0
         if over is not None and over.ref == entry.ref:
             replaced = None
         with writer.replica.group() as group:
@@ -425,8 +422,7 @@ class History:
         assert after is not None
         if number.version is not None:
             assert self._root(writer, now) == number.version.root
-        # Two saves of one file, made apart, leave two files that would like to show its number.
-        if not tree._rows.totals.contested:
+        if not was_contested and not tree._rows.totals.contested:
             assert after.number == number.number, "a renamed thing changed its number"
 
     def _exchange(self, writer: Writer) -> None:

@@ -120,7 +120,10 @@ def encode(record: Record) -> bytes:
     if record.changed:
         out[_CHANGED] = record.changed - base
     for number in sorted(record.unknown):
-        out[number] = record.unknown[number]
+        field = record.unknown[number]
+        if isinstance(field, dict):
+            field = dict(sorted(field.items(), key=lambda item: _encoder.encode(item[0])))
+        out[number] = field
     value = _encoder.encode(out)
     if len(value) > RECORD_BYTES_MAX:
         raise FormatError(f"a record of {len(value)} bytes; {RECORD_BYTES_MAX} are allowed")

@@ -130,7 +130,7 @@ def _unknown(a: Mapping[int, object], b: Mapping[int, object]) -> dict[int, obje
             merged = dict(other)
             for key, register in field.items():
                 merged[key] = _later_register(merged[key], register) if key in merged else register
-            joined[number] = dict(sorted(merged.items(), key=lambda item: encode_value(item[0])))
+            joined[number] = merged
         else:
             joined[number] = _later_register(other, field)
     return joined

@@ -106,6 +106,7 @@ def _rename_directory(
         if not display.is_empty(replaced):
             raise FSError(errno.ENOTEMPTY)
     vacate(writing, display, directory, entry, stamp)
+    settle_above(writing, to[0], stamp)
     place_directory(writing, members, to, stamp)
     for member in replaced:
         remove_directory(writing, member, stamp)
@@ -120,6 +121,19 @@ def check_not_below(display: Display, members: tuple[InodeId, ...], directory: I
         at = display.parent(at)
     if at in members:
         raise FSError(errno.EINVAL)
+
+
+def settle_above(writing: Writing, directory: InodeId, stamp: Stamp) -> None:
+    """Make the places above `directory` say what is shown, before something is moved into it.
+
+    A directory that is shown elsewhere because of a cycle is given that place. Otherwise the cycle would still
+    be there, and what is moved now, being the latest move, would be taken out of it.
+    """
+    at = directory
+    while (place := writing.placement.place_of(at)) is not None:
+        if at in writing.rows.displaced:
+            place_directory(writing, (at,), place, stamp)
+        at = place[0]
 
 
 def place_directory(writing: Writing, members: tuple[InodeId, ...], to: Where, stamp: Stamp) -> None:
@@ -148,7 +162,7 @@ def remove_directory(writing: Writing, member: InodeId, stamp: Stamp) -> None:
 def adopt(
     writing: Writing, status: Status, entry: Entry, to: Where, stamp: Stamp, also: Where | None = None
 ) -> None:
-    """A conflict entry becomes an inode of its own at `to`, and `also` there; its number stays."""
+    """A conflict entry becomes an inode of its own at `to`, and `also`; its number stays."""
     attributes = status.stat(entry.ref)
     assert attributes is not None
     content = saving.content_of(writing.rows, entry)
@@ -234,6 +248,7 @@ def exchange(writing: Writing, display: Display, a: At, b: At, stamp: Stamp) -> 
     places = [display.members(entry.inode) if entry.kind is Kind.DIRECTORY else () for entry, _ in moves]
     for (entry, to), members in zip(moves, places, strict=True):
         if entry.kind is Kind.DIRECTORY:
+            settle_above(writing, to[0], stamp)
             place_directory(writing, members, to, stamp)
         else:
             rename_file(writing, entry.inode, entry.link, to, stamp)

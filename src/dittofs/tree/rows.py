@@ -113,8 +113,8 @@ class Held(NamedTuple):
 _NO_CLAIMS: tuple[Held, ...] = ()
 
 
-_NumberRow = list[tuple[str, str, int, bool, int, int]]
-"""Inode, slot and n of a conflict entry ("" and 0: none), whether the number is its own, rank, face."""
+_NumberRow = list[tuple[str, bool, int, int, list[tuple[str, int]]]]
+"""Inode, whether the number is its own, rank, face, and the lineage of a conflict entry, its dot last."""
 
 
 class Rows:
@@ -279,18 +279,17 @@ class Rows:
         row = self._store.get("number", number.to_bytes(8, "big"))
         if row is None:
             return []
-        return [
-            (
-                (InodeId(inode), (Slot(slot), n) if n else None),
-                Claim(number, (Slot(slot), n) if n else None, own, Stamp(rank), Number(face)),
-            )
-            for inode, slot, n, own, rank, face in self._number_decoder.decode(row)
-        ]
+        found = []
+        for inode, own, rank, face, dots in self._number_decoder.decode(row):
+            lineage = tuple((Slot(slot), n) for slot, n in dots)
+            dot = lineage[-1] if lineage else None
+            claim = Claim(number, dot, own, Stamp(rank), Number(face), lineage)
+            found.append(((InodeId(inode), dot), claim))
+        return found
 
     def put_claimants(self, number: Number, claimants: Iterable[tuple[Ref, Claim]]) -> None:
         rows = [
-            (inode, dot[0] if dot else "", dot[1] if dot else 0, claim.is_own, claim.rank, claim.face)
-            for (inode, dot), claim in claimants
+            (inode, claim.is_own, claim.rank, claim.face, claim.lineage) for (inode, _), claim in claimants
         ]
         if rows:
             self._store.put("number", number.to_bytes(8, "big"), self._encode(rows))

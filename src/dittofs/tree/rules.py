@@ -56,6 +56,8 @@ class Claim(NamedTuple):
     rank: Stamp
     face: Number
     """0: none was chosen."""
+    lineage: tuple[Dot, ...] = ()
+    """Of a conflict entry: what its edits pass on, so that none of them takes another's number."""
 
     @property
     def is_second(self) -> bool:
@@ -193,7 +195,7 @@ def claims_of(inode: InodeId, meaning: Meaning) -> list[Claim]:
         version = content.version
         face = Number(version.face)
         number = conflict_number(inode, version)
-        claims.append(Claim(number, version.dot, not face, version.rank, face))
+        claims.append(Claim(number, version.dot, not face, version.rank, face, version.lineage))
     return claims
 
 
@@ -206,9 +208,9 @@ def conflict_number(inode: InodeId, version: Version) -> Number:
 def winner_of(claimants: Iterable[tuple[Ref, Claim]]) -> Ref:
     """Who shows a number that several claim: its own inode, then the lower (rank, id)."""
 
-    def order(claimant: tuple[Ref, Claim]) -> tuple[bool, Stamp, InodeId, Dot]:
-        (inode, dot), claim = claimant
-        return (not claim.is_own, claim.rank, inode, dot or ("", 0))  # type: ignore[return-value]
+    def order(claimant: tuple[Ref, Claim]) -> tuple[bool, Stamp, InodeId, tuple[Dot, ...]]:
+        (inode, _), claim = claimant
+        return (not claim.is_own, claim.rank, inode, claim.lineage)
 
     return min(claimants, key=order)[0]
 

@@ -45,7 +45,8 @@ def assert_same(tree: Path, other: Path, leave_out: Sequence[str] = ()) -> None:
     excluded = [f"--exclude={pattern}" for pattern in leave_out]
     # diff calls any two named pipes different; tar compares them.
     diff = "diff -r --no-dereference \"$@\" | grep -v ' is a fifo while file .* is a fifo$' || true"
-    assert run("sh", "-c", diff, "sh", *excluded, other, tree) == ""
+    differences = run("sh", "-c", diff, "sh", *excluded, other, tree)
+    assert not differences, differences[:4000]
     if archive(tree, leave_out) != archive(other, leave_out):
         differing = [
             f"{mine}\n  {theirs}"

@@ -54,7 +54,8 @@ class Display:
         self._generation = -1
 
     def _name_changed(self, parent: InodeId, name: bytes) -> None:
-        if MARK in name or self._rows.directory(parent).special:
+        # Of a merged directory a name can show more than one claim without being special in any member.
+        if MARK in name or self._rows.directory(parent).special or not self._is_plain:
             self._conflicts.clear()
 
     def _fresh(self) -> None:

@@ -126,8 +126,8 @@ def check_not_below(display: Display, members: tuple[InodeId, ...], directory: I
 def settle_above(writing: Writing, directory: InodeId, stamp: Stamp) -> None:
     """Make the places above `directory` say what is shown, before something is moved into it.
 
-    A directory that is shown elsewhere because of a cycle is given that place. Otherwise the cycle would still
-    be there, and what is moved now, being the latest move, would be taken out of it.
+    A directory that is shown elsewhere because of a cycle is given that place. Otherwise the cycle would
+    still be there, and what is moved now, being the latest move, would be taken out of it.
     """
     at = directory
     while (place := writing.placement.place_of(at)) is not None:

@@ -88,7 +88,7 @@ class Volume:
         self.attributes = AttributeOperations(self.state, self.files)
         self.directories = Directories(self.state, self.names, volume_id)
         self.recovered = Recovered()
-        self._rules_text = b""
+        self._rules_text: bytes | None = None
         reserved = reserved_directory(self._status_text)
         self.names.reserved = reserved
         for inode in (reserved, *(reserved.virtual.children() if reserved.virtual else ())):
@@ -125,6 +125,8 @@ class Volume:
             if self.replica.read_only is None:
                 self.files.save_dirty()
             self.files.publish_young()
+            if self.state.are_rules_stale:
+                self.load_rules()
         except DittoError as error:
             log.error("saving failed", reason=str(error))
         except Exception as error:

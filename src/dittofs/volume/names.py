@@ -291,6 +291,8 @@ class Names:
 
     def _removable(self, parent: Inode, name: bytes) -> tuple[Inode, LocalEntry | Entry]:
         self._state.replica.require_writable()
+        if parent.id == ROOT and name == RESERVED:
+            raise FSError(errno.EPERM, f"{RESERVED.decode()} is reserved")
         found = self.find(parent, name)
         if found is None:
             raise FSError(errno.ENOENT)

@@ -69,14 +69,14 @@ class Renaming:
     ) -> tuple[Found, Found | None]:
         state = self._state
         state.replica.require_writable()
+        if (ROOT, RESERVED) in ((parent.id, name), (new_parent.id, new_name)):
+            raise FSError(errno.EPERM, f"{RESERVED.decode()} is reserved")
         source = self._names.find(parent, name)
         if source is None:
             raise FSError(errno.ENOENT)
         if len(new_name) > NAME_BYTES_MAX:
             raise FSError(errno.ENAMETOOLONG)
         target = self._names.find(new_parent, new_name)
-        if new_parent.id == ROOT and new_name == RESERVED:
-            raise FSError(errno.EPERM, f"{RESERVED.decode()} is reserved")
         if new_parent.id == LOST_FOUND or LOST_FOUND in (source[0].id, target[0].id if target else None):
             raise FSError(errno.EBUSY)
         if flags & NOREPLACE and target is not None:

@@ -145,3 +145,17 @@ async def test_the_reserved_name_is_reachable_and_never_listed_nor_made(rig: Rig
         rig.mkdir(".dittofs")
     with pytest.raises(FSError):
         await rig.write(".dittofs/x", b"")
+
+
+async def test_the_reserved_directory_is_neither_removed_nor_moved(rig: Rig) -> None:
+    await rig.write("a", b"")
+    parent, name = rig.place(".dittofs")
+    for call in (
+        lambda: rig.volume.names.rmdir(parent, name),
+        lambda: rig.volume.names.unlink(parent, name),
+        lambda: rig.volume.renaming.rename(parent, name, parent, b"b", 0),
+        lambda: rig.volume.renaming.rename(parent, b"a", parent, name, 0),
+    ):
+        with pytest.raises(FSError) as refused:
+            call()
+        assert refused.value.errno == errno.EPERM

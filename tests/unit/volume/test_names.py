@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -150,12 +151,13 @@ async def test_the_reserved_name_is_reachable_and_never_listed_nor_made(rig: Rig
 async def test_the_reserved_directory_is_neither_removed_nor_moved(rig: Rig) -> None:
     await rig.write("a", b"")
     parent, name = rig.place(".dittofs")
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: rig.volume.names.rmdir(parent, name),
         lambda: rig.volume.names.unlink(parent, name),
         lambda: rig.volume.renaming.rename(parent, name, parent, b"b", 0),
         lambda: rig.volume.renaming.rename(parent, b"a", parent, name, 0),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(FSError) as refused:
             call()
         assert refused.value.errno == errno.EPERM

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ class Child(Generic[Result]):
     def __init__(
         self, function: Callable[[], Result], uid: int | None = None, umask: int | None = None
     ) -> None:
+        self._is_over = False
         self._answer, answer = os.pipe()
         self.pid = os.fork()
         if self.pid:
@@ -55,12 +57,21 @@ class Child(Generic[Result]):
         with os.fdopen(self._answer, "rb") as pipe:
             said = pipe.read()
         _, status = os.waitpid(self.pid, 0)
+        self._is_over = True
         assert status == 0 and said, f"the child ended with status {status}"
         is_fine, value = pickle.loads(said)
         if not is_fine:
             raise value
         result: Result = value
         return result
+
+    def end(self) -> None:
+        """End the process if nobody waited for it: a test has failed."""
+        if not self._is_over:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            os.close(self._answer)
+            self._is_over = True
 
 
 def in_child(function: Callable[[], Result], *, uid: int | None = None, umask: int | None = None) -> Result:

@@ -168,7 +168,7 @@ def work_until_the_daemon_dies(witness: Witness) -> None:
         WORK[witness.name.partition("-")[0]](witness)
 
 
-def testimonies(log: Path) -> dict[str, Testimony]:
+def read_log(log: Path) -> dict[str, Testimony]:
     """What a worker's log says, by name."""
     found: dict[str, Testimony] = {}
     for line in log.read_text().splitlines():

@@ -67,7 +67,7 @@ def _add(asked: Client, place: Place, name: str, *, replace: bool) -> AddResult:
             replace=replace,
         )
         try:
-            return asked.add(request, _parts(file, name, found.st_size, progress))
+            return asked.add(request, file_parts(file, name, found.st_size, progress))
         except Refusal as refusal:
             if refusal.code == "exists":
                 mend = f"Give it a new version:  dittofs add --replace {name}"
@@ -75,7 +75,7 @@ def _add(asked: Client, place: Place, name: str, *, replace: bool) -> AddResult:
             raise
 
 
-def _parts(file: BinaryIO, name: str, size: int, progress: Progress) -> Iterator[bytes]:
+def file_parts(file: BinaryIO, name: str, size: int, progress: Progress) -> Iterator[bytes]:
     """The file's first `size` bytes, though it may grow. Refuses if it shrinks: no half file is added."""
     done = 0
     while done < size:

@@ -88,7 +88,7 @@ def _tell(result: MountResult, path: str, *, was_there: bool, was_stale: bool) -
     for warning in result.warnings:
         warn(f"Warning: {escaped(warning)}")
     if was_there:
-        say(f'Already mounted at {shown}: volume "{name}". Nothing was changed.')
+        say(f'Volume "{name}" is already mounted at {shown}. Nothing was changed.')
         return
     if result.is_new_directory:
         say(f"Made the directory {shown}.")

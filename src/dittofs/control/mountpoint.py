@@ -130,7 +130,7 @@ def inspect(path: str, known: Iterable[Mount] | None = None) -> Site:
 
 def _inspect_mounted(path: str, here: Mount) -> Site:
     try:
-        os.stat(path)  # noqa: PTH116
+        os.statvfs(path)  # asks the daemon each time; stat(2) is answered from caches that outlive it
     except OSError as error:
         if error.errno == errno.ENOTCONN and here.file_system.startswith("fuse"):
             return Site(path, "stale")

@@ -114,6 +114,8 @@ def test_swap_in_the_clear_is_a_warning_and_encrypted_swap_is_not(tmp_path: Path
     assert (check.state, "/dev/sda2" in check.says, "zram" in check.says) == ("warning", True, False)
     uuid = tmp_path / "sda2" / "dm" / "uuid"
     uuid.parent.mkdir(parents=True)
+    uuid.write_text("LVM-swap\n")
+    assert check_swap(swaps, tmp_path).state == "warning"
     uuid.write_text("CRYPT-PLAIN-swap\n")
     assert check_swap(swaps, tmp_path).state == "tick"
 

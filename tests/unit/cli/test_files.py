@@ -1,11 +1,15 @@
 """list, add, get and check, against a small service."""
 
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from dittofs.cli.add import file_parts
+from dittofs.cli.output import Progress
+from dittofs.control.faults import Refusal
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
 
@@ -71,6 +75,13 @@ def test_add_refuses_what_is_no_file(shell: Shell, service: SmallService) -> Non
     os.mkfifo("pipe")
     assert shell.run("add", "pipe") == 2
     assert service.files == {}
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_not_added() -> None:
+    with Progress("a") as progress, pytest.raises(Refusal, match="became shorter"):
+        list(file_parts(io.BytesIO(b"abc"), "a", 10, progress))
+    with Progress("a") as progress:
+        assert b"".join(file_parts(io.BytesIO(b"abc and more"), "a", 3, progress)) == b"abc"
 
 
 def test_get_writes_the_file_whole_with_its_mode_and_time(shell: Shell, service: SmallService) -> None:
@@ -145,3 +156,6 @@ def test_a_check_that_does_not_reach_its_end_is_a_failure(shell: Shell, service:
     assert shell.run("check") == 1
     assert "the disk does not answer" in shell.err
     assert "as it was written" not in shell.out
+    service.files = {b"a": b"endless"}
+    assert shell.run("check") == 1
+    assert "proves nothing" in shell.err

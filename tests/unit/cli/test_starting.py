@@ -45,6 +45,38 @@ def test_a_daemon_is_started_once_however_many_ask_at_once(home: Path, shell: Sh
     assert "no daemon is running" in shell.err
 
 
+LOSER = """
+import pathlib, select, socket, sys
+answered = None
+while answered is None and len(sys.argv) > 1:
+    try:
+        answered = socket.socket(socket.AF_UNIX).connect(sys.argv[1]) or True
+    except OSError:
+        select.select([], [], [], 0.01)
+select.select([], [], [], 0.2)
+pathlib.Path(sys.argv[-1] + ".ended").touch() if answered else None
+sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_command_whose_daemon_lost_the_race_waits_for_the_winner_and_for_its_own_to_end(
+    shell: Shell, is_slow: bool
+) -> None:
+    paths = Paths.find()
+    arguments = [str(paths.socket)] if is_slow else []
+    lost: list[bool] = []
+    loser = threading.Thread(
+        target=lambda: lost.append(ensure_daemon(paths, [sys.executable, "-c", LOSER, *arguments], 30))
+    )
+    loser.start()
+    assert ensure_daemon(paths, COMMAND, patience_s=30)
+    loser.join()
+    assert lost == [False]
+    assert Path(f"{paths.socket}.ended").exists() == is_slow
+    assert shell.run("daemon", "--stop") == 0
+
+
 def test_a_daemon_that_cannot_run_is_quoted_without_its_log() -> None:
     with pytest.raises(Refusal) as caught:
         ensure_daemon(Paths.find(), [*COMMAND, "--broken"])

@@ -137,3 +137,30 @@ async def test_a_second_body_is_never_taken_for_a_request(client: Stream, servic
     assert parse(reply)[0] == 409
     assert b"connection: close\r\n" in reply.lower()
     assert service.files == {b"a": b"kept"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"volume=Shared&path=%FF",
+        b"volume=Shared&path",
+        b"volume=Shared&path=a&path=b",
+        b"volume=Shared&path=a&offset=x",
+        b"volume=Shared&path=a&offset=-1",
+        b"volume=Shared&path=a&path_raw=!",
+        b"volume=Shared&path=a%00",
+        b"path=a",
+        b"&".join(b"x%d=1" % number for number in range(40)),
+        b"",
+    ],
+)
+async def test_a_query_that_is_not_understood_is_a_usage_error(client: Stream, query: bytes) -> None:
+    status, failure = await talk(client, b"GET /v1/file?" + query + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (status, failure["error"]) == (400, "usage")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 9000, b'{"path":1}', b'{"path":"/\xff"}', b"{}"])
+async def test_a_body_that_is_not_understood_is_a_usage_error(client: Stream, body: bytes) -> None:
+    head = b"POST /v1/mount HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    status, failure = await talk(client, head + body)
+    assert (status, failure["error"]) == (400, "usage")

@@ -364,6 +364,15 @@ class Names:
         for row_key, _ in list(journal.scan_local("xattr", key + b"\0")):
             journal.delete_local("xattr", row_key)
 
+    def move_local_attributes(self, old: InodeId, new: InodeId) -> None:
+        """Within a transaction: attributes that only this device has follow the content of a save."""
+        journal = self._state.replica.journal
+        old_key, new_key = old.encode("ascii"), new.encode("ascii")
+        for kind in ("atime", "xattr"):
+            for row_key, value in list(journal.scan_local(kind, old_key)):
+                journal.delete_local(kind, row_key)
+                journal.put_local(kind, new_key + row_key[len(old_key) :], value)
+
     def target(self, inode: Inode) -> bytes:
         """What a symbolic link points to. EINVAL for anything else."""
         if inode.kind is not Kind.SYMLINK:

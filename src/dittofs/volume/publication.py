@@ -7,17 +7,16 @@ A crash between the two leaves unused chunks and the staged content, so it is do
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import structlog
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.chunks.content import Extent, store_content, store_version_node
-from dittofs.errors import ChunkMissing, Damaged, DiskError, DiskFull, DittoError, ReadOnlyVolume
+from dittofs.errors import DiskError, DiskFull, DittoError, ReadOnlyVolume
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
 from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.jobs import Job, store_jobs
 from dittofs.volume.replica import Transaction
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.staging import Layer
@@ -30,55 +29,6 @@ BYTES_PER_POINT = 64 << 20  # a point takes no further file above this
 OPEN_INTERVAL_S = 2.0  # a file held open is published at most this often
 DRAIN_PATIENCE_S = 1.0  # how long a removal waits behind content nobody asked to be durable
 RETRY_S = 2.0
-
-
-class StagedSource:
-    """A closed layer as the chunker reads it."""
-
-    def __init__(self, layer: Layer | None) -> None:
-        """`layer` None: an empty file."""
-        self._layer = layer
-        self.size = 0 if layer is None else layer.size
-
-    def extents(self) -> Iterable[tuple[int, int, Extent]]:
-        """Every byte of the file, as changed, unchanged or never written."""
-        layer, position = self._layer, 0
-        if layer is None:
-            return
-        for start, end in [*layer.ranges, (layer.size, layer.size)]:
-            shown = min(start, layer.base_limit)
-            if position < shown:
-                yield position, shown - position, Extent.BASE
-                position = shown
-            if position < start:
-                yield position, start - position, Extent.HOLE
-            if start < end:
-                yield start, end - start, Extent.DATA
-            position = end
-
-    def read(self, offset: int, length: int) -> bytes:
-        assert self._layer is not None
-        return self._layer.read(offset, length)
-
-
-@dataclass(slots=True)
-class Job:
-    """One file of a publication point, frozen."""
-
-    ref: Ref
-    content: Content | None
-    layer: Layer | None
-    published: Published
-    stamp: Stamp
-    mtime: int
-    previous: list[bytes]
-    root: bytes = b""
-    node: bytes = b""
-    error: DittoError | None = None
-
-    @property
-    def size(self) -> int:
-        return self.layer.size if self.layer is not None else 0
 
 
 class Publisher:
@@ -220,7 +170,9 @@ class Publisher:
                 for job in jobs:
                     if job.layer is not None:
                         uses.enter_context(job.layer.in_use())
-                await self._state.replica.run_blocking(self._store, jobs)
+                await self._state.replica.run_blocking(
+                    store_jobs, self._state.replica.chunks, self._state.replica.slot, jobs, self._chunking
+                )
             # From here to the end of the transaction nothing awaits.
             try:
                 self._commit(jobs)
@@ -283,28 +235,6 @@ class Publisher:
         if self._state.local.get(ref[0]) is not None:
             return ()
         return self._state.replica.tree.versions(ref[0])
-
-    def _store(self, jobs: list[Job]) -> None:
-        """Blocking: cut, hash, seal and append each content; durable when this returns.
-
-        A file whose base cannot be read keeps its staged bytes and does not hold up the others.
-        """
-        replica = self._state.replica
-        for job in jobs:
-            try:
-                job.root = store_content(
-                    replica.chunks,
-                    StagedSource(job.layer),
-                    job.published.root,
-                    job.published.size,
-                    chunking=self._chunking,
-                )
-                job.node = store_version_node(
-                    replica.chunks, job.root, job.size, job.mtime, replica.slot, job.previous
-                )
-            except (Damaged, ChunkMissing) as error:
-                job.error = error
-        replica.chunks.sync()
 
     def _commit_one_by_one(self, jobs: list[Job]) -> None:
         for job in jobs:

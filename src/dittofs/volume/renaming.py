@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dittofs.errors import FSError
@@ -22,6 +22,17 @@ EXCHANGE = 2
 Found = tuple[Inode, LocalEntry | Entry]
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a program asked for."""
+
+    parent: Inode
+    name: bytes
+    new_parent: Inode
+    new_name: bytes
+    flags: int
+
+
 class Renaming:
     """Renames. Waits only for publications that must come before it."""
 
@@ -36,42 +47,38 @@ class Renaming:
         """Rename with RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2) or neither."""
         if flags & ~(NOREPLACE | EXCHANGE) or flags == NOREPLACE | EXCHANGE:
             raise FSError(errno.EINVAL)
-        source, target = self._find(parent, name, new_parent, new_name, flags)
+        move = Move(parent, name, new_parent, new_name, flags)
+        source, target = self._find(move)
         if self._must_settle(source, target, flags):
-            return self._rename_settled(parent, name, new_parent, new_name, flags, source[0])
+            return self._rename_settled(move, source[0])
         is_local = isinstance(source[1], LocalEntry) and (
             target is None
             or isinstance(target[1], LocalEntry)
             or (self._is_local_save(source, target) and self._state.contents.get(target[0].ref) is None)
         )
         if not is_local and not self._publisher.is_idle:
-            return self._rename_later(parent, name, new_parent, new_name, flags)
-        self._rename(parent, name, new_parent, new_name, flags)
+            return self._rename_later(move)
+        self._rename(move)
         return None
 
-    async def _rename_later(
-        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
-    ) -> None:
+    async def _rename_later(self, move: Move) -> None:
         await self._publisher.drain()
-        source, target = self._find(parent, name, new_parent, new_name, flags)
-        if self._must_settle(source, target, flags):
+        source, target = self._find(move)
+        if self._must_settle(source, target, move.flags):
             await self._publisher.settle(source[0].ref)
-        self._rename(parent, name, new_parent, new_name, flags)
+        self._rename(move)
 
-    async def _rename_settled(
-        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, inode: Inode
-    ) -> None:
+    async def _rename_settled(self, move: Move, inode: Inode) -> None:
         await self._publisher.settle(inode.ref)
-        await self._rename_later(parent, name, new_parent, new_name, flags)
+        await self._rename_later(move)
 
-    def _find(
-        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
-    ) -> tuple[Found, Found | None]:
+    def _find(self, move: Move) -> tuple[Found, Found | None]:
         state = self._state
+        parent, new_parent, new_name, flags = move.parent, move.new_parent, move.new_name, move.flags
         state.replica.require_writable()
-        if (ROOT, RESERVED) in ((parent.id, name), (new_parent.id, new_name)):
+        if (ROOT, RESERVED) in ((parent.id, move.name), (new_parent.id, new_name)):
             raise FSError(errno.EPERM, f"{RESERVED.decode()} is reserved")
-        source = self._names.find(parent, name)
+        source = self._names.find(parent, move.name)
         if source is None:
             raise FSError(errno.ENOENT)
         if len(new_name) > NAME_BYTES_MAX:
@@ -128,51 +135,35 @@ class Renaming:
             return True
         return not self._is_local_save(source, target)
 
-    def _rename(self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int) -> None:
+    def _rename(self, move: Move) -> None:
         """Decide and do, without waiting."""
-        source, target = self._find(parent, name, new_parent, new_name, flags)
+        source, target = self._find(move)
         if target is not None and target[0] is source[0]:
             return  # two names of one file: rename(2) does nothing
         stamp = self._state.tick()
         with self._state.replica.change() as change:
-            if flags & EXCHANGE:
+            if move.flags & EXCHANGE:
                 assert target is not None
-                self._exchange(parent, name, source, new_parent, new_name, target, stamp, change)
+                self._exchange(move, source, target, stamp, change)
             elif isinstance(source[1], LocalEntry):
-                self._move_local(parent, name, source, new_parent, new_name, target, stamp, change)
+                self._move_local(move, source, target, stamp, change)
             else:
-                self._move_tree(parent, source, new_parent, new_name, target, stamp, change)
-        self._state.announce(parent, name)
-        self._state.announce(new_parent, new_name)
+                self._move_tree(move, source, target, stamp, change)
+        self._state.announce(move.parent, move.name)
+        self._state.announce(move.new_parent, move.new_name)
 
-    def _exchange(
-        self,
-        parent: Inode,
-        name: bytes,
-        source: Found,
-        new_parent: Inode,
-        new_name: bytes,
-        target: Found,
-        stamp: Stamp,
-        change: Transaction,
-    ) -> None:
+    def _exchange(self, move: Move, source: Found, target: Found, stamp: Stamp, change: Transaction) -> None:
         one, other = source[1], target[1]
         if isinstance(one, Entry) and isinstance(other, Entry):
-            change.group.exchange(parent.id, one, new_parent.id, other, stamp=stamp)
+            change.group.exchange(move.parent.id, one, move.new_parent.id, other, stamp=stamp)
             return
-        self._place(parent, name, one, new_parent, new_name, stamp, change)
-        self._place(new_parent, new_name, other, parent, name, stamp, change)
+        back = Move(move.new_parent, move.new_name, move.parent, move.name, move.flags)
+        self._place(move, one, stamp, change)
+        self._place(back, other, stamp, change)
 
-    def _place(
-        self,
-        parent: Inode,
-        name: bytes,
-        entry: LocalEntry | Entry,
-        new_parent: Inode,
-        new_name: bytes,
-        stamp: Stamp,
-        change: Transaction,
-    ) -> None:
+    def _place(self, move: Move, entry: LocalEntry | Entry, stamp: Stamp, change: Transaction) -> None:
+        """Within the transaction: `entry` goes where nothing is in its way."""
+        parent, new_parent, new_name = move.parent, move.new_parent, move.new_name
         if isinstance(entry, Entry):
             if self._state.local.get(new_parent.id) is not None:
                 raise FSError(errno.EXDEV, "a replicated entry cannot move into an ignored directory")
@@ -181,7 +172,8 @@ class Renaming:
         state = self._state
         members = state.members(parent.id)
         names = [
-            (new_parent.id, new_name) if one[1] == name and one[0] in members else one for one in entry.names
+            (new_parent.id, new_name) if one[1] == move.name and one[0] in members else one
+            for one in entry.names
         ]
         is_directory = entry.kind == Kind.DIRECTORY
         is_ignored = state.is_ignored(new_parent.id, new_name, is_directory=is_directory)
@@ -194,34 +186,19 @@ class Renaming:
             change.after(lambda: self._publisher.enter(InodeId(entry.inode)))
 
     def _move_local(
-        self,
-        parent: Inode,
-        name: bytes,
-        source: Found,
-        new_parent: Inode,
-        new_name: bytes,
-        target: Found | None,
-        stamp: Stamp,
-        change: Transaction,
+        self, move: Move, source: Found, target: Found | None, stamp: Stamp, change: Transaction
     ) -> None:
         inode, entry = source
         assert isinstance(entry, LocalEntry)
         if target is not None and isinstance(target[1], Entry) and self._is_local_save(source, target):
-            self._save(parent, inode, entry, new_parent, target[0], stamp, change)
+            self._save(move, inode, entry, target[0], stamp, change)
             return
         if target is not None:
-            self._names.remove(new_parent, target[0], target[1], new_name, change)
-        self._place(parent, name, entry, new_parent, new_name, stamp, change)
+            self._names.remove(move.new_parent, target[0], target[1], move.new_name, change)
+        self._place(move, entry, stamp, change)
 
     def _save(
-        self,
-        parent: Inode,
-        inode: Inode,
-        entry: LocalEntry,
-        new_parent: Inode,
-        over: Inode,
-        stamp: Stamp,
-        change: Transaction,
+        self, move: Move, inode: Inode, entry: LocalEntry, over: Inode, stamp: Stamp, change: Transaction
     ) -> None:
         """The unpublished file becomes the next version of the file it is renamed over."""
         state = self._state
@@ -242,14 +219,15 @@ class Renaming:
         content.taken = Taken(mode=entry.mode, owner=entry.owner, xattrs=entry.xattrs)
         content.is_flushed = content.is_flushed or entry.is_closed
         state.contents.move(content, target_ref, change)
-        state.touch(new_parent, stamp, change)
-        if parent is not new_parent:
-            state.touch(parent, stamp, change)
+        state.touch(move.new_parent, stamp, change)
+        if move.parent is not move.new_parent:
+            state.touch(move.parent, stamp, change)
         self._follow(inode, content, target_ref, change)
 
     def _follow(self, inode: Inode, content: Content | None, ref: Ref, change: Transaction) -> None:
         """After a save the source's number shows the target, and what is queued is queued under it."""
         state = self._state
+        self._names.move_local_attributes(inode.id, ref[0])
 
         def apply() -> None:
             old = inode.ref
@@ -260,18 +238,11 @@ class Renaming:
         change.after(apply)
 
     def _move_tree(
-        self,
-        parent: Inode,
-        source: Found,
-        new_parent: Inode,
-        new_name: bytes,
-        target: Found | None,
-        stamp: Stamp,
-        change: Transaction,
+        self, move: Move, source: Found, target: Found | None, stamp: Stamp, change: Transaction
     ) -> None:
         inode, entry = source
         assert isinstance(entry, Entry)
-        state = self._state
+        state, new_parent, new_name = self._state, move.new_parent, move.new_name
         if state.local.get(new_parent.id) is not None:
             raise FSError(errno.EXDEV, "a replicated entry cannot move into an ignored directory")
         over: Entry | None = None
@@ -284,7 +255,7 @@ class Renaming:
                 self._names.detach(target[0], change)
         source_content = state.contents.get(inode.ref)
         target_ref = target[0].ref if target is not None else None
-        is_save = change.group.rename(parent.id, entry, new_parent.id, new_name, over=over, stamp=stamp)
+        is_save = change.group.rename(move.parent.id, entry, new_parent.id, new_name, over=over, stamp=stamp)
         if is_save:
             assert target_ref is not None
             attributes = state.replica.tree.stat(target_ref)

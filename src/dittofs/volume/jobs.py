@@ -1,0 +1,78 @@
+"""One file of a publication point, and how its content becomes chunks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dittofs.chunks.chunker import Chunking
+from dittofs.chunks.content import Extent, store_content, store_version_node
+from dittofs.chunks.store import ChunkStore
+from dittofs.errors import ChunkMissing, Damaged, DittoError
+from dittofs.ids import Slot, Stamp
+from dittofs.tree.record import Ref
+from dittofs.volume.contents import Content, Published
+from dittofs.volume.staging import Layer
+
+
+class StagedSource:
+    """A closed layer as the chunker reads it."""
+
+    def __init__(self, layer: Layer | None) -> None:
+        """`layer` None: an empty file."""
+        self._layer = layer
+        self.size = 0 if layer is None else layer.size
+
+    def extents(self) -> Iterable[tuple[int, int, Extent]]:
+        """Every byte of the file, as changed, unchanged or never written."""
+        layer, position = self._layer, 0
+        if layer is None:
+            return
+        for start, end in [*layer.ranges, (layer.size, layer.size)]:
+            shown = min(start, layer.base_limit)
+            if position < shown:
+                yield position, shown - position, Extent.BASE
+                position = shown
+            if position < start:
+                yield position, start - position, Extent.HOLE
+            if start < end:
+                yield start, end - start, Extent.DATA
+            position = end
+
+    def read(self, offset: int, length: int) -> bytes:
+        assert self._layer is not None
+        return self._layer.read(offset, length)
+
+
+@dataclass(slots=True)
+class Job:
+    """One file of a publication point, frozen."""
+
+    ref: Ref
+    content: Content | None
+    layer: Layer | None
+    published: Published
+    stamp: Stamp
+    mtime: int
+    previous: list[bytes]
+    root: bytes = b""
+    node: bytes = b""
+    error: DittoError | None = None
+
+    @property
+    def size(self) -> int:
+        return self.layer.size if self.layer is not None else 0
+
+
+def store_jobs(chunks: ChunkStore, slot: Slot, jobs: Iterable[Job], chunking: Chunking) -> None:
+    """Blocking: cut, hash, seal and append each content; durable when this returns.
+
+    A file whose base cannot be read keeps its staged bytes and does not hold up the others.
+    """
+    for job in jobs:
+        try:
+            source = StagedSource(job.layer)
+            base = job.published
+            job.root = store_content(chunks, source, base.root, base.size, chunking=chunking)
+            job.node = store_version_node(chunks, job.root, job.size, job.mtime, slot, job.previous)
+        except (Damaged, ChunkMissing) as error:
+            job.error = error
+    chunks.sync()

@@ -17,7 +17,7 @@ from dittofs.blocking import run_in_thread
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
 from dittofs.control.events import EventFeed
-from dittofs.control.protocol import EXIT_ALREADY_RUNNING, StoppingEvent, VolumeEvent
+from dittofs.control.protocol import EXIT_ALREADY_RUNNING, StoppingEvent
 from dittofs.control.server import serve
 from dittofs.disk import InUse
 from dittofs.errors import DittoError
@@ -87,7 +87,7 @@ async def run(paths: Paths, settings: Settings) -> None:
         stopping = trio.Event()
         mounting = Mounting(node, nursery, feed)
         service = DaemonService(node, mounting, feed, stopping.set)
-        node.on_state = lambda name: feed.publish(VolumeEvent(service.volume_status(name)))
+        node.on_state = service.publish_state
         await nursery.start(serve, service, paths.socket)
         log.info("daemon is ready", pid=os.getpid())
         nursery.start_soon(_wait_for_signal, stopping)

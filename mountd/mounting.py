@@ -97,7 +97,7 @@ class Mounting:
         return Mounted(volume, is_new, place.is_new, False, place.was_stale, parsed.warnings)
 
     def _options(self, volume: str, parsed: MountOptions) -> list[str]:
-        defaults = ["default_permissions", f"fsname={volume}", "subtype=dittofs"]
+        defaults = ["default_permissions", f"fsname={parsed.fsname or volume}", "subtype=dittofs"]
         return [*defaults, *parsed.kernel]
 
     async def _serve(self, mount: Mount) -> None:

@@ -15,12 +15,14 @@ from dittofs.control.faults import Refusal
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.control.protocol import (
     CHUNK_IDS_MAX,
+    NOW,
     AddRequest,
     AddResult,
     CheckItem,
     CheckRequest,
     ChunkRun,
     ChunksRequest,
+    DamageEvent,
     DeviceStatus,
     Entry,
     EntryKind,
@@ -38,6 +40,7 @@ from dittofs.control.protocol import (
     Unmounted,
     UnmountRequest,
     UnmountResult,
+    VolumeEvent,
     VolumeStatus,
 )
 from dittofs.control.service import Content
@@ -71,6 +74,7 @@ class DaemonService:
         self._feed = feed
         self._stop = stop
         self._started = time.monotonic()
+        self._told: set[tuple[str, Finding]] = set()
 
     def health(self) -> Health:
         return Health(version=__version__, pid=os.getpid())
@@ -122,6 +126,15 @@ class DaemonService:
             damage=tuple(_findings(opened))[:DAMAGE_MAX],
             **where,
         )
+
+    def publish_state(self, name: str) -> None:
+        """Tell who listens that a volume changed its state, and what was found damaged since."""
+        status = self.volume_status(name)
+        self._feed.publish(VolumeEvent(status))
+        for finding in status.damage:
+            if (name, finding) not in self._told:
+                self._told.add((name, finding))
+                self._feed.publish(DamageEvent(name, finding))
 
     async def mount(self, request: MountRequest) -> MountResult:
         done = await self._mounting.mount(os.fsdecode(path_bytes(request)), request.name, request.options)
@@ -194,7 +207,7 @@ class DaemonService:
                 parts,
                 caller=Caller(opened.volume.state.uid, opened.volume.state.gid, os.getpid()),
                 mode=request.mode,
-                mtime=request.mtime_ns,
+                mtime=None if request.mtime_ns == NOW else request.mtime_ns,
                 parents=request.parents,
                 replace=request.replace,
             )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,24 +80,25 @@ def test_no_room_and_no_quota_are_a_full_disk_and_all_else_a_failing_one(number:
     assert type(translated(OSError(number, os.strerror(number)), "writing a")) is kind
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[int]:
-    """A limit that makes the kernel write less than it is asked to."""
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """A limit that makes the kernel write less than it is asked to. No test may end within: what pytest
+    reports may go to a file too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        yield 1000
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_short_write_is_carried_on_until_it_fails(root: Path, file_size_limit: int) -> None:
+def test_a_short_write_is_carried_on_until_it_fails(root: Path) -> None:
     file = LocalDisk(str(root)).open("a", create=True)
-    with pytest.raises(DiskError):
-        file.write(0, b"x" * 2 * file_size_limit)
-    assert file.size() == file_size_limit
+    with file_size_limit(1000), pytest.raises(DiskError):
+        file.write(0, b"x" * 2000)
+    assert file.size() == 1000
 
 
 def test_a_sync_that_failed_never_succeeds_again_on_that_file(root: Path) -> None:

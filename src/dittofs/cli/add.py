@@ -50,14 +50,12 @@ def _target(place: Place, name: str) -> bytes:
 def _add(asked: Client, place: Place, name: str, *, replace: bool) -> AddResult:
     # Without O_NONBLOCK a pipe would hold the command up before it can be told from a file.
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        what = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        raise Refusal("usage", f"{name} is {what}; it was not added", "cp -a copies such things into a mount")
     with open(descriptor, "rb", buffering=0) as file, Progress(escaped(name)) as progress:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise Refusal(
-                "usage",
-                f"{name} is not a regular file; it was not added",
-                "cp -a copies such things into a mount",
-            )
         request = AddRequest(
             volume=place.volume,
             **path_fields(_target(place, name)),

@@ -45,6 +45,12 @@ def locate(word: str | None, volumes: Sequence[VolumeStatus]) -> Place:
     if mounted is not None:
         return mounted
     names = ", ".join(escaped(volume.name) for volume in volumes)
+    if word is not None and ":" in word and "/" not in (name := word.partition(":")[0]):
+        raise Refusal(
+            "not_found",
+            f'there is no volume "{escaped(name)}" on this device (it has: {names}); nothing was done',
+            f"A name with a colon in it is written {escaped(volumes[0].name)}:{escaped(word)}",
+        )
     if word is not None and word.startswith("/"):
         raise Refusal(
             "not_found",

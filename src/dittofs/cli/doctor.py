@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks = list(examine(Paths.find()))
     crosses = sum(check.state == "cross" for check in checks)
     if arguments.json:
-        say_json(checks)
+        say_json([check._asdict() for check in checks])
     else:
         for check in checks:
             for line in lines(check):

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from dittofs.cli.asking import client, locate
 from dittofs.cli.output import Progress, escaped, human_size, say, say_json, warn
@@ -21,6 +22,8 @@ EXAMPLE = """\
   dittofs get --file Shared:letters/aunt.odt -o aunt.odt
   dittofs get --file Shared:log.txt -o - | tail
   dittofs get --hashes 5f1c…,9ab0… -o part.bin"""
+
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         hashes = tuple(one.strip().lower() for one in arguments.hashes.split(",") if one.strip())
         if not hashes:
             raise Refusal("usage", "--hashes names no chunk", "dittofs list -v shows them")
+        for one in hashes:
+            if not _HASH.fullmatch(one):
+                text = f"{escaped(one)} is not the hash of a chunk, which has 64 digits from 0 to f"
+                raise Refusal("usage", text, "dittofs list -v shows them")
         download = asked.get_chunks(ChunksRequest(volume=volume, ids=hashes))
         label = f"{len(hashes)} chunks"
     if is_stream:
@@ -81,7 +88,10 @@ def _write(download: Download, output: Path, label: str) -> None:
         with output.open("wb") as file:
             _copy(download, file, label)
         return
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{output.name[:200]}.", dir=output.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{output.name[:200]}.", dir=output.parent)
+    except OSError as error:  # it names the temporary file, which nobody asked for
+        raise OSError(error.errno, error.strerror, os.fspath(output)) from error
     try:
         with open(descriptor, "wb") as file:
             _copy(download, file, label)

@@ -69,7 +69,8 @@ def test_add_never_replaces_unasked(shell: Shell, service: SmallService) -> None
 
 def test_add_refuses_what_is_no_file(shell: Shell, service: SmallService) -> None:
     Path("directory").mkdir()
-    assert shell.run("add", "directory") == 1
+    assert shell.run("add", "directory") == 2
+    assert "directory is a directory; it was not added" in shell.err
     assert shell.run("add", "absent") == 1
     assert "absent: No such file" in shell.err
     os.mkfifo("pipe")
@@ -138,6 +139,21 @@ def test_hashes_that_are_none_are_usage_errors(shell: Shell, service: SmallServi
     assert service.files == {}
     for hashes in ("xyz", ",", "ab"):
         assert shell.run("get", "--hashes", hashes, "-o", "out") == 2
+        assert "dittofs list -v shows them" in shell.err
+
+
+def test_an_output_that_cannot_be_made_is_named_as_it_was_given(shell: Shell, service: SmallService) -> None:
+    service.files = {b"a": b"1"}
+    assert shell.run("get", "--file", "a", "-o", "absent/out") == 1
+    assert shell.err == "dittofs: absent/out: No such file or directory\n"
+
+
+def test_a_volume_that_does_not_exist_is_never_taken_for_a_name(shell: Shell, service: SmallService) -> None:
+    Path("a").write_text("x")
+    assert shell.run("add", "a", "--to", "Sahred:letters") == 1
+    assert 'no volume "Sahred"' in shell.err
+    assert "Shared:Sahred:letters" in shell.err
+    assert service.files == {}
 
 
 def test_check_exits_with_5_on_a_finding_and_0_when_all_is_well(shell: Shell, service: SmallService) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dittofs.errors import FormatError, FSError
-from dittofs.ids import ROOT, InodeId
+from dittofs.ids import ROOT, InodeId, Stamp
+from dittofs.tree.naming import CONFLICTS_SHOWN_MAX
 from dittofs.tree.record import Dot, Kind, Owner
 from dittofs.tree.tree import Entry
 from tests.property.tree_replicas import (
@@ -40,7 +41,7 @@ class Opened:
     dot: Dot | None
     base: Dot
     root: bytes
-    rank: int
+    rank: Stamp
 
 
 @dataclass
@@ -227,6 +228,7 @@ class History:
         return directory, entry
 
     def _root(self, writer: Writer, entry: Entry) -> bytes | None:
+        """What a file or symlink shows; None for anything else."""
         attributes = writer.replica.tree.stat(entry.ref)
         assert attributes is not None
         return None if attributes.version is None else attributes.version.root
@@ -288,7 +290,7 @@ class History:
         opened = writer.opened.pop(self.random.randrange(len(writer.opened)))
         self._write_opened(writer, opened)
 
-    def _write_opened(self, writer: Writer, opened: Opened) -> None:
+    def _write_opened(self, writer: Writer, opened: Opened) -> bytes:
         tree = writer.replica.tree
         content = self._content(writer)
         self._say(f"{opened.inode[:4]} {content}")
@@ -300,8 +302,9 @@ class History:
                 content_of(content, stamp),
                 replaces=[opened.base],
                 stamp=stamp,
-                rank=opened.rank if opened.dot is not None else None,  # type: ignore[arg-type]
+                rank=opened.rank if opened.dot is not None else None,
             )
+        return content.encode()
 
     def _write(self, writer: Writer) -> None:
         found = self._entry(writer, lambda entry: entry.kind is Kind.FILE)
@@ -314,12 +317,13 @@ class History:
         version = attributes.version
         assert version is not None
         before = {one.name: self._root(writer, one) for one in tree.listing(directory)}
-        self._write_opened(writer, Opened(entry.inode, entry.dot, version.dot, version.root, version.rank))
+        opened = Opened(entry.inode, entry.dot, version.dot, version.root, version.rank)
+        written = self._write_opened(writer, opened)
         after_write = {one.name: self._root(writer, one) for one in tree.listing(directory)}
         if entry.dot is not None and len(set(before.values())) == len(before) - list(before.values()).count(
             None
         ) + (None in before.values()):
-            self._check_names_stay(entry, before, after_write, attributes.number, writer)
+            self._check_names_stay(entry, before, after_write, attributes.number, written, writer)
 
     def _check_names_stay(
         self,
@@ -327,10 +331,11 @@ class History:
         before: dict[bytes, bytes | None],
         after: dict[bytes, bytes | None],
         number: int,
+        written: bytes,
         writer: Writer,
     ) -> None:
         """An edit of a conflict entry changes its content, and nothing else."""
-        if after.get(entry.name) in before.values():
+        if written in before.values():
             return  # it now equals something that is shown already
         assert before.keys() == after.keys(), (entry, before, after)
         for name, root in before.items():
@@ -347,10 +352,26 @@ class History:
 
     def _unlink(self, writer: Writer) -> None:
         found = self._entry(writer, lambda entry: entry.kind is not Kind.DIRECTORY)
-        if found is not None:
-            self._remove(writer, found[1])
-            with writer.replica.group() as group:
-                group.unlink(*found, stamp=writer.replica.tree.tick())
+        if found is None:
+            return
+        directory, entry = found
+        tree = writer.replica.tree
+        # What stands aside of a file follows it to the first name that is left, or that it is given.
+        listed = [
+            one
+            for one in tree.listing(directory)
+            if one.dot is None or (entry.dot is not None and one.inode == entry.inode) or one == entry
+        ]
+        before = {one.name: self._root(writer, one) for one in listed}
+        self._remove(writer, entry)
+        with writer.replica.group() as group:
+            group.unlink(directory, entry, stamp=tree.tick())
+        if tree.stat((directory, None)) is None:
+            return  # it was there for what was in it only
+        after = {one.name: self._root(writer, one) for one in tree.listing(directory)}
+        if len(before) < CONFLICTS_SHOWN_MAX:
+            del before[entry.name]
+            assert {name: root for name, root in after.items() if name in before} == before, (entry, after)
 
     def _rmdir(self, writer: Writer) -> None:
         found = self._entry(writer, lambda entry: entry.kind is Kind.DIRECTORY)

@@ -4,12 +4,12 @@ The listing of a directory with conflicts is worked out when somebody asks for a
 until that directory changes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot
 from dittofs.tree.entry import Entry
-from dittofs.tree.naming import MARK, Aside, Claimant, Shown, name_asides, show
+from dittofs.tree.naming import MARK, Aside, Claimant, Shown, name_asides, ordinal_of, show
 from dittofs.tree.placement import CONFLICTS, DIRECTORY, Placement
 from dittofs.tree.record import Dot, Kind, split_key
 from dittofs.tree.rows import Bounded, Held, Rows
@@ -226,13 +226,33 @@ class Display:
 
     def _work_out(self, group: tuple[InodeId, ...]) -> Conflicts:
         plain = {name: self.shown(group, name) for name in self._special_names(group)}
-        asides = name_asides(
-            ((name, shown.asides) for name, shown in plain.items()),
-            self._label,
-            lambda name: self._is_taken(group, name),
-        )
+        asides = self._named(group, ((name, shown.asides) for name, shown in plain.items()))
         names = {(aside.inode, aside.link, aside.dot): name for name, (_, aside) in asides.items()}
         return Conflicts(plain, asides, names)
+
+    def _named(
+        self, group: Sequence[InodeId], asides: Iterable[tuple[bytes, Sequence[Aside]]]
+    ) -> dict[bytes, tuple[bytes, Aside]]:
+        return name_asides(asides, self._label, lambda name: self._is_taken(group, name))
+
+    def shifted(self, group: Sequence[InodeId], leaving: bytes) -> list[tuple[int, Aside]]:
+        """Things that would be called otherwise without what is shown as `leaving`; and their ordinals."""
+        conflicts = self.conflicts(group)
+        if leaving not in conflicts.asides:
+            return []
+        _, gone = conflicts.asides[leaving]
+        left = self._named(
+            group,
+            (
+                (name, [aside for aside in shown.asides if aside != gone])
+                for name, shown in conflicts.plain.items()
+            ),
+        )
+        return [
+            (ordinal_of(called, name, aside, self._label), aside)
+            for called, (name, aside) in conflicts.asides.items()
+            if aside != gone and left.get(called) != (name, aside)
+        ]
 
     def _is_taken(self, group: Sequence[InodeId], name: bytes) -> bool:
         """Whether something real has this name, or would have it if it did not wait."""

@@ -14,6 +14,7 @@ import msgspec
 from dittofs.errors import FormatError
 from dittofs.ids import INODE_ID_BYTES, SLOT_BYTES, InodeId, Number, Slot, Stamp
 from dittofs.tree.record import (
+    ORDINAL_MAX,
     PATH_DOTS_MAX,
     STAMP_END,
     SYMLINK_BYTES_MAX,
@@ -131,15 +132,17 @@ def encode(record: Record) -> bytes:
 
 
 def _encode_version(version: Version, index: Mapping[Slot, int], base: int) -> list[object]:
-    (slot, n), root, size, mtime, node, rank, face, stamp, path = version
+    (slot, n), root, size, mtime, node, rank, face, stamp, path, ordinal = version
     fields: list[object] = [index[slot], n, root, size, mtime, node, rank - base, face]
     if -STAMP_END < mtime - base < STAMP_END:
         fields[4] = mtime - base
     else:
         fields[4] = [mtime]
-    if stamp != rank or path:
+    if stamp != rank or path or ordinal:
         fields.append(stamp - base)
         fields.append(_encode_dots(path, index))
+    if ordinal:
+        fields.append(ordinal)
     return fields
 
 
@@ -240,7 +243,7 @@ def _decode(fields: dict[Any, Any]) -> Record:
 
 
 def _version(item: Any, slots: list[Slot], context: dict[Slot, int], base: int) -> Version:
-    if type(item) is not list or len(item) not in (8, 10):
+    if type(item) is not list or len(item) not in (8, 10, 11):
         _bad("holds a version of another length")
     dot = _dot(item[0], item[1], slots, context)
     root, size, mtime, node, rank, face = item[2:8]
@@ -257,12 +260,17 @@ def _version(item: Any, slots: list[Slot], context: dict[Slot, int], base: int) 
     rank = _stamp(rank + base)
     stamp = rank
     path: tuple[Dot, ...] = ()
-    if len(item) == 10:
+    ordinal = 0
+    if len(item) == 11:
+        ordinal = item[10]
+        if type(ordinal) is not int or not 0 < ordinal <= ORDINAL_MAX:
+            _bad("holds a version of impossible ordinal")
+    if len(item) > 8:
         stamp = _stamp(item[8] + base)
         path = _dots(item[9], slots, context)
         if len(path) > PATH_DOTS_MAX:
             _bad("holds a version of too long a descent")
-    return Version(dot, root, size, mtime, node, rank, Number(face), stamp, path)
+    return Version(dot, root, size, mtime, node, rank, Number(face), stamp, path, ordinal)
 
 
 def _owner(field: Any, slots: list[Slot], base: int) -> Ownership:

@@ -13,7 +13,7 @@ from dittofs.tree import moving, saving
 from dittofs.tree.display import Display
 from dittofs.tree.entry import Change, Entry
 from dittofs.tree.hlc import later
-from dittofs.tree.names import check_free, check_name, forget_removed, found, vacate
+from dittofs.tree.names import check_free, check_name, forget_removed, found, keep_names, vacate
 from dittofs.tree.record import (
     NEVER,
     PATH_DEPTH_MAX,
@@ -157,6 +157,7 @@ class Group:
         main = known.meaning.main.version if known.meaning.main is not None else None
         face = version.face
         path: tuple[Dot, ...] = ()
+        ordinal = 0
         newest = max((one.stamp for one in replaced), default=NEVER)
         written = later(stamp, newest)
         if rank is None:
@@ -165,13 +166,14 @@ class Group:
         elif replaced:
             edited = max(replaced, key=lambda one: (one.rank, one.lineage))
             path = descent(edited)
+            ordinal = edited.ordinal
             is_aside = any(edited.dot == content.version.dot for content in known.meaning.conflicts)
             face = face or (self._status.number(known, edited.dot) if is_aside else edited.face)
         elif replaces:
             path = tuple(dot for dot in [min(replaces)] if record.context.get(dot[0], 0) >= dot[1])
         dot = (transaction.slot, transaction.n)
         published = Version(
-            dot, version.root, version.size, version.mtime, version.node, rank, face, written, path
+            dot, version.root, version.size, version.mtime, version.node, rank, face, written, path, ordinal
         )
         record.versions = (*(one for one in record.versions if one not in replaced), published)
         self._writing.commit(transaction, stamp)
@@ -190,6 +192,7 @@ class Group:
         found(self._display, directory, entry)
         if entry.kind is Kind.DIRECTORY:
             raise FSError(errno.EISDIR)
+        keep_names(self._writing, self._display, directory, entry, stamp)
         if entry.dot is not None:
             drop_content(self._writing, entry.inode, saving.content_of(self._rows, entry), stamp)
             return

@@ -9,7 +9,7 @@ from dittofs.tree.display import Display
 from dittofs.tree.entry import Attributes, Entry
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
-from dittofs.tree.names import check_free, check_name, found, rename_file, vacate
+from dittofs.tree.names import check_free, check_name, claimed, found, keep_names, rename_file, vacate
 from dittofs.tree.record import NEVER, PATH_DEPTH_MAX, Kind, Place, Record, Version
 from dittofs.tree.removal import drop_content, remove_name, without
 from dittofs.tree.rules import is_root
@@ -51,13 +51,27 @@ def rename(
         return False
     if over is not None and over.kind is Kind.DIRECTORY:
         raise FSError(errno.EISDIR)
+    keep_names(writing, display, directory, entry, stamp)
+    if over is not None:
+        keep_names(writing, display, new_directory, over, stamp)
+        over = display.lookup(new_directory, over.name)
+        assert over is not None
+    # What was given a number for good has another dot now.
+    shown = display.lookup(directory, entry.name)
+    assert shown is not None
+    entry = shown
+    source = (directory, entry)
     if entry.dot is not None:
         if over is not None and over.dot is None and over.inode == entry.inode:
             _resolve(writing, status, entry, stamp)
             return True
         twins = vacate(writing, display, new_directory, over, stamp) if over is not None else ()
         adopt(writing, status, entry, to, stamp)
-    elif over is not None and saving.can_save(writing.rows, entry, over):
+    elif (
+        over is not None
+        and saving.can_save(writing.rows, entry, over)
+        and claimed(writing.rows, display, over) == over.name
+    ):
         hidden = vacate(writing, display, directory, entry, stamp)
         equal = saving.twins_of(display, writing.rows.inode(over.inode))
         saving.save(writing, status, entry, over, stamp)
@@ -209,6 +223,7 @@ def _own(attributes: Attributes, transaction: Transaction, rank: Stamp, stamp: S
     shown = attributes.version
     assert shown is not None
     return shown._replace(
+        ordinal=0,
         dot=(transaction.slot, transaction.n),
         mtime=attributes.mtime,
         rank=rank,
@@ -235,6 +250,8 @@ def exchange(writing: Writing, display: Display, a: At, b: At, stamp: Stamp) -> 
                 raise FSError(errno.EBUSY)
             check_not_below(display, members, group[0])
         moves.append((entry, (group[0], other.name)))
+    for directory, entry in (a, b):
+        keep_names(writing, display, directory, entry, stamp)
     twins = [
         (twin.inode, twin.name.link)
         for directory, entry in (a, b)

@@ -8,8 +8,9 @@ from dittofs.ids import InodeId, Stamp
 from dittofs.tree.display import Display
 from dittofs.tree.entry import Entry
 from dittofs.tree.hlc import later
-from dittofs.tree.naming import Claimant
+from dittofs.tree.naming import MARK, Claimant
 from dittofs.tree.record import NAME_BYTES_MAX, Kind, Place, is_name
+from dittofs.tree.removal import keep_ordinal
 from dittofs.tree.rows import Rows
 from dittofs.tree.writing import Transaction, Writing
 
@@ -68,6 +69,23 @@ def vacate(
         and twin.meaning.main is not None
         and twin.meaning.main.version.content == content
     ]
+
+
+def keep_names(writing: Writing, display: Display, directory: InodeId, entry: Entry, stamp: Stamp) -> None:
+    """Before what stands aside as `entry` goes: the others keep the names they are shown under.
+
+    Several things of one device and second are told apart by a number. Were they to move up, whoever removes
+    one after the other from a listing would remove the wrong ones.
+    """
+    group = display.members(directory)
+    if MARK not in entry.name or entry.kind is Kind.DIRECTORY:
+        return
+    names = {aside: called for called, (_, aside) in display.conflicts(group).asides.items()}
+    for ordinal, aside in display.shifted(group, entry.name):
+        if aside.dot is None:
+            rename_file(writing, aside.inode, aside.link, (group[0], names[aside]), stamp)
+        else:
+            keep_ordinal(writing, aside.inode, aside.dot, ordinal, stamp)
 
 
 def claimed(rows: Rows, display: Display, entry: Entry) -> bytes:

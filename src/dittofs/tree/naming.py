@@ -36,6 +36,8 @@ class Aside(NamedTuple):
     link: str
     dot: Dot | None
     kind: Kind
+    ordinal: int
+    """The number its name was given for good; 0: none."""
 
 
 class Shown(NamedTuple):
@@ -74,7 +76,7 @@ def show(directories: Iterable[InodeId], claimants: Iterable[Claimant]) -> Shown
         place = claimant.name.place
         dot = (place.slot, place.n)
         asides.append(
-            Aside(place.stamp, (dot,), claimant.inode, claimant.name.link, None, claimant.meaning.kind)
+            Aside(place.stamp, (dot,), claimant.inode, claimant.name.link, None, claimant.meaning.kind, 0)
         )
     for claimant in (*plain, *others):
         if claimant.meaning.names[0].link != claimant.name.link:
@@ -89,6 +91,7 @@ def show(directories: Iterable[InodeId], claimants: Iterable[Claimant]) -> Shown
                     claimant.name.link,
                     version.dot,
                     claimant.meaning.kind,
+                    version.ordinal,
                 )
             )
     asides.sort(key=lambda aside: (*aside[:4], aside.dot or ("", 0)))
@@ -110,16 +113,24 @@ def name_asides(
     `is_taken` says which names something real has: those win, and the displayed one gets a longer tag.
     """
     shown: dict[bytes, tuple[bytes, Aside]] = {}
-    for name, group in sorted(asides, key=lambda item: item[0]):
-        for aside in group:
-            ordinal = 1
-            while True:
-                called = conflict_name(name, label(aside.lineage[0][0]), aside.stamp, ordinal)
-                if called not in shown and not is_taken(called):
-                    break
-                ordinal += 1
-            shown[called] = (name, aside)
+    ordered = [(name, aside) for name, group in sorted(asides, key=lambda item: item[0]) for aside in group]
+    for name, aside in sorted(ordered, key=lambda item: item[1].ordinal == 0):
+        ordinal = aside.ordinal or 1
+        while True:
+            called = conflict_name(name, label(aside.lineage[0][0]), aside.stamp, ordinal)
+            if called not in shown and not is_taken(called):
+                break
+            ordinal += 1
+        shown[called] = (name, aside)
     return shown
+
+
+def ordinal_of(called: bytes, name: bytes, aside: Aside, label: Callable[[Slot], str]) -> int:
+    """The number in the name under which `aside` is shown beside `name`."""
+    ordinal = 1
+    while conflict_name(name, label(aside.lineage[0][0]), aside.stamp, ordinal) != called:
+        ordinal += 1
+    return ordinal
 
 
 def conflict_name(name: bytes, label: str, stamp: Stamp, ordinal: int) -> bytes:
@@ -135,9 +146,13 @@ def conflict_name(name: bytes, label: str, stamp: Stamp, ordinal: int) -> bytes:
 
 
 def split_extension(name: bytes) -> tuple[bytes, bytes]:
-    """The stem and the extension with its dot. A leading dot begins no extension, and a long one is none."""
+    """The stem and the extension with its dot.
+
+    A leading dot begins no extension; a long one, or one with a space, is none.
+    """
     dot = name.rfind(b".")
-    if dot <= 0 or not name[:dot].strip(b".") or len(name) - dot > EXTENSION_BYTES_MAX:
+    is_long = len(name) - dot > EXTENSION_BYTES_MAX
+    if dot <= 0 or not name[:dot].strip(b".") or is_long or b" " in name[dot:]:
         return name, b""
     return name[:dot], name[dot:]
 

@@ -18,6 +18,7 @@ NEVER = Stamp(0)
 SHARDS = 256
 META_SHARD = 256
 PATH_DOTS_MAX = 15
+ORDINAL_MAX = 1_000
 PATH_DEPTH_MAX = 2_048
 """Directories above a directory; deeper ones are shown in lost+found."""
 
@@ -76,6 +77,8 @@ class Version(NamedTuple):
     """When it was written."""
     path: tuple[Dot, ...]
     """Of an edited conflict entry the dots it descends from, first one first: they keep entries in order."""
+    ordinal: int = 0
+    """The number in the name of a conflict entry, where one was given for good; 0: the first that is free."""
 
     @property
     def content(self) -> tuple[bytes, int]:

@@ -3,7 +3,7 @@
 from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
-from dittofs.tree.record import PATH_DOTS_MAX, WITH_CONTENT, Dot, Record, Version, covers
+from dittofs.tree.record import ORDINAL_MAX, PATH_DOTS_MAX, WITH_CONTENT, Dot, Record, Version, covers
 from dittofs.tree.rules import Content
 from dittofs.tree.writing import Transaction, Writing, seen_by
 
@@ -60,7 +60,12 @@ def keep_apart(
 
 
 def successor(
-    writing: Writing, inode: InodeId, content: Content, transaction: Transaction, stamp: Stamp
+    writing: Writing,
+    inode: InodeId,
+    content: Content,
+    transaction: Transaction,
+    stamp: Stamp,
+    ordinal: int = 0,
 ) -> Version:
     """The same content with a fresh dot: its rank, its place among conflict entries and its number stay."""
     version = content.version
@@ -69,7 +74,20 @@ def successor(
         face=writing.shown_number(writing.rows.inode(inode), version.dot),
         stamp=later(stamp, version.stamp),
         path=descent(version),
+        ordinal=ordinal or version.ordinal,
     )
+
+
+def keep_ordinal(writing: Writing, inode: InodeId, dot: Dot, ordinal: int, stamp: Stamp) -> None:
+    """Give a conflict entry the number in its name for good."""
+    meaning = writing.rows.inode(inode).meaning
+    assert meaning is not None
+    content = next(content for content in meaning.conflicts if dot in content.dots)
+    transaction = writing.begin(inode)
+    record = transaction.edit(inode)
+    version = successor(writing, inode, content, transaction, stamp, min(ordinal, ORDINAL_MAX))
+    record.versions = (*without(record, content.dots), version)
+    writing.commit(transaction, stamp)
 
 
 def descent(version: Version) -> tuple[Dot, ...]:

@@ -22,13 +22,17 @@ class Index:
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
-        self._tables: dict[str, int] = dict(
-            statements.rows(_WHAT, "SELECT name, tbl FROM entry_table", (), IndexDamaged)
-        )
-        self._tables_before = self._tables
+        self._unreadable: IndexDamaged | None = None
+        """Why not even the names of the tables are known: an index to be cleared."""
+        self._tables: dict[str, int] = {}
+        try:
+            self._tables = dict(statements.rows(_WHAT, "SELECT name, tbl FROM entry_table", (), IndexDamaged))
+        except IndexDamaged as error:
+            self._unreadable = error
+        self._before = self._tables, self._unreadable
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        number = self._tables.get(table)
+        number = self._number(table)
         if number is None:
             return None
         rows = self._statements.rows(_WHAT, _GET, (number, key), IndexDamaged)
@@ -41,12 +45,12 @@ class Index:
         return value
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
-        number = self._tables.get(table) or self._add_table(table)
+        number = self._number(table) or self._add_table(table)
         checksum = zlib.crc32(value, zlib.crc32(key, number))
         self._statements.run(_WHAT, _PUT, (number, key, value, checksum), IndexDamaged)
 
     def delete(self, table: str, key: bytes) -> None:
-        number = self._tables.get(table)
+        number = self._number(table)
         if number is not None:
             self._statements.run(_WHAT, _DELETE, (number, key), IndexDamaged)
 
@@ -56,7 +60,7 @@ class Index:
         No read is open between two rows, so a scan may be left unfinished and the index changed
         meanwhile; a row changed during the scan appears as it was or as it is.
         """
-        number = self._tables.get(table)
+        number = self._number(table)
         if number is None:
             return
         sql, last = _SCAN_FROM, prefix
@@ -77,29 +81,36 @@ class Index:
         run = self._statements.run
         if is_readable:
             run(_WHAT, "DROP TABLE entry", (), IndexDamaged)
+            run(_WHAT, "DROP TABLE entry_table", (), IndexDamaged)
         else:
             # Freeing the pages means reading them, and SQLite answers a read error by undoing the
             # whole transaction; forgetting them reads none.
             run(_WHAT, "PRAGMA writable_schema=ON")
-            run(_WHAT, "DELETE FROM sqlite_schema WHERE name='entry'")
+            run(_WHAT, "DELETE FROM sqlite_schema WHERE tbl_name IN ('entry', 'entry_table')")
             run(_WHAT, "PRAGMA writable_schema=RESET")
-        run(_WHAT, schema.INDEX_TABLE)
-        run(_WHAT, "DELETE FROM entry_table")
-        self._tables = {}
+        run(_WHAT, schema.INDEX_TABLES)
+        self._tables, self._unreadable = {}, None
 
     def committed(self) -> None:
-        self._tables_before = self._tables
+        self._before = self._tables, self._unreadable
 
     def rolled_back(self) -> None:
-        self._tables = self._tables_before
+        self._tables, self._unreadable = self._before
 
     def check(self) -> Iterator[Damage]:
+        if self._unreadable is not None:
+            yield Damage(self._unreadable.what, str(self._unreadable))
         for table in sorted(self._tables):
             try:
                 for _ in self.scan(table, b""):
                     pass
             except IndexDamaged as error:
                 yield Damage(error.what, str(error))
+
+    def _number(self, table: str) -> int | None:
+        if self._unreadable is not None:
+            raise IndexDamaged(self._unreadable.what, "its tables' names cannot be read")
+        return self._tables.get(table)
 
     def _add_table(self, table: str) -> int:
         self._statements.run(
@@ -120,6 +131,8 @@ def is_index_readable(statements: Statements) -> bool:
     """
     try:
         statements.rows(_WHAT, "SELECT count(*), max(substr(value, -1)) FROM entry", (), IndexDamaged)
+        statements.rows(_WHAT, "SELECT name, tbl FROM entry_table NOT INDEXED", (), IndexDamaged)
+        statements.rows(_WHAT, "SELECT name FROM entry_table ORDER BY name", (), IndexDamaged)
     except IndexDamaged:
         return False
     return True

@@ -256,12 +256,14 @@ def with_bad_page(disk: LocalDisk, journal: Journal, tmp_path: Path, table: str)
     return Journal.open(disk, PATH)
 
 
+@pytest.mark.parametrize("table", ["entry", "entry_table", "sqlite_autoindex_entry_table_1"])
 def test_an_index_with_unreadable_pages_can_be_cleared_and_rebuilt(
-    disk: LocalDisk, filled: Journal, tmp_path: Path
+    disk: LocalDisk, filled: Journal, tmp_path: Path, table: str
 ) -> None:
-    journal = with_bad_page(disk, filled, tmp_path, "entry")
-    with pytest.raises(IndexDamaged):
+    journal = with_bad_page(disk, filled, tmp_path, table)
+    with pytest.raises(IndexDamaged), journal.transaction():
         list(journal.scan("names", b""))
+        journal.put("more names", b"", b"")
     with journal.transaction():
         journal.clear_index()
         journal.put("names", b"k", b"v")

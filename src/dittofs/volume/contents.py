@@ -247,6 +247,23 @@ class Contents:
 
         transaction.after(rekey)
 
+    def split(self, content: Content, count: int, ref: Ref, transaction: Transaction) -> Content:
+        """Within a transaction: `content` keeps its lowest `count` layers; all it said is returned for `ref`.
+
+        For recovery: memory changes at once, because nothing is served if the transaction fails.
+        """
+        above = content.layers[count:]
+        whole = self.orphan(ref, content.published)
+        whole.top.take_over(content.layers)
+        self.erase_rows(content, above)
+        del content.layers[count:]
+        for one in (content, whole):
+            one.top.is_closed = one.is_flushed = True
+            self.save(one, transaction)
+            self.adopt(one)
+        self._doomed += above
+        return whole
+
     def rebase(self, content: Content, published: Published, transaction: Transaction) -> None:
         """In a transaction: what was begun over an unborn file goes on over its first, empty version."""
         begun = content.published

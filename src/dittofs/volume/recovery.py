@@ -89,6 +89,8 @@ class Recovery:
             self._set_aside(ref, error)
             return
         if local is None and state.replica.tree.stat(ref) is None:
+            for layer in content.layers:
+                layer.is_closed = True
             self._set_beside(content, None)
             return
         whole = 0
@@ -100,17 +102,17 @@ class Recovery:
             whole += 1  # noqa: SIM113 - counts how many are whole, not where the loop is
         if local is not None and local.is_ignored:
             whole = len(content.layers)
+        for layer in content.layers:
+            layer.is_closed = True
         if whole == len(content.layers):
             state.contents.adopt(content)
-            for layer in content.layers:
-                layer.is_closed = True
             if local is not None and local.is_ignored:
                 state.contents.rest(ref)
             else:
                 self._publisher.enqueue(ref)
                 self.found.published += 1
             return
-        self._set_beside(content, local)
+        self._set_beside(content, local, whole)
 
     def _set_aside(self, ref: Ref, error: Damaged | FormatError) -> None:
         """The rows stay as they are: nothing that can be read some day is thrown away."""
@@ -127,18 +129,19 @@ class Recovery:
             if local is not None:
                 state.local.remove(InodeId(local.inode), change)
 
-    def _set_beside(self, content: Content, local: LocalEntry | None) -> None:
-        """The staged bytes get a name of their own; the old name keeps the last whole version."""
+    def _set_beside(self, content: Content, local: LocalEntry | None, whole: int = 0) -> None:
+        """The staged bytes get a name of their own; the old name keeps the last whole version:
+        the lowest `whole` layers, or what is published if there is none.
+        """
         state = self._state
         ref = content.ref
         parent, name = self._place(ref, local)
         stat = None if local is not None else state.replica.tree.stat(ref)
         stamp = state.tick()
         beside = self._free_name(parent, name)
+        keeps_name = bool(whole) or (local is not None and local.is_closed)
         new = inode_id(state.replica.entropy(INODE_ID_BYTES))
         mode = local.mode if local is not None else (stat.mode if stat is not None else 0o600)
-        for layer in content.layers:
-            layer.is_closed = True
         with state.replica.change() as change:
             entry = LocalEntry(
                 inode=new,
@@ -152,11 +155,17 @@ class Recovery:
                 is_closed=True,
             )
             state.local.put(entry, change)
-            if local is not None:
+            if whole:
+                state.contents.split(content, whole, (new, None), change)
+            else:
+                # The base stays: what shows through from the last version belongs to these bytes too.
+                content.taken, content.face, content.is_flushed = None, 0, True
+                state.contents.move(content, (new, None), change)
+            if local is not None and not keeps_name:
                 state.local.remove(InodeId(local.inode), change)
-            # The base stays: what shows through from the last version belongs to these bytes too.
-            content.taken, content.face, content.is_flushed = None, 0, True
-            state.contents.move(content, (new, None), change)
+        if keeps_name:
+            self._publisher.enqueue(ref)
+            self.found.published += 1
         self._publisher.enqueue((new, None))
         self.found.set_beside.append(beside)
 

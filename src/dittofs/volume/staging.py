@@ -6,7 +6,7 @@ would hand out.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from dittofs.volume.rows import Increment
 
 MEMORY_BYTES_MAX = 256 << 10
 INLINE_BYTES_MAX = 64 << 10  # above this the journal names the staging file instead of holding the bytes
+COPY_BYTES = 1 << 20
 DIRECTORY = "staging"
 
 
@@ -197,6 +198,18 @@ class Layer:
         shown = min(end, self.base_limit)
         data = self.base.read(start, shown - start) if shown > start else b""
         return data.ljust(end - start, b"\0")
+
+    def take_over(self, layers: Iterable["Layer"]) -> None:
+        """Say alone what `layers`, one over the other and the lowest over the same base, say together."""
+        for layer in layers:
+            if layer.base_limit < self.size:
+                self.truncate(layer.base_limit)
+            for start, end in layer.ranges:
+                for position in range(start, end, COPY_BYTES):
+                    self.write(position, layer.read_own(position, min(end, position + COPY_BYTES)))
+            if layer.size != self.size:
+                self.truncate(layer.size)
+            self.mtime, self.stamp = layer.mtime, layer.stamp
 
     def next_increment(self) -> Increment:
         """What the journal does not know yet. Call `saved` once it does."""

@@ -13,6 +13,7 @@ from dittofs.volume.contents import Content, Published
 from dittofs.volume.staging import Layer
 
 
+
 class StagedSource:
     """A closed layer as the chunker reads it."""
 

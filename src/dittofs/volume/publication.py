@@ -26,13 +26,14 @@ log = structlog.get_logger()
 
 FILES_PER_POINT_MAX = 64  # bounds the time the event loop is held at the end of a point
 BYTES_PER_POINT = 64 << 20  # a point takes no further file above this
+GATHER_S = 0.05  # between two points nobody waits for: a stream of closes shares thread hop, sync and commit
 OPEN_INTERVAL_S = 2.0  # a file held open is published at most this often
 DRAIN_PATIENCE_S = 1.0  # how long a removal waits behind content nobody asked to be durable
 RETRY_S = 2.0
 
 
 class Publisher:
-    """Publishes what is queued: at once when idle, everything that gathered meanwhile as the next point."""
+    """Publishes what is queued: at once after a pause, and what gathers within GATHER_S as the next point."""
 
     def __init__(self, state: State, chunking: Chunking) -> None:
         self._state = state
@@ -42,7 +43,7 @@ class Publisher:
         self._inflight: list[Job] = []
         self._wake = trio.Event()
         self._progress = trio.Event()
-        self._last_open_point = -math.inf
+        self._last_point = self._last_open_point = -math.inf
         self._is_urgent = False
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
@@ -119,18 +120,22 @@ class Publisher:
             while self._queue or self._open:
                 wait_s = self._wait_s()
                 if wait_s > 0:
-                    with trio.move_on_after(wait_s):
+                    with trio.move_on_after(wait_s) as waiting:
                         await self._wake.wait()
-                    self._wake = trio.Event()
-                    continue
+                    if not waiting.cancelled_caught:
+                        self._wake = trio.Event()
+                        continue
                 if not await self.publish_point():
                     await trio.sleep(RETRY_S)
 
     def _wait_s(self) -> float:
         """Seconds until the next point is due: a file held open holds the whole volume's order."""
-        if not self._open or self._is_urgent:
+        if self._is_urgent:
             return 0.0
-        return self._last_open_point + OPEN_INTERVAL_S - self._state.replica.clock.monotonic()
+        due = self._last_open_point + OPEN_INTERVAL_S if self._open else -math.inf
+        if len(self._queue) < FILES_PER_POINT_MAX:
+            due = max(due, self._last_point + GATHER_S)
+        return due - self._state.replica.clock.monotonic()
 
     async def drain(self) -> None:
         """Wait for everything queued now. What nobody fsynced is waited for DRAIN_PATIENCE_S at most:
@@ -190,6 +195,7 @@ class Publisher:
                 self._queue = {job.ref: None, **self._queue}
         finally:
             self._inflight = []
+            self._last_point = self._state.replica.clock.monotonic()
             self._progress.set()
             self._progress = trio.Event()
         return self.problem is None

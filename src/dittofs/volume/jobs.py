@@ -12,6 +12,7 @@ from dittofs.tree.record import Ref
 from dittofs.volume.contents import Content, Published
 from dittofs.volume.staging import Layer
 
+SMALL_BYTES_MAX = 64 << 10  # one chunk
 
 
 class StagedSource:
@@ -62,18 +63,28 @@ class Job:
     def size(self) -> int:
         return self.layer.size if self.layer is not None else 0
 
+    @property
+    def is_small(self) -> bool:
+        """New and at most one chunk: stored in 0.1 ms, without reading from a disk."""
+        return self.size <= SMALL_BYTES_MAX and not self.published.size
+
+
+def store_job(chunks: ChunkStore, slot: Slot, job: Job, chunking: Chunking) -> None:
+    """Blocking: cut, hash, seal and append one content; durable after `chunks.sync`.
+
+    A file whose base cannot be read keeps its staged bytes, and the job says why.
+    """
+    try:
+        source = StagedSource(job.layer)
+        base = job.published
+        job.root = store_content(chunks, source, base.root, base.size, chunking=chunking)
+        job.node = store_version_node(chunks, job.root, job.size, job.mtime, slot, job.previous)
+    except (Damaged, ChunkMissing) as error:
+        job.error = error
+
 
 def store_jobs(chunks: ChunkStore, slot: Slot, jobs: Iterable[Job], chunking: Chunking) -> None:
-    """Blocking: cut, hash, seal and append each content; durable when this returns.
-
-    A file whose base cannot be read keeps its staged bytes and does not hold up the others.
-    """
+    """Blocking: store each content; these, and all stored before, are durable when this returns."""
     for job in jobs:
-        try:
-            source = StagedSource(job.layer)
-            base = job.published
-            job.root = store_content(chunks, source, base.root, base.size, chunking=chunking)
-            job.node = store_version_node(chunks, job.root, job.size, job.mtime, slot, job.previous)
-        except (Damaged, ChunkMissing) as error:
-            job.error = error
+        store_job(chunks, slot, job, chunking)
     chunks.sync()

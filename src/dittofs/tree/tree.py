@@ -114,6 +114,10 @@ class Tree:
         """The attributes of a visible thing. None: it is not visible."""
         return self._status.stat(ref)
 
+    def members(self, directory: InodeId) -> tuple[InodeId, ...]:
+        """The directories shown as one with this one; empty if it is not visible."""
+        return self._display.members(directory)
+
     def parent(self, directory: InodeId) -> InodeId:
         """The directory that shows `directory`; the root's is the root."""
         return self._display.parent(directory)

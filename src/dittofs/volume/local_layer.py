@@ -1,5 +1,6 @@
 """Names that are not in the tree: files before their first publication, and whatever is ignored."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from dittofs.ids import InodeId, Number, number_of
@@ -20,6 +21,7 @@ class LocalLayer:
         self._names: dict[InodeId, dict[bytes, InodeId]] = {}
         self._numbers: dict[Number, InodeId] = {}
         self._versions: dict[InodeId, int] = {}
+        self._subdirectories: Counter[InodeId] = Counter()
 
     def load(self) -> None:
         """Read the rows back."""
@@ -57,6 +59,9 @@ class LocalLayer:
         return sum(self._versions.get(directory, 0) for directory in members)
 
     def subdirectories(self, members: Sequence[InodeId]) -> int:
+        """How many local names of a (merged) directory are directories."""
+        if len(members) == 1:
+            return self._subdirectories[members[0]]
         return sum(self._entries[inode].kind == Kind.DIRECTORY for inode in self.names(members).values())
 
     def put(self, entry: LocalEntry, transaction: Transaction) -> None:
@@ -83,6 +88,8 @@ class LocalLayer:
             directory = InodeId(parent)
             self._names.setdefault(directory, {})[name] = inode
             self._versions[directory] = self._versions.get(directory, 0) + 1
+            if entry.kind == Kind.DIRECTORY:
+                self._subdirectories[directory] += 1
 
     def _forget(self, inode: InodeId) -> None:
         entry = self._entries.pop(inode, None)
@@ -97,3 +104,7 @@ class LocalLayer:
             if not names:
                 self._names.pop(directory, None)
             self._versions[directory] = self._versions.get(directory, 0) + 1
+            if entry.kind == Kind.DIRECTORY:
+                self._subdirectories[directory] -= 1
+                if not self._subdirectories[directory]:
+                    del self._subdirectories[directory]

@@ -105,10 +105,10 @@ class State:
         """The directories shown as this one."""
         if directory in (ROOT, LOST_FOUND) or self.local.get(directory) is not None:
             return (directory,)
-        attributes = self.replica.tree.stat((directory, None))
-        if attributes is None:
+        members = self.replica.tree.members(directory)
+        if not members:
             raise FSError(errno.ESTALE)
-        return attributes.members or (directory,)
+        return members
 
     def require_directory(self, inode: Inode) -> None:
         if inode.kind is not Kind.DIRECTORY:

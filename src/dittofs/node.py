@@ -92,6 +92,7 @@ class Node:
         self._records: dict[str, VolumeRecord] = {}
         self._open: dict[str, OpenVolume] = {}
         self._opening = trio.Lock()
+        self._saving = trio.Lock()  # held from reading the registry to having replaced it
         self._failures: dict[str, str] = {}
         self._disk: LocalDisk | None = None
         self._lock: DiskLock | None = None
@@ -166,6 +167,8 @@ class Node:
         try:
             if record is None:
                 record = await self._run_blocking(self._create, name)
+                async with self._saving:
+                    await self._run_blocking(self._save, {**self._records, name: record})
             volume = await self._run_blocking(self._open_volume, record, trusts_root)
         except DittoError as error:
             self._failures[name] = str(error)
@@ -180,7 +183,7 @@ class Node:
             await opened.volume.run()
 
     def _create(self, name: str) -> VolumeRecord:
-        """Blocking: keys and an entry in the registry for a volume that did not exist."""
+        """Blocking: keys for a volume that did not exist. It does once the registry names it."""
         if not name or "/" in name or not name.isprintable() or len(name.encode()) > VOLUME_NAME_BYTES_MAX:
             raise ConfigError(
                 f"{name!r} cannot name a volume: 1 to {VOLUME_NAME_BYTES_MAX} printable bytes without /"
@@ -190,9 +193,7 @@ class Node:
         place = f"{VOLUMES}/{directory}"
         self._disk.make_directory(place)
         secrets = create_volume_secrets(self._key_files(self._disk), place, self._entropy)
-        record = VolumeRecord(name=name, directory=directory, volume_id=secrets.volume_id.hex())
-        self._save({**self._records, name: record})
-        return record
+        return VolumeRecord(name=name, directory=directory, volume_id=secrets.volume_id.hex())
 
     def _open_volume(self, record: VolumeRecord, trusts_root: bool) -> Volume:
         """Blocking: journal, chunks and tree of one volume, recovered."""
@@ -222,10 +223,11 @@ class Node:
 
     async def remember(self, name: str, path: str, options: Sequence[str], *, is_mounted: bool) -> None:
         """Keep in the registry where a volume is mounted."""
-        record = msgspec.structs.replace(
-            self._records[name], path=path, options=tuple(options), is_mounted=is_mounted
-        )
-        await self._run_blocking(self._save, {**self._records, name: record})
+        async with self._saving:
+            record = msgspec.structs.replace(
+                self._records[name], path=path, options=tuple(options), is_mounted=is_mounted
+            )
+            await self._run_blocking(self._save, {**self._records, name: record})
 
     def _save(self, records: dict[str, VolumeRecord]) -> None:
         """Blocking: replace the registry, whole or not at all."""

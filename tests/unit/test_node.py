@@ -1,0 +1,53 @@
+"""What a node remembers of its volumes."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+import trio
+import trio.testing
+
+from dittofs.clock import SystemClock, system_entropy
+from dittofs.config import Paths, Settings
+from dittofs.node import Node
+
+Result = TypeVar("Result")
+Args = TypeVarTuple("Args")
+
+
+async def run_later(function: Callable[[*Args], Result], /, *args: *Args) -> Result:
+    """Run `function`; the registry is replaced only once every other task has done what it can."""
+    if function.__name__ == "_save":
+        await trio.testing.wait_all_tasks_blocked()
+    else:
+        await trio.lowlevel.checkpoint()
+    return function(*args)
+
+
+def node(home: Path, nursery: trio.Nursery) -> Node:
+    paths = Paths.find({"DITTOFS_HOME": str(home)})
+    return Node(
+        paths,
+        Settings("laptop"),
+        clock=SystemClock(),
+        entropy=system_entropy,
+        run_blocking=run_later,
+        nursery=nursery,
+    )
+
+
+async def test_a_volume_made_while_another_is_remembered_is_in_the_registry(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        one = node(tmp_path, nursery)
+        one.start()
+        await one.open("A", trusts_root=False)
+        async with trio.open_nursery() as both:
+            both.start_soon(partial(one.remember, "A", "/mnt", (), is_mounted=True))
+            both.start_soon(partial(one.open, "B", trusts_root=False))
+        await one.close()
+        again = node(tmp_path, nursery)
+        again.start()
+        assert again.names() == ["A", "B"]
+        assert again.record("A").path == "/mnt"
+        await again.close()

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from dittofs.chunks.content import ContentReader
@@ -119,8 +120,8 @@ class Browsing:
         return stat, self._parts(inode, offset, end)
 
     def read_version(self, shown: Published) -> Iterator[bytes]:
-        """Every byte of a published version, in parts."""
-        reader = self._volume.state.contents.reader(shown.root, shown.size)
+        """Every byte of a published version, in parts. From any thread."""
+        reader = ContentReader(self._volume.replica.chunks, shown.root, shown.size)
         for offset in range(0, shown.size, PART_BYTES):
             yield reader.read(offset, min(PART_BYTES, shown.size - offset))
 
@@ -130,12 +131,14 @@ class Browsing:
         reader = (
             content.top if content is not None else self._volume.state.contents.reader(shown.root, shown.size)
         )
-        while offset < end:
-            part = reader.read(offset, min(PART_BYTES, end - offset))
-            if not part:
-                raise FSError(errno.EIO, "the file became shorter while it was read")
-            yield part
-            offset += len(part)
+        # Between two parts others run: the layer may be published, and must not be given up before the end.
+        with content.top.in_use() if content is not None else nullcontext():
+            while offset < end:
+                part = reader.read(offset, min(PART_BYTES, end - offset))
+                if not part:
+                    raise FSError(errno.EIO, "the file became shorter while it was read")
+                yield part
+                offset += len(part)
 
     async def add(
         self,

@@ -4,7 +4,7 @@ The listing of a directory with conflicts is worked out when somebody asks for a
 until that directory changes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot
@@ -226,27 +226,25 @@ class Display:
 
     def _work_out(self, group: tuple[InodeId, ...]) -> Conflicts:
         plain = {name: self.shown(group, name) for name in self._special_names(group)}
-        asides = self._named(group, ((name, shown.asides) for name, shown in plain.items()))
+        asides = name_asides(
+            ((name, shown.asides) for name, shown in plain.items()),
+            self._label,
+            lambda name: self._is_taken(group, name),
+        )
         names = {(aside.inode, aside.link, aside.dot): name for name, (_, aside) in asides.items()}
         return Conflicts(plain, asides, names)
 
-    def _named(
-        self, group: Sequence[InodeId], asides: Iterable[tuple[bytes, Sequence[Aside]]]
-    ) -> dict[bytes, tuple[bytes, Aside]]:
-        return name_asides(asides, self._label, lambda name: self._is_taken(group, name))
-
     def shifted(self, group: Sequence[InodeId], leaving: bytes) -> list[tuple[int, Aside]]:
-        """Things that would be called otherwise without what is shown as `leaving`; and their ordinals."""
+        """Things that would be called otherwise without what has the name `leaving`; and their ordinals."""
         conflicts = self.conflicts(group)
-        if leaving not in conflicts.asides:
-            return []
-        _, gone = conflicts.asides[leaving]
-        left = self._named(
-            group,
+        _, gone = conflicts.asides.get(leaving, (leaving, None))
+        left = name_asides(
             (
                 (name, [aside for aside in shown.asides if aside != gone])
                 for name, shown in conflicts.plain.items()
             ),
+            self._label,
+            lambda name: name != leaving and self._is_taken(group, name),
         )
         return [
             (ordinal_of(called, name, aside, self._label), aside)

@@ -211,6 +211,7 @@ class Group:
             raise FSError(errno.EBUSY)
         if not self._display.is_empty(members):
             raise FSError(errno.ENOTEMPTY)
+        keep_names(self._writing, self._display, directory, entry, stamp)
         vacate(self._writing, self._display, directory, entry, stamp)
         for member in members:
             moving.remove_directory(self._writing, member, stamp)

@@ -1,6 +1,8 @@
 """Rename and exchange: which records change, and in which order."""
 
 import errno
+from collections.abc import Mapping
+from dataclasses import replace
 
 from dittofs.errors import FSError
 from dittofs.ids import InodeId, Number, Stamp
@@ -10,7 +12,7 @@ from dittofs.tree.entry import Attributes, Entry
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
 from dittofs.tree.names import check_free, check_name, claimed, found, keep_names, rename_file, vacate
-from dittofs.tree.record import NEVER, PATH_DEPTH_MAX, Kind, Place, Record, Version
+from dittofs.tree.record import NEVER, PATH_DEPTH_MAX, Dot, Kind, Place, Record, Ref, Version
 from dittofs.tree.removal import drop_content, remove_name, without
 from dittofs.tree.rules import is_root
 from dittofs.tree.status import Status
@@ -51,16 +53,11 @@ def rename(
         return False
     if over is not None and over.kind is Kind.DIRECTORY:
         raise FSError(errno.EISDIR)
-    keep_names(writing, display, directory, entry, stamp)
+    dots = keep_names(writing, display, directory, entry, stamp)
     if over is not None:
-        keep_names(writing, display, new_directory, over, stamp)
-        over = display.lookup(new_directory, over.name)
-        assert over is not None
-    # What was given a number for good has another dot now.
-    shown = display.lookup(directory, entry.name)
-    assert shown is not None
-    entry = shown
-    source = (directory, entry)
+        over = _with_dot(over, dots)
+        dots = keep_names(writing, display, new_directory, over, stamp)
+        entry = _with_dot(entry, dots)
     if entry.dot is not None:
         if over is not None and over.dot is None and over.inode == entry.inode:
             _resolve(writing, status, entry, stamp)
@@ -92,6 +89,11 @@ def rename(
     return False
 
 
+def _with_dot(entry: Entry, dots: Mapping[Ref, Dot]) -> Entry:
+    """The entry, after `keep_names` gave some versions other dots."""
+    return replace(entry, dot=dots.get(entry.ref, entry.dot))
+
+
 def _remove(writing: Writing, entry: Entry, stamp: Stamp) -> None:
     """A file's name, or a conflict entry, goes."""
     if entry.dot is not None:
@@ -119,6 +121,7 @@ def _rename_directory(
             raise FSError(errno.EBUSY)
         if not display.is_empty(replaced):
             raise FSError(errno.ENOTEMPTY)
+    keep_names(writing, display, directory, entry, stamp)
     vacate(writing, display, directory, entry, stamp)
     settle_above(writing, to[0], stamp)
     place_directory(writing, members, to, stamp)

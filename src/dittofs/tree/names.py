@@ -9,7 +9,7 @@ from dittofs.tree.display import Display
 from dittofs.tree.entry import Entry
 from dittofs.tree.hlc import later
 from dittofs.tree.naming import MARK, Claimant
-from dittofs.tree.record import NAME_BYTES_MAX, Kind, Place, is_name
+from dittofs.tree.record import NAME_BYTES_MAX, Dot, Kind, Place, Ref, is_name
 from dittofs.tree.removal import keep_ordinal
 from dittofs.tree.rows import Rows
 from dittofs.tree.writing import Transaction, Writing
@@ -71,21 +71,26 @@ def vacate(
     ]
 
 
-def keep_names(writing: Writing, display: Display, directory: InodeId, entry: Entry, stamp: Stamp) -> None:
-    """Before what stands aside as `entry` goes: the others keep the names they are shown under.
+def keep_names(
+    writing: Writing, display: Display, directory: InodeId, entry: Entry, stamp: Stamp
+) -> dict[Ref, Dot]:
+    """Before `entry`, which has such a name, goes: what stands aside keeps the names it is shown under.
 
     Several things of one device and second are told apart by a number. Were they to move up, whoever removes
-    one after the other from a listing would remove the wrong ones.
+    one after the other from a listing would remove the wrong ones. Returns the new dots of conflict entries.
     """
+    dots: dict[Ref, Dot] = {}
     group = display.members(directory)
-    if MARK not in entry.name or entry.kind is Kind.DIRECTORY:
-        return
+    if MARK not in entry.name:
+        return dots
     names = {aside: called for called, (_, aside) in display.conflicts(group).asides.items()}
     for ordinal, aside in display.shifted(group, entry.name):
         if aside.dot is None:
             rename_file(writing, aside.inode, aside.link, (group[0], names[aside]), stamp)
         else:
-            keep_ordinal(writing, aside.inode, aside.dot, ordinal, stamp)
+            ref = (aside.inode, aside.dot)
+            dots[ref] = keep_ordinal(writing, aside.inode, aside.dot, ordinal, stamp)
+    return dots
 
 
 def claimed(rows: Rows, display: Display, entry: Entry) -> bytes:

@@ -78,8 +78,8 @@ def successor(
     )
 
 
-def keep_ordinal(writing: Writing, inode: InodeId, dot: Dot, ordinal: int, stamp: Stamp) -> None:
-    """Give a conflict entry the number in its name for good."""
+def keep_ordinal(writing: Writing, inode: InodeId, dot: Dot, ordinal: int, stamp: Stamp) -> Dot:
+    """Give a conflict entry the number in its name for good; return its new dot."""
     meaning = writing.rows.inode(inode).meaning
     assert meaning is not None
     content = next(content for content in meaning.conflicts if dot in content.dots)
@@ -88,6 +88,7 @@ def keep_ordinal(writing: Writing, inode: InodeId, dot: Dot, ordinal: int, stamp
     version = successor(writing, inode, content, transaction, stamp, min(ordinal, ORDINAL_MAX))
     record.versions = (*without(record, content.dots), version)
     writing.commit(transaction, stamp)
+    return version.dot
 
 
 def descent(version: Version) -> tuple[Dot, ...]:

@@ -1,14 +1,14 @@
 """readdir: entries in the order of a keyed hash of their names, so that a position survives any change."""
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dittofs.errors import FSError
-from dittofs.ids import ROOT, InodeId
-from dittofs.tree.entry import Entry
+from dittofs.ids import LOST_FOUND, ROOT, InodeId
+from dittofs.tree.entry import Change, Entry
+from dittofs.tree.naming import MARK
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED, Names
 from dittofs.volume.rows import LocalEntry
@@ -33,31 +33,52 @@ class _Position(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class _Listing:
+    """All lines of a directory, in their order, as long as somebody has it open."""
+
+    positions: list[_Position] = field(default_factory=list)
+    is_stale: bool = True
+    is_merged: bool = False
+    readers: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class DirectoryHandle:
-    """An open directory: what it last listed, as long as nothing changed."""
+    """An open directory."""
 
     inode: Inode
-    positions: list[_Position] = field(default_factory=list)
-    source: Sequence[Entry] | None = None
-    local_version: int = -1
+    directory: InodeId
+    listing: _Listing
 
 
 class Directories:
-    """Listing directories."""
+    """Listing directories.
+
+    A directory is read whole when somebody begins to list it and followed name by name after that, so
+    that a long listing costs the same whatever happens meanwhile, `rm -r` above all.
+    """
 
     def __init__(self, state: State, names: Names, key: bytes) -> None:
         self._state = state
         self._names = names
         self._key = key
+        self._listings: dict[InodeId, _Listing] = {}
+        state.local.listeners.append(self._follow)
+        state.replica.listeners.append(self._on_change)
 
     def open(self, inode: Inode) -> DirectoryHandle:
         """Begin to read a directory."""
         if inode.detached is None:
             self._state.require_directory(inode)
         inode.opens += 1
-        return DirectoryHandle(inode)
+        listing = self._listings.setdefault(inode.id, _Listing())
+        listing.readers += 1
+        return DirectoryHandle(inode, inode.id, listing)
 
     def release(self, handle: DirectoryHandle) -> None:
+        handle.listing.readers -= 1
+        if not handle.listing.readers:
+            del self._listings[handle.directory]
         handle.inode.opens -= 1
         self._state.inodes.drop_if_unused(handle.inode)
 
@@ -79,8 +100,9 @@ class Directories:
             below = inode.virtual.children()
             numbered = [(place, one) for place, one in enumerate(below, 3) if place > after]
             return listed + [Listed(place, one.virtual.name, one) for place, one in numbered if one.virtual]
-        self._refresh(handle)
-        positions = handle.positions
+        if handle.listing.is_stale:
+            self._read_whole(handle)
+        positions = handle.listing.positions
         index = bisect_right(positions, after, key=_cookie_of)
         while index < len(positions) and len(listed) < count:
             cookie, name, entry = positions[index]
@@ -99,23 +121,61 @@ class Directories:
             return self._names.directory(entry)
         return self._state.inode_of_local(local)
 
-    def _refresh(self, handle: DirectoryHandle) -> None:
-        state, directory = self._state, handle.inode.id
+    def _read_whole(self, handle: DirectoryHandle) -> None:
+        state, directory, listing = self._state, handle.directory, handle.listing
         members = state.members(directory)
-        version = state.local.version(members)
         is_local = state.local.get(directory) is not None
         source = () if is_local else state.replica.tree.listing(directory)
-        if handle.source is source and handle.local_version == version:
-            return
         local = state.local.names(members)
         positions = [
             _Position(self.cookie(entry.name), entry.name, entry)
             for entry in source
-            if entry.name not in local and not (directory == ROOT and entry.name == RESERVED)
+            if entry.name not in local and not _is_reserved(directory, entry.name)
         ]
         positions += [_Position(self.cookie(name), name, inode) for name, inode in local.items()]
         positions.sort(key=_order)
-        handle.positions, handle.source, handle.local_version = positions, source, version
+        listing.positions, listing.is_stale, listing.is_merged = positions, False, len(members) > 1
+
+    def _on_change(self, change: Change) -> None:
+        """Follow what the tree shows. What one name cannot say makes the listing be read again."""
+        if not self._listings:
+            return
+        for directory, name in change.names:
+            self._follow(directory, name)
+        named = {directory for directory, _ in change.names}
+        for directory, listing in self._listings.items():
+            is_unclear = directory in change.touched and directory not in named
+            if is_unclear or listing.is_merged or (directory == ROOT and LOST_FOUND in change.touched):
+                listing.is_stale = True
+
+    def _follow(self, directory: InodeId, name: bytes) -> None:
+        """`name` shows something else in `directory`, or nothing."""
+        listing = self._listings.get(directory)
+        if listing is None or listing.is_stale or _is_reserved(directory, name):
+            return
+        if MARK in name or listing.is_merged:
+            listing.is_stale = True
+            return
+        positions = listing.positions
+        cookie = self.cookie(name)
+        index = bisect_left(positions, (cookie, name), key=_order)
+        is_listed = index < len(positions) and positions[index].name == name
+        entry = self._entry(directory, name)
+        found = [] if entry is None else [_Position(cookie, name, entry)]
+        positions[index : index + is_listed] = found
+
+    def _entry(self, directory: InodeId, name: bytes) -> Entry | InodeId | None:
+        state = self._state
+        local = state.local.lookup((directory,), name)
+        if local is not None:
+            return InodeId(local.inode)
+        if state.local.get(directory) is not None:
+            return None
+        return state.replica.tree.lookup(directory, name)
+
+
+def _is_reserved(directory: InodeId, name: bytes) -> bool:
+    return directory == ROOT and name == RESERVED
 
 
 def _cookie_of(position: _Position) -> int:

@@ -1,7 +1,7 @@
 """Names that are not in the tree: files before their first publication, and whatever is ignored."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dittofs.ids import InodeId, Number, number_of
 from dittofs.tree.record import Kind
@@ -20,7 +20,8 @@ class LocalLayer:
         self._entries: dict[InodeId, LocalEntry] = {}
         self._names: dict[InodeId, dict[bytes, InodeId]] = {}
         self._numbers: dict[Number, InodeId] = {}
-        self._versions: dict[InodeId, int] = {}
+        self.listeners: list[Callable[[InodeId, bytes], None]] = []
+        """Told each (directory, name) that shows something else here."""
         self._subdirectories: Counter[InodeId] = Counter()
 
     def load(self) -> None:
@@ -54,10 +55,6 @@ class LocalLayer:
             return self._names.get(members[0], {})
         return {name: inode for one in members for name, inode in self._names.get(one, {}).items()}
 
-    def version(self, members: Sequence[InodeId]) -> int:
-        """Changes whenever the local names of the directory do."""
-        return sum(self._versions.get(directory, 0) for directory in members)
-
     def subdirectories(self, members: Sequence[InodeId]) -> int:
         """How many local names of a (merged) directory are directories."""
         if len(members) == 1:
@@ -87,9 +84,9 @@ class LocalLayer:
         for parent, name in entry.names:
             directory = InodeId(parent)
             self._names.setdefault(directory, {})[name] = inode
-            self._versions[directory] = self._versions.get(directory, 0) + 1
             if entry.kind == Kind.DIRECTORY:
                 self._subdirectories[directory] += 1
+            self._tell(directory, name)
 
     def _forget(self, inode: InodeId) -> None:
         entry = self._entries.pop(inode, None)
@@ -103,8 +100,12 @@ class LocalLayer:
                 del names[name]
             if not names:
                 self._names.pop(directory, None)
-            self._versions[directory] = self._versions.get(directory, 0) + 1
             if entry.kind == Kind.DIRECTORY:
                 self._subdirectories[directory] -= 1
                 if not self._subdirectories[directory]:
                     del self._subdirectories[directory]
+            self._tell(directory, name)
+
+    def _tell(self, directory: InodeId, name: bytes) -> None:
+        for listener in self.listeners:
+            listener(directory, name)

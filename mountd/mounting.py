@@ -1,5 +1,6 @@
 """Which volume is mounted where: mounting, unmounting, and coming back after a restart."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import Mountpoint, prepare
 from dittofs.control.options import MountOptions, parse_options
-from dittofs.errors import DittoError
-from dittofs.node import Node
+from dittofs.errors import ConfigError, DittoError
+from dittofs.node import Node, require_volume_name
 from mountd.mounts import Mount
 
 log = structlog.get_logger()
@@ -80,25 +81,32 @@ class Mounting:
                 raise Refusal(
                     "refused",
                     f'{path} shows "{volume}" already; "{name}" was not mounted',
-                    f"dittofs unmount {path}",
+                    f"dittofs unmount {shlex.quote(path)}",
+                )
+            if options and tuple(for_fuse(volume, parsed)) != present.options:
+                raise Refusal(
+                    "refused",
+                    f"{path} is mounted already, with other options; nothing was changed",
+                    f"To mount it with these, first:  dittofs unmount {shlex.quote(path)}",
                 )
             return Mounted(volume, False, False, True, False, ())
-        place: Mountpoint = await trio.to_thread.run_sync(prepare, path)
         volume = name or self._node.volume_at(path) or Path(path).name
         is_new = volume not in self._node.names()
+        if is_new:
+            _check_name(volume, path)
+        place: Mountpoint = await trio.to_thread.run_sync(prepare, path)
         opened = await self._node.open(volume, trusts_root=parsed.trusts_root)
-        mount = Mount(opened.volume, path, self._options(volume, parsed))
-        await trio.to_thread.run_sync(mount.start)
+        mount = Mount(opened.volume, path, for_fuse(volume, parsed))
+        try:
+            await trio.to_thread.run_sync(mount.start)
+        except DittoError as error:
+            raise Refusal("failed", str(error), "dittofs doctor") from error
         self._mounts[path] = mount
         self._volumes[path] = volume
         await self._node.remember(volume, path, options, is_mounted=True)
         self._nursery.start_soon(self._serve, mount)
         self._node.on_state(volume)
         return Mounted(volume, is_new, place.is_new, False, place.was_stale, parsed.warnings)
-
-    def _options(self, volume: str, parsed: MountOptions) -> list[str]:
-        defaults = ["default_permissions", f"fsname={parsed.fsname or volume}", "subtype=dittofs"]
-        return [*defaults, *parsed.kernel]
 
     async def _serve(self, mount: Mount) -> None:
         """Answer a mount until it is gone; then close the volume if that was the last."""
@@ -137,7 +145,9 @@ class Mounting:
             await mount.unmount(lazy=False)
         except DittoError as error:
             if not force:
-                raise Refusal("busy", str(error), f"dittofs unmount --force {mount.path}") from error
+                text = f"{mount.path} stays mounted: {_reason(error)}"
+                mend = f"End what uses it, or:  dittofs unmount --force {shlex.quote(mount.path)}"
+                raise Refusal("busy", text, mend) from error
             await mount.unmount(lazy=True)
             is_lazy = True
         await volume.publisher.drain_all()
@@ -152,3 +162,26 @@ class Mounting:
                 await self.unmount(mount, force=True)
             except DittoError as error:
                 log.error("cannot unmount", path=mount.path, reason=str(error))
+
+
+def for_fuse(volume: str, parsed: MountOptions) -> list[str]:
+    """Options as libfuse takes them."""
+    # Escapes of fuse_opt.c: a comma would begin another option, and pyfuse3 hands over ASCII alone.
+    source = "".join(
+        chr(one) if one < 0x80 and chr(one).isalnum() else f"\\{one:03o}"
+        for one in (parsed.fsname or volume).encode(errors="surrogateescape")
+    )
+    return ["default_permissions", f"fsname={source}", "subtype=dittofs", *parsed.kernel]
+
+
+def _check_name(volume: str, path: str) -> None:
+    try:
+        require_volume_name(volume)
+    except ConfigError as error:
+        mend = f"Give it another:  dittofs mount {shlex.quote(path)} --name NAME"
+        raise Refusal("usage", str(error), mend) from error
+
+
+def _reason(error: DittoError) -> str:
+    said = str(error)
+    return "programs use it; nothing was changed" if "busy" in said else said

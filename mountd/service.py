@@ -273,8 +273,8 @@ def _findings(opened: OpenVolume) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "file",
-            "was being written when the daemon died; its bytes are kept beside the last whole version",
-            mend="compare the two and remove one",
+            "holds what was being written when the daemon died; the last whole version kept its name",
+            mend="look at it, then rename or remove it",
             **path_fields(name),
         )
 

@@ -184,10 +184,7 @@ class Node:
 
     def _create(self, name: str) -> VolumeRecord:
         """Blocking: keys for a volume that did not exist. It does once the registry names it."""
-        if not name or "/" in name or not name.isprintable() or len(name.encode()) > VOLUME_NAME_BYTES_MAX:
-            raise ConfigError(
-                f"{name!r} cannot name a volume: 1 to {VOLUME_NAME_BYTES_MAX} printable bytes without /"
-            )
+        require_volume_name(name)
         assert self._disk is not None
         directory = self._entropy(DIRECTORY_BYTES).hex()
         place = f"{VOLUMES}/{directory}"
@@ -263,6 +260,17 @@ class Node:
             await self.close_volume(name)
         if self._lock is not None:
             self._lock.close()
+
+
+def require_volume_name(name: str) -> None:
+    """ConfigError unless `name` can be given to a volume. A colon would make VOLUME:PATH mean two things."""
+    is_short = len(name.encode(errors="surrogateescape")) <= VOLUME_NAME_BYTES_MAX
+    is_plain = name.isprintable() and not {"/", ":"} & set(name) and name.strip() == name
+    if not is_short or not is_plain or name in ("", ".", ".."):
+        raise ConfigError(
+            f"{name!r} cannot name a volume: that takes 1 to {VOLUME_NAME_BYTES_MAX} printable bytes, "
+            "no / and no : among them, and no space at the ends"
+        )
 
 
 def _close_parts(volume: Volume) -> None:

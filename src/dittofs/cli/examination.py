@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from dittofs.cli.output import duration, human_size
+from dittofs.cli.output import counted, duration, human_size
 from dittofs.config import Paths, Settings
 from dittofs.control.client import Client
 from dittofs.control.faults import Refusal
@@ -206,23 +207,25 @@ def _is_guarded(place: Path, block: Path) -> bool:
 
 
 def check_stale() -> Iterator[Check]:
-    """Whether mounts were left behind by a crash."""
-    count = 0
+    """Whether mounts were left behind by a crash, or do not answer."""
+    count, is_well = 0, True
     for mount in mounts():
         if not mount.is_ours:
             continue
         count += 1
         try:
             is_stale = inspect(mount.path).state == "stale"
-        except Refusal:
+        except Refusal as refusal:
             is_stale = False
+            if refusal.code == "no_answer":
+                is_well = False
+                yield Check("mounts", "cross", refusal.message, refusal.mend)
         if is_stale:
+            is_well = False
             text = f"{mount.path} was left by a daemon that is gone"
-            yield Check(
-                "mounts", "cross", text, f"dittofs mount {mount.path}   or   dittofs unmount {mount.path}"
-            )
-            count = -1_000_000
-    if count >= 0:
+            path = shlex.quote(mount.path)
+            yield Check("mounts", "cross", text, f"dittofs mount {path}   or   dittofs unmount {path}")
+    if is_well:
         yield Check("mounts", "tick", f"{count} here, and none left by a crash" if count else "none")
 
 
@@ -241,9 +244,11 @@ def _check_volumes(report: StatusReport) -> Check:
     for volume in report.volumes:
         if volume.state == "failed":
             return Check("daemon", "cross", f'volume "{volume.name}": {volume.failure}', "dittofs status -v")
-        if volume.read_only or volume.damage:
-            text = f'volume "{volume.name}": {volume.read_only or volume.damage[0].detail}'
-            return Check("daemon", "cross", text, "dittofs check")
+        if volume.read_only:
+            return Check("daemon", "cross", f'volume "{volume.name}": {volume.read_only}', "dittofs check")
+        if volume.damage:
+            text = f'volume "{volume.name}": {counted(len(volume.damage), "finding")}'
+            return Check("daemon", "cross", text, "dittofs status")
     memory = human_size(report.memory_bytes)
     says = f"answers (process {report.pid}, version {report.version}, {memory} of memory)"
     return Check("daemon", "tick", says)

@@ -119,7 +119,7 @@ def _cannot_run(log: Path, began: int, status: int) -> Refusal:
     """What the daemon printed, without the lines of its log."""
     try:
         with log.open("rb") as file:
-            file.seek(min(began, max(0, _size(log) - LOG_BYTES_READ_MAX)))
+            file.seek(max(began, _size(log) - LOG_BYTES_READ_MAX))
             lines = file.read(LOG_BYTES_READ_MAX).decode(errors="replace").splitlines()
     except OSError:
         lines = []

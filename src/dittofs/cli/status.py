@@ -6,7 +6,7 @@ from dittofs.cli.asking import client, shown_directory
 from dittofs.cli.output import counted, duration, escaped, human_size, say, say_json
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_CONFLICTS, EXIT_FINE
 from dittofs.control.paths import path_bytes
-from dittofs.control.protocol import StatusReport, VolumeStatus
+from dittofs.control.protocol import Finding, StatusReport, VolumeStatus
 
 DESCRIPTION = "Show every volume of this device: where it is mounted, what it holds, and whether it is well."
 EXAMPLE = """\
@@ -68,9 +68,8 @@ def _volume_lines(volume: VolumeStatus, *, is_alone: bool, verbose: bool) -> lis
     found = [f"{head}   {counted(volume.files, 'file')}, {sizes}"]
     if volume.read_only:
         found.append(f"  READ-ONLY   {volume.read_only}    dittofs check")
-    if volume.damage:
-        found.append(f"  DAMAGE      {counted(len(volume.damage), 'finding')}    dittofs check")
-        found += [f"              {escaped(one.detail)}" for one in volume.damage[:_FINDINGS_SHOWN]]
+    found += _finding_lines("DAMAGE", [one for one in volume.damage if one.severity == "damage"])
+    found += _finding_lines("NOTICE", [one for one in volume.damage if one.severity == "warning"])
     if volume.conflicts:
         found.append(f"  CONFLICTS   {counted(volume.conflicts, 'conflict')}")
     if volume.pending.files:
@@ -86,4 +85,14 @@ def _volume_lines(volume: VolumeStatus, *, is_alone: bool, verbose: bool) -> lis
         found.append(f"  names in    {counted(volume.directories, 'directory', 'directories')}")
         if volume.options:
             found.append(f"  options     {escaped(','.join(volume.options))}")
+    return found
+
+
+def _finding_lines(label: str, findings: list[Finding]) -> list[str]:
+    if not findings:
+        return []
+    found = [f"  {label:<9}   {counted(len(findings), 'finding')}    {findings[0].mend or 'dittofs check'}"]
+    for one in findings[:_FINDINGS_SHOWN]:
+        place = f"{escaped(path_bytes(one))}: " if one.path else ""
+        found.append(f"              {place}{escaped(one.detail)}")
     return found

@@ -71,6 +71,7 @@ def _unmount_one(client: Client, target: str, *, force: bool) -> UnmountResult:
     else:
         request = UnmountRequest(**path_fields(os.fsencode(path)), force=force)
     try:
+        client.health()  # a daemon that hangs is known in seconds; saving may take as long as it needs
         return client.unmount(request)
     except Refusal as refusal:
         if refusal.code == "busy":

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from dittofs.control.faults import Refusal
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 FUSE_DEVICE: Final = Path("/dev/fuse")
+FUSE_NUMBER: Final = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
 FILE_SYSTEM_TYPE: Final = "fuse.dittofs"
 ENTRIES_COUNTED_MAX: Final = 10_000
 DETACH_S: Final = 20.0
+ANSWER_S: Final = 5.0
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -130,7 +133,7 @@ def inspect(path: str, known: Iterable[Mount] | None = None) -> Site:
 
 def _inspect_mounted(path: str, here: Mount) -> Site:
     try:
-        os.statvfs(path)  # asks the daemon each time; stat(2) is answered from caches that outlive it
+        _ask(path, here)
     except OSError as error:
         if error.errno == errno.ENOTCONN and here.file_system.startswith("fuse"):
             return Site(path, "stale")
@@ -143,6 +146,28 @@ def _inspect_mounted(path: str, here: Mount) -> Site:
             f"Unmount that first, or choose another directory: {_suggest(path)}",
         )
     return Site(path, "live")
+
+
+def _ask(path: str, here: Mount) -> None:
+    """Raise what statvfs(2) raises, or refuse ("no_answer") if it takes longer than `ANSWER_S`."""
+    raised: list[OSError] = []
+
+    def call() -> None:
+        try:
+            os.statvfs(path)  # asks the daemon each time; stat(2) is answered from caches that outlive it
+        except OSError as error:
+            raised.append(error)
+
+    # Nothing but the end of the process ends a wait for a daemon that hangs.
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    if thread.is_alive():
+        text = f"what is mounted at {path} has not answered for {ANSWER_S:g} s; nothing was changed"
+        mend = f"Try again, or take it away:  dittofs unmount --force {shlex.quote(path)}"
+        raise Refusal("no_answer", text, mend if here.is_ours else "")
+    if raised:
+        raise raised[0]
 
 
 def prepare(path: str) -> Mountpoint:
@@ -173,7 +198,9 @@ def prepare(path: str) -> Mountpoint:
 def require_fuse(device: Path = FUSE_DEVICE) -> None:
     """Refuse, saying how to mend it, if this user cannot mount a FUSE file system here."""
     try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+        descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        is_fuse = os.fstat(descriptor).st_rdev == FUSE_NUMBER
+        os.close(descriptor)
     except FileNotFoundError as error:
         raise Refusal(
             "refused",
@@ -186,6 +213,12 @@ def require_fuse(device: Path = FUSE_DEVICE) -> None:
             f"{device} cannot be used: {error.strerror}",
             f"sudo chmod 666 {device}   (in a container: start it with --device /dev/fuse)",
         ) from error
+    if not is_fuse:
+        raise Refusal(
+            "refused",
+            f"{device} is not the FUSE device: something else lies there",
+            "In a container: start it with --device /dev/fuse --cap-add SYS_ADMIN",
+        )
     if os.geteuid() and fusermount() is None:
         raise Refusal("refused", "the program fusermount3 is missing", "sudo apt install fuse3")
 

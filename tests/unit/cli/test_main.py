@@ -127,3 +127,10 @@ def test_every_verb_is_a_module_and_every_module_of_a_command_a_verb() -> None:
     found = {path.stem for path in here.glob("*.py") if "\ndef define(" in path.read_text()}
     assert found == set(NAMES)
     assert overview().count("\n") < 40  # it fits a screen
+
+
+def test_a_home_that_is_a_file_is_named(shell: Shell, home: Path) -> None:
+    home.write_text("")
+    assert shell.run("status") == 1
+    assert f"{home}/run/control.sock cannot be: a part of it is not a directory" in shell.err
+    assert shell.run("doctor") == 5

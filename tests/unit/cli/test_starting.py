@@ -77,11 +77,14 @@ def test_a_command_whose_daemon_lost_the_race_waits_for_the_winner_and_for_its_o
     assert shell.run("daemon", "--stop") == 0
 
 
-def test_a_daemon_that_cannot_run_is_quoted_without_its_log() -> None:
+def test_a_daemon_that_cannot_run_is_quoted_without_its_log(home: Path) -> None:
+    (home / "state").mkdir(parents=True)
+    (home / "state/daemon.log").write_text("said by one before\n")
     with pytest.raises(Refusal) as caught:
         ensure_daemon(Paths.find(), [*COMMAND, "--broken"])
     assert caught.value.message.endswith("the key file is open to others. Run: chmod 600 device.key")
     assert "a line of the log" not in caught.value.message
+    assert "said by one before" not in caught.value.message
 
 
 def test_a_daemon_that_never_answers_is_given_up_with_the_next_step(home: Path) -> None:

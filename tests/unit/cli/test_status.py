@@ -46,6 +46,18 @@ def test_what_needs_attention_is_shown_with_its_command_and_exits_with_5() -> No
         assert exit_code(report(GOOD, volume)) == 5
 
 
+def test_what_was_recovered_is_named_and_is_no_damage() -> None:
+    finding = Finding(
+        "warning", "file", "holds what was being written", "a (recovered).txt", mend="look at it"
+    )
+    volume = msgspec.structs.replace(GOOD, damage=(finding,))
+    assert lines(report(volume), verbose=False)[1:3] == [
+        "  NOTICE      1 finding    look at it",
+        "              a (recovered).txt: holds what was being written",
+    ]
+    assert exit_code(report(volume)) == 5
+
+
 def test_conflicts_exit_with_4_and_what_is_unsaved_is_named() -> None:
     volume = msgspec.structs.replace(GOOD, conflicts=1, pending=Pending(files=3, bytes=41_000_000))
     text = "\n".join(lines(report(volume, devices=(LAPTOP, NAS)), verbose=False))

@@ -1,6 +1,7 @@
 """Directories to mount on. Real directories; mounts are lines of a mountinfo file."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,19 @@ def test_a_path_is_made_absolute_and_free_of_links(tmp_path: Path, monkeypatch: 
     assert canonical("../link/new") == f"{top}/real/new"
     assert canonical(str(tmp_path / "link")) == f"{top}/real"
     assert canonical(".") == f"{top}/real"
+
+
+def test_a_mount_that_does_not_answer_is_given_up_with_the_command_that_takes_it_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr("dittofs.control.mountpoint.ANSWER_S", 0.05)
+    monkeypatch.setattr(os, "statvfs", lambda _path: answer.wait(10))
+    said = refusal(tmp_path, ours(tmp_path))
+    answer.set()
+    assert (said.code, f"unmount --force {tmp_path}" in said.mend) == ("no_answer", True)
+
+
+def test_another_device_in_the_place_of_fuse_is_refused() -> None:
+    with pytest.raises(Refusal, match="/dev/null is not the FUSE device"):
+        require_fuse(Path("/dev/null"))

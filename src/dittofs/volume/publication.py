@@ -45,7 +45,7 @@ class Publisher:
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._last_point = self._last_open_point = -math.inf
-        self._is_urgent = False
+        self._waiters = 0  # who holds something up until all is published
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
         self.problem: str | None = None
@@ -131,7 +131,7 @@ class Publisher:
 
     def _wait_s(self) -> float:
         """Seconds until the next point is due: a file held open holds the whole volume's order."""
-        if self._is_urgent:
+        if self._waiters:
             return 0.0
         due = self._last_open_point + OPEN_INTERVAL_S if self._open else -math.inf
         if len(self._queue) < FILES_PER_POINT_MAX:
@@ -139,8 +139,8 @@ class Publisher:
         return due - self._state.replica.clock.monotonic()
 
     async def drain(self) -> None:
-        """Wait for everything queued now. What nobody fsynced is waited for DRAIN_PATIENCE_S at most:
-        no order was promised for it, and a huge file must not hold up every removal.
+        """Wait until nothing waits to be published. What nobody fsynced is waited for DRAIN_PATIENCE_S at
+        most: no order was promised for it, and a huge file must not hold up every removal.
         """
         contents = [self._state.contents.get(ref) for ref in {*self._queue, *self._open}]
         contents += [job.content for job in self._inflight]
@@ -150,7 +150,7 @@ class Publisher:
 
     async def drain_all(self) -> None:
         """Wait until nothing waits to be published. Returns early if publication fails."""
-        self._is_urgent = True
+        self._waiters += 1
         try:
             while not self.is_idle:
                 self._wake.set()
@@ -158,7 +158,7 @@ class Publisher:
                 if self.problem is not None:
                     return
         finally:
-            self._is_urgent = False
+            self._waiters -= 1
 
     async def settle(self, ref: Ref) -> None:
         """Publish one file as it is now, open or not."""
@@ -167,11 +167,11 @@ class Publisher:
 
     async def publish_point(self) -> bool:
         """Publish what is queued as one group. False if it must be tried again."""
-        jobs = self._freeze()
-        if not jobs:
-            return True
-        self._inflight = jobs
+        self._inflight = jobs = self._freeze()
         try:
+            if not jobs:  # everything queued was removed meanwhile
+                self.problem = None
+                return True
             with ExitStack() as uses:
                 for job in jobs:
                     if job.layer is not None:
@@ -233,6 +233,7 @@ class Publisher:
 
     def _job(self, ref: Ref) -> Job | None:
         state = self._state
+        self.stuck.pop(ref, None)
         content = state.contents.get(ref)
         local = state.local.get(ref[0])
         if local is not None and local.is_ignored:

@@ -19,6 +19,7 @@ from typing import Any, Final
 COMMAND_S: Final = 60.0
 MOUNT_S: Final = 30.0
 END_S: Final = 30.0
+ERROR_MARKS: Final = ("level='error'", "level='critical'", "Traceback")
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -59,6 +60,8 @@ class Node:
         self.home = directory / "home"
         self.root = directory / "mount"
         self.options: tuple[str, ...] = ()
+        self.expects_errors = False
+        """The test damages something: errors in the daemon's log are no failure."""
         directory.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -150,7 +153,15 @@ class Node:
             subprocess.run(["umount", "-l", str(path)], check=False, timeout=COMMAND_S)
         if left:
             problems.append(f"mounts left: {left}")
+        problems += [] if self.expects_errors else self.logged_errors()
         assert not problems, "\n".join(problems)
+
+    def logged_errors(self) -> list[str]:
+        """Lines of the daemon's log that tell of an error, with what follows them."""
+        log = self.home / "state/daemon.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        place = min((text.find(word) for word in ERROR_MARKS if word in text), default=-1)
+        return [] if place < 0 else [f"{log}:\n{text[max(0, place - 300) : place + 3000]}"]
 
     def _end_daemon_if_any(self) -> None:
         done = self.run("status", "--json", check=False)

@@ -296,7 +296,19 @@ def test_an_acl_sets_the_group_bits_and_chmod_sets_its_mask(here: Path) -> None:
 
 
 @with_acl_tools
-def test_default_acls_are_inherited_in_place_of_the_umask(here: Path) -> None:
+def test_default_acls_are_inherited(here: Path) -> None:
+    inherit_default_acls(here, umask=0)
+
+
+@with_acl_tools
+def test_default_acls_are_inherited_in_place_of_the_umask(here: Path, request: pytest.FixtureRequest) -> None:
+    if request.node.callspec.params["here"] == "mount":
+        # Without FUSE_DONT_MASK, which pyfuse3 cannot ask for, the kernel takes the umask from the mode.
+        request.applymarker(pytest.mark.xfail(strict=True, reason="pyfuse3 cannot ask for FUSE_DONT_MASK"))
+    inherit_default_acls(here, umask=0o077)
+
+
+def inherit_default_acls(here: Path, umask: int) -> None:
     directory = here / "directory"
     directory.mkdir()
     acl(directory, "setfacl", "-m", "d:u::rwx,d:u:12:rwx,d:g::r-x,d:o::---,d:m::rwx", ".")
@@ -307,7 +319,7 @@ def test_default_acls_are_inherited_in_place_of_the_umask(here: Path) -> None:
         os.mkfifo(directory / "fifo", 0o666)
         os.symlink("x", directory / "link")
 
-    in_child(make, umask=0o077)
+    in_child(make, umask=umask)
     assert mode(directory / "file") == 0o660
     assert mode(directory / "below") == 0o770
     assert mode(directory / "fifo") == 0o660

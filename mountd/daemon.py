@@ -85,7 +85,7 @@ async def run(paths: Paths, settings: Settings) -> None:
         )
         await run_in_thread(node.start)
         stopping = trio.Event()
-        mounting = Mounting(node, nursery, feed)
+        mounting = Mounting(node, nursery)
         service = DaemonService(node, mounting, feed, stopping.set)
         node.on_state = service.publish_state
         await nursery.start(serve, service, paths.socket)

@@ -8,7 +8,6 @@ from pathlib import Path
 import structlog
 import trio
 
-from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import Mountpoint, prepare
 from dittofs.control.options import MountOptions, parse_options
@@ -34,21 +33,16 @@ class Mounted:
 class Mounting:
     """All mounts of this daemon."""
 
-    def __init__(self, node: Node, nursery: trio.Nursery, feed: EventFeed) -> None:
+    def __init__(self, node: Node, nursery: trio.Nursery) -> None:
         self._node = node
         self._nursery = nursery
-        self._feed = feed
-        self._mounts: dict[str, Mount] = {}
-        self._volumes: dict[str, str] = {}
+        self._mounts: dict[str, Mount] = {}  # by path
         self._lock = trio.Lock()
         self._is_stopping = False
 
     def of_volume(self, name: str) -> Mount | None:
         """The first mount of a volume."""
-        return next((self._mounts[path] for path, one in self._volumes.items() if one == name), None)
-
-    def volume_of(self, mount: Mount) -> str:
-        return self._volumes[mount.path]
+        return next((mount for mount in self._mounts.values() if mount.name == name), None)
 
     def select(self, path: str, volume: str, *, everything: bool) -> list[Mount]:
         """The mounts a request means. Refuses with "not_found" if there is none."""
@@ -58,7 +52,7 @@ class Mounting:
             wanted = str(Path(path).resolve()) if path not in self._mounts else path
             found = [mount for place, mount in self._mounts.items() if place == wanted]
         else:
-            found = [self._mounts[place] for place, name in self._volumes.items() if name == volume]
+            found = [mount for mount in self._mounts.values() if mount.name == volume]
         if not found:
             raise Refusal("not_found", f"nothing of DittoFS is mounted at {path or volume}", "dittofs status")
         return found
@@ -76,52 +70,49 @@ class Mounting:
         parsed = parse_options(options)
         present = self._mounts.get(path)
         if present is not None:
-            volume = self._volumes[path]
-            if name and name != volume:
+            if name and name != present.name:
                 raise Refusal(
                     "refused",
-                    f'{path} shows "{volume}" already; "{name}" was not mounted',
+                    f'{path} shows "{present.name}" already; "{name}" was not mounted',
                     f"dittofs unmount {shlex.quote(path)}",
                 )
-            if options and tuple(for_fuse(volume, parsed)) != present.options:
+            if options and tuple(for_fuse(present.name, parsed)) != present.options:
                 raise Refusal(
                     "refused",
                     f"{path} is mounted already, with other options; nothing was changed",
                     f"To mount it with these, first:  dittofs unmount {shlex.quote(path)}",
                 )
-            return Mounted(volume, False, False, True, False, ())
+            return Mounted(present.name, False, False, True, False, ())
         volume = name or self._node.volume_at(path) or Path(path).name
         is_new = volume not in self._node.names()
         if is_new:
             _check_name(volume, path)
         place: Mountpoint = await trio.to_thread.run_sync(prepare, path)
         opened = await self._node.open(volume, trusts_root=parsed.trusts_root)
-        mount = Mount(opened.volume, path, for_fuse(volume, parsed))
+        mount = Mount(volume, opened.volume, path, for_fuse(volume, parsed))
         try:
             await trio.to_thread.run_sync(mount.start)
         except DittoError as error:
             raise Refusal("failed", str(error), "dittofs doctor") from error
         self._mounts[path] = mount
-        self._volumes[path] = volume
+        self._nursery.start_soon(self._serve, mount)  # first: a mount that nobody answers hangs programs
         await self._node.remember(volume, path, options, is_mounted=True)
-        self._nursery.start_soon(self._serve, mount)
         self._node.on_state(volume)
         return Mounted(volume, is_new, place.is_new, False, place.was_stale, parsed.warnings)
 
     async def _serve(self, mount: Mount) -> None:
-        """Answer a mount until it is gone; then close the volume if that was the last."""
+        """Answer a mount until it is gone. Its volume stays open: the local API reaches it all the same."""
         try:
             await mount.run()
         except Exception as error:
             log.error("a mount ended unexpectedly", path=mount.path, exc_info=error)
         finally:
-            volume = self._volumes.pop(mount.path)
             del self._mounts[mount.path]
             with trio.CancelScope(shield=True):
                 if not self._is_stopping:
-                    record = self._node.record(volume)
-                    await self._node.remember(volume, record.path, record.options, is_mounted=False)
-                self._node.on_state(volume)
+                    record = self._node.record(mount.name)
+                    await self._node.remember(mount.name, record.path, record.options, is_mounted=False)
+                self._node.on_state(mount.name)
 
     async def restore(self) -> None:
         """Open every volume, and mount again what was mounted when the daemon last ended."""
@@ -139,7 +130,6 @@ class Mounting:
 
     async def unmount(self, mount: Mount, *, force: bool) -> bool:
         """Unmount; everything written is durable when this returns. True if it had to be lazy."""
-        volume = self._node.require_open(self._volumes[mount.path]).volume
         is_lazy = False
         try:
             await mount.unmount(lazy=False)
@@ -150,8 +140,8 @@ class Mounting:
                 raise Refusal("busy", text, mend) from error
             await mount.unmount(lazy=True)
             is_lazy = True
-        await volume.publisher.drain_all()
-        await volume.files.sync()
+        await mount.volume.publisher.drain_all()
+        await mount.volume.files.sync()
         return is_lazy
 
     async def unmount_all(self) -> None:

@@ -18,9 +18,10 @@ UNMOUNT_PATIENCE_S = 10.0
 
 
 class Mount:
-    """A volume on a directory. `run` returns when it is unmounted, by us or by anybody."""
+    """The volume called `name` on a directory. `run` returns when it is unmounted, by us or by anybody."""
 
-    def __init__(self, volume: Volume, path: str, options: Sequence[str]) -> None:
+    def __init__(self, name: str, volume: Volume, path: str, options: Sequence[str]) -> None:
+        self.name = name
         self.volume = volume
         self.path = path
         self.options = tuple(options)
@@ -63,7 +64,3 @@ class Mount:
         if not lazy:
             with trio.move_on_after(UNMOUNT_PATIENCE_S):
                 await self._ended.wait()
-
-    async def wait(self) -> None:
-        """Until the mount is gone and everything open on it is released."""
-        await self._ended.wait()

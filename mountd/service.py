@@ -154,9 +154,8 @@ class DaemonService:
         )
         done: list[Unmounted] = []
         for mount in mounts:
-            name = self._mounting.volume_of(mount)
             is_lazy = await self._mounting.unmount(mount, force=request.force)
-            done.append(Unmounted(volume=name, is_lazy=is_lazy, **path_fields(os.fsencode(mount.path))))
+            done.append(Unmounted(volume=mount.name, is_lazy=is_lazy, **path_fields(os.fsencode(mount.path))))
         return UnmountResult(unmounted=tuple(done))
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:

@@ -92,9 +92,22 @@ class Contents:
         if ref in self._unreadable:
             raise self._unreadable[ref]
         if ref in self._resting:
-            self._resting.discard(ref)
-            content = self._contents[ref] = self.load(ref)
+            try:
+                content = self._contents[ref] = self.load(ref)
+            except (Damaged, FormatError) as error:
+                self._unreadable[ref] = error
+                raise
+            finally:
+                self._resting.discard(ref)
+            content.top.is_closed = False  # nobody publishes it: the next write needs no layer of its own
         return content
+
+    def peek(self, ref: Ref) -> Content | None:
+        """As `get`; None for what cannot be read, so that its name and its neighbours can be seen."""
+        try:
+            return self.get(ref)
+        except (Damaged, FormatError):
+            return None
 
     def reader(self, root: bytes, size: int) -> Base:
         """Reads published bytes."""
@@ -315,11 +328,21 @@ class Contents:
             self._contents[ref] = content
             content.layers[0].base = self.reader(published.root, published.size)
 
-    def load(self, ref: Ref, *, after_power_cut: bool = False) -> Content:
-        """Read a content row and its layers back. Raises Damaged naming what is gone.
-
-        `after_power_cut`: leave out what no sync had put on the platter.
+    def erase_lost(self, ref: Ref) -> None:
+        """Within a transaction, after a power cut: forget the writes whose bytes no sync had put on the
+        platter. For good: the next start does not know of the power cut any more.
         """
+        journal = self._replica.journal
+        key = content_key(ref)
+        for row_key, value in list(journal.scan_local("content", key)):
+            for layer in decode(ContentRow, value).layers if row_key == key else ():
+                if layer.is_filed:
+                    rows = list(journal.scan_local("bytes", layer.layer.encode("ascii")))
+                    for increment_key, _ in rows[layer.durable_sequence :]:
+                        journal.delete_local("bytes", increment_key)
+
+    def load(self, ref: Ref) -> Content:
+        """Read a content row and its layers back. Raises Damaged naming what is gone."""
         journal = self._replica.journal
         key = content_key(ref)
         found = [value for row_key, value in journal.scan_local("content", key) if row_key == key]
@@ -333,13 +356,13 @@ class Contents:
         base: Base = self.reader(row.base_root, row.base_size)
         size = row.base_size
         for layer_row in row.layers:
-            layer = self._load_layer(layer_row, base, size, after_power_cut=after_power_cut)
+            layer = self._load_layer(layer_row, base, size)
             content.layers.append(layer)
             base, size = layer, layer.size
         content.is_flushed = content.is_saved = True
         return content
 
-    def _load_layer(self, row: LayerRow, base: Base, size: int, *, after_power_cut: bool) -> Layer:
+    def _load_layer(self, row: LayerRow, base: Base, size: int) -> Layer:
         layer = Layer(self._replica.disk, row.layer, base, size)
         layer.mtime, layer.stamp = row.mtime, Stamp(row.stamp)
         if row.is_filed:
@@ -347,11 +370,7 @@ class Contents:
                 layer.open_file()
             except FileNotFoundError:
                 raise Damaged(f"{DIRECTORY}/{row.layer}", "the staging file is gone") from None
-        rows = self._replica.journal.scan_local("bytes", row.layer.encode("ascii"))
-        for sequence, (_, value) in enumerate(list(rows)):
-            if after_power_cut and row.is_filed and sequence >= row.durable_sequence:
-                layer.sequence += 1  # the row exists and is erased with the others
-                continue
+        for _, value in list(self._replica.journal.scan_local("bytes", row.layer.encode("ascii"))):
             layer.restore(decode(Increment, value))
         layer.is_closed = row.is_closed
         layer.is_appended = row.is_appended

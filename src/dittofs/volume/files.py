@@ -248,6 +248,7 @@ class Files:
         if content is not None and inode.detached is None:
             content.is_fsynced = True
             for layer in content.layers:
+                layer.settle()
                 if not layer.is_filed:
                     # Its bytes travel in the journal, with the row that says so.
                     layer.durable_sequence = layer.sequence + layer.is_dirty

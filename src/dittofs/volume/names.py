@@ -231,13 +231,13 @@ class Names:
             raise FSError(errno.EMLINK)
         stamp = state.tick()
         local = state.local.get(inode.id)
+        if state.local.get(parent.id) is not None and not (local is not None and local.is_ignored):
+            raise FSError(errno.EXDEV, "a replicated file has no name in an ignored directory")
         with state.replica.change() as change:
             if local is not None:
                 linked = replace_entry(local, names=[*local.names, (parent.id, name)], stamp=int(stamp))
                 state.local.put(linked, change)
                 state.touch(parent, stamp, change)
-            elif state.local.get(parent.id) is not None:
-                raise FSError(errno.EXDEV, "a replicated file has no name in an ignored directory")
             else:
                 change.group.link(inode.ref, parent.id, name, stamp=stamp)
         if inode.ref[1] is not None:

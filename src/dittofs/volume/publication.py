@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.errors import DiskError, DiskFull, DittoError, ReadOnlyVolume
+from dittofs.errors import Damaged, DiskError, DiskFull, DittoError, FormatError, ReadOnlyVolume
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
 from dittofs.volume.contents import UNBORN, Content, Published
@@ -59,7 +59,7 @@ class Publisher:
     def pending(self) -> tuple[int, int]:
         """Files and bytes not yet published."""
         refs = {*self._queue, *self._open, *(job.ref for job in self._inflight)}
-        contents = [self._state.contents.get(ref) for ref in refs]
+        contents = [self._state.contents.peek(ref) for ref in refs]
         return len(refs), sum(content.size for content in contents if content is not None)
 
     def is_queued(self, ref: Ref) -> bool:
@@ -142,7 +142,7 @@ class Publisher:
         """Wait until nothing waits to be published. What nobody fsynced is waited for DRAIN_PATIENCE_S at
         most: no order was promised for it, and a huge file must not hold up every removal.
         """
-        contents = [self._state.contents.get(ref) for ref in {*self._queue, *self._open}]
+        contents = [self._state.contents.peek(ref) for ref in {*self._queue, *self._open}]
         contents += [job.content for job in self._inflight]
         is_promised = any(content is not None and content.is_fsynced for content in contents)
         with trio.move_on_after(math.inf if is_promised else DRAIN_PATIENCE_S):
@@ -234,7 +234,11 @@ class Publisher:
     def _job(self, ref: Ref) -> Job | None:
         state = self._state
         self.stuck.pop(ref, None)
-        content = state.contents.get(ref)
+        try:
+            content = state.contents.get(ref)
+        except (Damaged, FormatError) as error:
+            self.stuck[ref] = str(error)
+            return None
         local = state.local.get(ref[0])
         if local is not None and local.is_ignored:
             return None
@@ -287,6 +291,8 @@ class Publisher:
         if content is not None and state.contents.get(ref) is not content:
             return None
         local = state.local.get(ref[0])
+        if local is not None and local.is_ignored:
+            return None  # renamed to an ignored name meanwhile
         dot: Dot | None
         if local is not None:
             mtime, stamp = (local.mtime, Stamp(local.stamp)) if job.layer is None else self._times(job.layer)

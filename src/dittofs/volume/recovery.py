@@ -43,9 +43,10 @@ def recovered_name(name: bytes, label: str, now_ns: int, tries: int) -> bytes:
     more = f" {tries}" if tries > 1 else ""
     tag = f" (recovered, {label}, {when}{more})".encode()
     room = NAME_BYTES_MAX - len(tag) - len(dot) - len(suffix)
-    while len(stem) > room or (stem and len(stem) == room and stem[-1] & 0xC0 == 0x80):
-        stem = stem[:-1] if len(stem) > room else stem.decode("utf-8", "ignore").encode()
-    return stem + tag + dot + suffix
+    cut = min(len(stem), room)
+    while 0 < cut < len(stem) and stem[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return stem[:cut] + tag + dot + suffix
 
 
 class Recovery:
@@ -78,7 +79,10 @@ class Recovery:
             state.contents.note_resting(ref)
             return
         try:
-            content = state.contents.load(ref, after_power_cut=after_power_cut)
+            if after_power_cut:
+                with state.replica.change():
+                    state.contents.erase_lost(ref)
+            content = state.contents.load(ref)
         except Damaged as error:
             if after_power_cut and not state.contents.is_durable(ref):
                 self._drop_lost(ref, local, error)

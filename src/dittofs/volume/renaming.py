@@ -177,6 +177,8 @@ class Renaming:
         ]
         is_directory = entry.kind == Kind.DIRECTORY
         is_ignored = state.is_ignored(new_parent.id, new_name, is_directory=is_directory)
+        # With another name in an ignored directory it has no place in the tree.
+        is_ignored = is_ignored or any(state.local.get(InodeId(above)) is not None for above, _ in names)
         moved = replace_entry(entry, names=names, stamp=int(stamp), is_ignored=is_ignored)
         state.local.put(moved, change)
         state.touch(parent, stamp, change)
@@ -232,6 +234,8 @@ class Renaming:
         def apply() -> None:
             old = inode.ref
             state.inodes.rebind(inode, ref)
+            if inode.writers:
+                inode.base = state.shown(inode)  # the version it had under its old name is gone
             if content is not None and (inode.writers == 0 or self._publisher.is_queued(old)):
                 self._publisher.requeue(old, inode.ref)
 

@@ -211,10 +211,14 @@ class Layer:
                 self.truncate(layer.size)
             self.mtime, self.stamp = layer.mtime, layer.stamp
 
-    def next_increment(self) -> Increment:
-        """What the journal does not know yet. Call `saved` once it does."""
+    def settle(self) -> None:
+        """Move to the staging file what is too long for the journal."""
         if self._memory is not None and self._inline_bytes + self._unsaved.total() > INLINE_BYTES_MAX:
             self._move_to_file()
+
+    def next_increment(self) -> Increment:
+        """What the journal does not know yet. Call `saved` once it does."""
+        self.settle()
         inline: list[tuple[int, bytes]] = []
         filed: list[tuple[int, int]] = []
         if self._file is not None:

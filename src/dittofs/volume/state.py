@@ -119,7 +119,7 @@ class State:
     def inode_of_entry(self, entry: Entry) -> Inode:
         """The inode a tree entry shows."""
         ref: Ref = entry.inode, entry.dot
-        content = self.contents.get(ref)
+        content = self.contents.peek(ref)
         if content is not None and content.face:
             return self.inodes.intern(Number(content.face), ref, entry.kind)
         known = self.inodes.of_ref(ref)
@@ -188,7 +188,7 @@ class State:
         """Attributes as programs see them."""
         if inode.virtual is not None:
             return self._stat_virtual(inode, inode.virtual)
-        content = self.content(inode)
+        content = inode.orphan if inode.detached is not None else self.contents.peek(inode.ref)
         if inode.detached is not None:
             stat = inode.detached
         else:

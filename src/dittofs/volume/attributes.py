@@ -23,6 +23,8 @@ VIRTUAL_NAMESPACE = b"user.dittofs."
 CREATE, REPLACE = 1, 2  # setxattr(2)
 INLINE, CHUNK = b"\0", b"\1"  # first byte of a replicated value: the value itself, or a chunk id
 DAY_NS = 86_400 * 10**9
+TIME_MIN, TIME_MAX = -(1 << 63), (1 << 63) - 1
+"""Nanoseconds that can be kept: the years 1678 to 2262. A time beyond becomes the nearest, as on ext4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,21 @@ class AttributeOperations:
         """Change attributes and return them all."""
         state = self._state
         state.replica.require_writable()
+        atime = None if wanted.atime is None else min(max(wanted.atime, TIME_MIN), TIME_MAX)
+        mtime = None if wanted.mtime is None else min(max(wanted.mtime, TIME_MIN), TIME_MAX)
         if wanted.size is not None:
             self._files.truncate(inode, wanted.size)
         if wanted.mode is not None or wanted.uid is not None or wanted.gid is not None:
             self._set_mode_and_owner(inode, wanted)
-        if wanted.atime is not None:
-            inode.atime = wanted.atime
+        if atime is not None:
+            inode.atime = atime
             if inode.detached is None:
                 with state.replica.change():
                     key = inode.id.encode("ascii")
-                    value = wanted.atime.to_bytes(8, "big", signed=True)
+                    value = atime.to_bytes(8, "big", signed=True)
                     state.replica.journal.put_local("atime", key, value)
-        if wanted.mtime is not None:
-            self._set_mtime(inode, wanted.mtime)
+        if mtime is not None:
+            self._set_mtime(inode, mtime)
         state.announce(inode)
         return state.stat(inode)
 

@@ -10,6 +10,7 @@ from dittofs.chunks.chunker import Chunking
 from dittofs.errors import FSError
 from dittofs.local_disk import LocalDisk
 from dittofs.tree.record import Kind
+from dittofs.volume.attributes import Wanted
 from dittofs.volume.jobs import store_jobs
 from dittofs.volume.recovery import recovered_name
 from tests.simulation.rig import USER, Rig
@@ -77,6 +78,18 @@ async def test_a_writer_of_a_renamed_file_makes_no_conflict_with_itself(rig: Rig
     await rig.publish()
     assert rig.listing("") == ["b"]
     assert rig.read("b") == b"new"
+
+
+@pytest.mark.parametrize("year", [1600, 2300, 3000, 9000])
+async def test_a_time_no_register_can_hold_becomes_the_nearest(rig: Rig, year: int) -> None:
+    time = (year - 1970) * 365 * 86_400 * 10**9
+    handle = rig.open_file("f", os.O_WRONLY | os.O_CREAT)
+    await rig.write_at(handle, 0, b"abc")
+    rig.volume.attributes.set(handle.inode, Wanted(mtime=time, atime=time))
+    rig.close_file(handle)
+    await rig.publish()
+    rig.volume.attributes.set(rig.walk("f"), Wanted(mtime=time, atime=time))
+    assert rig.stat("f").mtime == rig.stat("f").atime == (-(1 << 63) if year < 1970 else (1 << 63) - 1)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ def _stop(client: Client, *, as_json: bool) -> int:
         process = os.pidfd_open(client.health().pid)  # before it is asked, so that no other process is meant
     except ProcessLookupError:
         raise Refusal("no_daemon", "the daemon has just ended") from None
+    except Refusal as refusal:
+        if refusal.code == "no_daemon":
+            raise Refusal("no_daemon", "no daemon is running: there is nothing to stop") from refusal
+        raise
     try:
         result: StopResult = client.stop()
         if not select.select([process], [], [], STOP_S)[0]:

@@ -143,16 +143,30 @@ def check_private(paths: Paths) -> Iterator[Check]:
         else:
             continue
         count = -1_000_000
-    if count >= 0:
-        says = "keys and directories are closed to other users" if count else "nothing has been stored yet"
-        yield Check("private", "tick", says)
+    if count > 0:
+        yield Check("private", "tick", "keys and directories are closed to other users")
+    elif count == 0:
+        yield _check_beginning(paths)
+
+
+def _check_beginning(paths: Paths) -> Check:
+    place = _existing(paths.state)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return Check("private", "tick", "nothing has been stored yet")
+    text = f"{paths.state} cannot be made: you may not write to {place}"
+    return Check("private", "cross", text, "Set DITTOFS_HOME to a directory of yours, or to none")
+
+
+def _existing(place: Path) -> Path:
+    """`place`, or the nearest directory above it that exists."""
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    return place
 
 
 def check_room(paths: Paths) -> Check:
     """Whether the disk of the store has room."""
-    place = paths.state
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = _existing(paths.state)
     free = shutil.disk_usage(place).free
     says = f"{human_size(free)} free where {paths.state} lies"
     if free < ROOM_BYTES_CROSS:

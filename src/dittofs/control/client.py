@@ -145,7 +145,9 @@ class Client:
             with response:
                 raise _refusal(_failure(response.read()))
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise Refusal("no_daemon", "no daemon is running", "dittofs mount DIR") from error
+            raise Refusal(
+                "no_daemon", "no daemon is running; what is stored is not affected", "dittofs mount DIR"
+            ) from error
         except NotADirectoryError as error:
             text = f"{self._path} cannot be: a part of it is not a directory"
             raise Refusal("refused", text, "Set DITTOFS_HOME to a directory, or to none") from error

@@ -89,7 +89,14 @@ def mounted_around(path: str, known: Iterable[Mount]) -> Mount | None:
 
 
 def canonical(path: str) -> str:
-    """`path` absolute and without symbolic links; a mount point itself is not touched."""
+    """`path` absolute and without symbolic links; a mount point itself is not touched.
+
+    Refuses ("usage") an empty word: it would be the working directory.
+    """
+    if not path:
+        raise Refusal(
+            "usage", "the directory is an empty word, which names nothing", "dittofs mount ~/Shared"
+        )
     absolute = os.path.abspath(path)  # noqa: PTH100 - also of names that are not UTF-8 and of `..` in what is absent
     known = mounts()
     parent, name = os.path.split(absolute)

@@ -12,8 +12,8 @@ VIRTUAL_BIT = 1 << 62
 
 README = b"""This folder is a DittoFS volume.
 
-It is the same on all devices that are paired with it. Everything in it is stored
-encrypted and works without a network.
+It is the same on all devices that are paired with it, and works without a network.
+What its files hold is stored encrypted; their names are not.
 
 What you find here in .dittofs cannot be changed; it tells what is so:
   status    files, bytes, and what is not yet safe

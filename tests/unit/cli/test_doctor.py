@@ -126,3 +126,10 @@ def test_the_daemon_that_answers_is_named(service: SmallService) -> None:
     assert service.files == {}
     check = check_daemon(Paths.find())
     assert (check.state, f"process {os.getpid()}" in check.says) == ("tick", True)
+
+
+def test_a_home_that_cannot_be_made_is_a_cross(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DITTOFS_HOME", "/proc/dittofs")
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    (check,) = check_private(Paths.find())
+    assert (check.state, "may not write to /proc" in check.says) == ("cross", True)

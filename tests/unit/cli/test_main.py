@@ -68,7 +68,7 @@ def test_a_failure_in_json_is_one_object_on_stdout(shell: Shell) -> None:
     assert shell.json() == {
         "type": "failure",
         "error": "no_daemon",
-        "message": "no daemon is running",
+        "message": "no daemon is running; what is stored is not affected",
         "mend": "dittofs mount DIR",
     }
 

@@ -24,6 +24,8 @@ def test_a_directory_that_cannot_be_used_is_refused_before_a_daemon_is_started(
     assert "not empty" in shell.err
     assert shell.run("mount", tmp_path / "new", "-o", "ro,nonsense") == 2
     assert "'nonsense'" in shell.err
+    assert shell.run("mount", "") == 2
+    assert "empty word" in shell.err
     assert not home.exists()
     assert not (tmp_path / "new").exists()
 

@@ -204,6 +204,10 @@ class Journal:
         self._transaction.expect_open()
         self._rows.delete_local(kind, key)
 
+    def get_local(self, kind: str, key: bytes) -> bytes | None:
+        """A row by its kind and key, None if there is none; `Damaged` names a bad one."""
+        return self._rows.get_local(kind, key)
+
     def scan_local(self, kind: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows of a kind whose key begins with `prefix`, in order of key; `Damaged` names a bad one."""
         return self._rows.scan_local(kind, prefix)

@@ -21,14 +21,19 @@ class Rows:
 
     def put_local(self, kind: str, key: bytes, value: bytes) -> None:
         row = (kind, key, value, checksum(kind.encode(), key, value))
-        self._statements.run(
-            f"local rows of kind {kind}", "INSERT OR REPLACE INTO local VALUES(?,?,?,?)", row
-        )
+        self._statements.run(f"local rows of kind {kind}", _PUT_LOCAL, row)
 
     def delete_local(self, kind: str, key: bytes) -> None:
         self._statements.run(
             f"local rows of kind {kind}", "DELETE FROM local WHERE kind=? AND key=?", (kind, key)
         )
+
+    def get_local(self, kind: str, key: bytes) -> bytes | None:
+        sql = "SELECT value, sum FROM local WHERE kind=? AND key=?"
+        for value, found in self._statements.rows(f"local rows of kind {kind}", sql, (kind, key)):
+            self._verify(kind, key, value, found)
+            return bytes(value)
+        return None
 
     def scan_local(self, kind: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         sql, last = "SELECT key, value, sum FROM local WHERE kind=? AND key>=? ORDER BY key LIMIT ?", prefix
@@ -37,14 +42,15 @@ class Rows:
             for key, value, found in rows:
                 if not key.startswith(prefix):
                     return
-                if found != checksum(kind.encode(), key, value):
-                    raise Damaged(
-                        f"{self._statements.path}: local row {kind} {key.hex()}", "its checksum differs"
-                    )
+                self._verify(kind, key, value, found)
                 yield key, value
             if len(rows) < PAGE_ROWS:
                 return
             sql, last = sql.replace("key>=?", "key>?"), rows[-1][0]
+
+    def _verify(self, kind: str, key: bytes, value: bytes, found: bytes) -> None:
+        if found != checksum(kind.encode(), key, value):
+            raise Damaged(f"{self._statements.path}: local row {kind} {key.hex()}", "its checksum differs")
 
     def get_meta(self, key: str) -> bytes | None:
         rows = self._statements.rows(f"meta row {key}", "SELECT value, sum FROM meta WHERE key=?", (key,))

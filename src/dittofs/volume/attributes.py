@@ -133,10 +133,9 @@ class AttributeOperations:
 
     def load_atime(self, inode: Inode) -> None:
         """Remember the access time an earlier call set."""
-        key = inode.id.encode("ascii")
-        for row_key, value in self._state.replica.journal.scan_local("atime", key):
-            if row_key == key:
-                inode.atime = int.from_bytes(value, "big", signed=True)
+        value = self._state.replica.journal.get_local("atime", inode.id.encode("ascii"))
+        if value is not None:
+            inode.atime = int.from_bytes(value, "big", signed=True)
 
     def note_access(self, inode: Inode) -> None:
         """relatime: the access time moves when it is older than the change, or a day old. In memory."""
@@ -157,11 +156,10 @@ class AttributeOperations:
         if name.startswith(VIRTUAL_NAMESPACE):
             return self._virtual(inode, name)
         if name.startswith(LOCAL_NAMESPACES):
-            wanted = self._local_key(inode, name)
-            for key, value in self._local_rows(inode):
-                if key == wanted:
-                    return value
-            raise FSError(errno.ENODATA)
+            value = self._state.replica.journal.get_local("xattr", self._local_key(inode, name))
+            if value is None:
+                raise FSError(errno.ENODATA)
+            return value
         stored = self._replicated(inode).get(name)
         if stored is None:
             raise FSError(errno.ENODATA)

@@ -204,20 +204,16 @@ class Contents:
         """Within a transaction: forget a content row that cannot be loaded, with its increments."""
         journal = self._replica.journal
         key = content_key(ref)
-        for row_key, value in list(journal.scan_local("content", key)):
-            if row_key == key:
-                for layer in decode(ContentRow, value).layers:
-                    for increment_key, _ in list(journal.scan_local("bytes", layer.layer.encode("ascii"))):
-                        journal.delete_local("bytes", increment_key)
+        value = journal.get_local("content", key)
+        for layer in decode(ContentRow, value).layers if value is not None else ():
+            for increment_key, _ in list(journal.scan_local("bytes", layer.layer.encode("ascii"))):
+                journal.delete_local("bytes", increment_key)
         journal.delete_local("content", key)
 
     def is_durable(self, ref: Ref) -> bool:
         """Whether a sync ever returned for any of a content row's layers."""
-        key = content_key(ref)
-        rows = [
-            value for row_key, value in self._replica.journal.scan_local("content", key) if row_key == key
-        ]
-        return any(layer.durable_sequence for value in rows for layer in decode(ContentRow, value).layers)
+        value = self._replica.journal.get_local("content", content_key(ref))
+        return value is not None and any(layer.durable_sequence for layer in decode(ContentRow, value).layers)
 
     def note_resting(self, ref: Ref) -> None:
         """A row left by an earlier process belongs to a file that stays local."""
@@ -345,10 +341,10 @@ class Contents:
         """Read a content row and its layers back. Raises Damaged naming what is gone."""
         journal = self._replica.journal
         key = content_key(ref)
-        found = [value for row_key, value in journal.scan_local("content", key) if row_key == key]
-        if not found:
+        value = journal.get_local("content", key)
+        if value is None:
             raise Damaged(f"content of {key.decode()}", "its row is gone")
-        row = decode(ContentRow, found[0])
+        row = decode(ContentRow, value)
         replaces = tuple((Slot(slot), n) for slot, n in row.replaces)
         rank = Stamp(row.rank) if row.rank else None
         content = Content(ref, Published(row.base_root, row.base_size, replaces, rank))

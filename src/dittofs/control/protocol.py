@@ -17,7 +17,6 @@ from dittofs.control.faults import Refusal
 
 API_VERSION: Final = 1
 PREFIX: Final = f"/v{API_VERSION}"
-SOCKET_NAME: Final = "control.sock"
 EXIT_ALREADY_RUNNING: Final = 75
 """Exit status of a daemon that found another one holding its lock (EX_TEMPFAIL of sysexits.h)."""
 

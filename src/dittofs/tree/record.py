@@ -45,7 +45,6 @@ class Kind(enum.IntEnum):
 
 WITH_CONTENT = frozenset({Kind.FILE, Kind.SYMLINK})
 """Kinds that have versions. The others live by name."""
-DEVICES = frozenset({Kind.CHARACTER, Kind.BLOCK})
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,11 +129,6 @@ class Layer:
         return self._file is not None
 
     @property
-    def unsaved_bytes(self) -> int:
-        """Acknowledged bytes that a crash of the process would lose."""
-        return self._unsaved.total() if self._file is None else 0
-
-    @property
     def is_dirty(self) -> bool:
         """Whether the journal does not know all of this layer."""
         return bool(self._unsaved) or self._cut is not None

@@ -56,7 +56,6 @@ class Summary:
     conflicts: int
     pending_files: int
     pending_bytes: int
-    local_entries: int
     read_only: str | None
     publication_problem: str | None
     recovered: Recovered
@@ -215,7 +214,6 @@ class Volume:
             conflicts=counts.conflicts,
             pending_files=files,
             pending_bytes=size,
-            local_entries=len(self.state.local),
             read_only=self.replica.read_only,
             publication_problem=self.publisher.problem,
             recovered=self.recovered,

@@ -7,11 +7,12 @@ show which number. Who wins a name is worked out when it is read (display.py). v
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dittofs.ids import LOST_FOUND, ROOT, InodeId, Number
+from dittofs.ids import LOST_FOUND, ROOT, InodeId
 from dittofs.tree.cycles import displaced
-from dittofs.tree.record import Dot, Kind, Place, Record, Ref, covers
+from dittofs.tree.numbers import claim_numbers
+from dittofs.tree.record import Dot, Kind, Place, Record, covers
 from dittofs.tree.rows import Held, Inode, Rows
-from dittofs.tree.rules import Claim, Content, Name, claims_of, is_root, second_number
+from dittofs.tree.rules import Content, Name, claims_of, is_root
 
 DIRECTORY, NAME, CONFLICTS = "D", "N", "C"
 
@@ -111,37 +112,7 @@ class Placement:
             self.changed_names(parent, name)
         old_claims = claims_of(inode, old) if old is not None and old_names else []
         new_claims = claims_of(inode, new) if new is not None and new_names else []
-        self._number(inode, old_claims, new_claims)
-
-    def _number(self, inode: InodeId, old: list[Claim], new: list[Claim]) -> None:
-        if old == new:
-            return
-        for claims, others, comes in ((old, new, False), (new, old, True)):
-            for claim in claims:
-                if claim not in others:
-                    ref = (inode, claim.dot)
-                    self._set_claimant(claim, ref, comes)
-                    if claim.face:
-                        # What it shows if its claim does not win: found by that number, too.
-                        second = second_number(ref, claim.face)
-                        self._set_claimant(claim._replace(number=second), ref, comes)
-
-    def _set_claimant(self, claim: Claim, ref: Ref, claims: bool) -> None:
-        rows = self._rows
-        number: Number = claim.number
-        claimants = rows.claimants(number)
-        was_contested = sum(not one.is_second for _, one in claimants) > 1
-        if was_contested:
-            self.touched.inodes.update(inode for (inode, _), _ in claimants)
-        claimants = [one for one in claimants if one[0] != ref or one[1].is_second != claim.is_second]
-        if claims:
-            claimants.append((ref, claim))
-            claimants.sort(key=lambda one: (one[0][0], one[0][1] or ("", 0)))
-        is_contested = sum(not one.is_second for _, one in claimants) > 1
-        if is_contested:
-            self.touched.inodes.update(inode for (inode, _), _ in claimants)
-        rows.totals.contested += is_contested - was_contested
-        rows.put_claimants(number, claimants)
+        self.touched.inodes |= claim_numbers(self._rows, inode, old_claims, new_claims)
 
     # -- claims
 
@@ -346,7 +317,8 @@ class Placement:
         self.touched.inodes.add(inode)
         if meaning is not None:
             claims = claims_of(inode, meaning)
-            self._number(inode, [] if comes else claims, claims if comes else [])
+            old, new = ([], claims) if comes else (claims, [])
+            self.touched.inodes |= claim_numbers(self._rows, inode, old, new)
 
     def _explicit_mtime(self, before: Inode, after: Inode, now: int) -> None:
         """An explicit directory mtime holds until the entries change again."""

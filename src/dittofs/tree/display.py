@@ -4,7 +4,7 @@ The listing of a directory with conflicts is worked out when somebody asks for a
 until that directory changes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot
@@ -234,22 +234,27 @@ class Display:
         names = {(aside.inode, aside.link, aside.dot): name for name, (_, aside) in asides.items()}
         return Conflicts(plain, asides, names)
 
-    def shifted(self, group: Sequence[InodeId], leaving: bytes) -> list[tuple[int, Aside]]:
-        """Things that would be called otherwise without what has the name `leaving`; and their ordinals."""
+    def has_special(self, group: Sequence[InodeId], name: bytes) -> bool:
+        """Whether `name` may show more than one claim in the directory of these members."""
+        sources = self.sources(group)
+        return len(self.claims(group, name)) > 1 or any(self._rows.is_special(one, name) for one in sources)
+
+    def shifted(self, group: Sequence[InodeId], leaving: Collection[bytes]) -> list[tuple[int, Aside]]:
+        """What would be called otherwise without what has the names `leaving`; and its ordinals now."""
         conflicts = self.conflicts(group)
-        _, gone = conflicts.asides.get(leaving, (leaving, None))
+        gone = {aside for name, (_, aside) in conflicts.asides.items() if name in leaving}
         left = name_asides(
             (
-                (name, [aside for aside in shown.asides if aside != gone])
+                (name, [aside for aside in shown.asides if aside not in gone])
                 for name, shown in conflicts.plain.items()
             ),
             self._label,
-            lambda name: name != leaving and self._is_taken(group, name),
+            lambda name: name not in leaving and self._is_taken(group, name),
         )
         return [
             (ordinal_of(called, name, aside, self._label), aside)
             for called, (name, aside) in conflicts.asides.items()
-            if aside != gone and left.get(called) != (name, aside)
+            if aside not in gone and left.get(called) != (name, aside)
         ]
 
     def _is_taken(self, group: Sequence[InodeId], name: bytes) -> bool:

@@ -32,7 +32,7 @@ from dittofs.tree.record import (
     Version,
 )
 from dittofs.tree.removal import descent, drop_content, remove_name
-from dittofs.tree.rules import is_root
+from dittofs.tree.rules import is_root, version_order
 from dittofs.tree.status import Status
 from dittofs.tree.writing import Transaction, Writing
 
@@ -164,7 +164,9 @@ class Group:
             rank = later(written, max((one.rank for one in replaced), default=NEVER))
             face = face or (main.face if main is not None else 0)
         elif replaced:
-            edited = max(replaced, key=lambda one: (one.rank, one.lineage))
+            # What is shown of them: an equal version may have gone with its names.
+            shown = [one.version for one in known.meaning.contents if one.version.content in contents]
+            edited = max(shown or replaced, key=version_order)
             path = descent(edited)
             ordinal = edited.ordinal
             is_aside = any(edited.dot == content.version.dot for content in known.meaning.conflicts)

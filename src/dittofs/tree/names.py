@@ -1,14 +1,14 @@
 """Checks of names that operations share, and what must happen before a name is left."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dittofs.errors import FSError
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree.display import Display
 from dittofs.tree.entry import Entry
 from dittofs.tree.hlc import later
-from dittofs.tree.naming import MARK, Claimant
+from dittofs.tree.naming import MARK, Aside, Claimant
 from dittofs.tree.record import NAME_BYTES_MAX, Dot, Kind, Place, Ref, is_name
 from dittofs.tree.removal import keep_ordinal
 from dittofs.tree.rows import Rows
@@ -74,23 +74,48 @@ def vacate(
 def keep_names(
     writing: Writing, display: Display, directory: InodeId, entry: Entry, stamp: Stamp
 ) -> dict[Ref, Dot]:
-    """Before `entry`, which has such a name, goes: what stands aside keeps the names it is shown under.
+    """Before `entry` goes: what stands aside in its directory keeps the names it is shown under.
 
     Several things of one device and second are told apart by a number. Were they to move up, whoever removes
     one after the other from a listing would remove the wrong ones. Returns the new dots of conflict entries.
     """
     dots: dict[Ref, Dot] = {}
     group = display.members(directory)
-    if MARK not in entry.name:
+    if MARK not in entry.name and not display.has_special(group, claimed(writing.rows, display, entry)):
         return dots
-    names = {aside: called for called, (_, aside) in display.conflicts(group).asides.items()}
-    for ordinal, aside in display.shifted(group, entry.name):
+    asides = display.conflicts(group).asides
+    leaving = {entry.name}
+    if entry.dot is None:
+        leaving |= _followers(asides, entry.inode, entry.link)
+        for _, (beside, aside) in asides.items():
+            if beside == entry.name and aside.dot is None:
+                leaving |= _followers(asides, aside.inode, aside.link)
+    while True:
+        shifted = display.shifted(group, leaving)
+        # A file that is given its shown name takes along what stands aside of it, and that name is free, too.
+        more = leaving.union(
+            *(_followers(asides, aside.inode, aside.link) for _, aside in shifted if aside.dot is None)
+        )
+        if more == leaving:
+            break
+        leaving = more
+    names = {aside: called for called, (_, aside) in asides.items()}
+    for ordinal, aside in shifted:
         if aside.dot is None:
             rename_file(writing, aside.inode, aside.link, (group[0], names[aside]), stamp)
         else:
             ref = (aside.inode, aside.dot)
             dots[ref] = keep_ordinal(writing, aside.inode, aside.dot, ordinal, stamp)
     return dots
+
+
+def _followers(asides: Mapping[bytes, tuple[bytes, Aside]], inode: InodeId, link: str) -> set[bytes]:
+    """The names of the conflict entries that stand beside one name of a file."""
+    return {
+        called
+        for called, (_, aside) in asides.items()
+        if aside.dot is not None and (aside.inode, aside.link) == (inode, link)
+    }
 
 
 def claimed(rows: Rows, display: Display, entry: Entry) -> bytes:

@@ -583,3 +583,93 @@ def test_effects_tell_the_history_what_changed(one: Replica) -> None:
     assert (ROOT, b"f") in change.names
     assert (ROOT, b"g") in change.names
     assert ROOT in change.touched
+
+
+def test_a_save_outranks_what_it_replaces_whatever_the_clocks_say(one: Replica) -> None:
+    ahead = Replica(one.world, "ahead", skew_ns=3 * FOLLOW_NS_MAX)
+    one.make("f", "base")
+    exchange_all([one, ahead])
+    base = stat(ahead, "f").version
+    assert base is not None
+    for content in ("aside", "shown"):
+        with ahead.group() as group:
+            stamp = ahead.tree.tick()
+            group.write(ahead.entry("f").inode, content_of(content, stamp), replaces=[base.dot], stamp=stamp)
+    exchange_all([one, ahead])
+    one.write("f", "saved")
+    assert one.show()["f"] == "saved", "and not the older version that stands aside"
+
+
+def test_a_file_that_came_back_and_is_renamed_does_not_bring_back_what_was_removed(one: Replica) -> None:
+    other = Replica(one.world, "other")
+    one.make("f", "base")
+    exchange_all([one, other])
+    one.write("f", "one")
+    other.write("f", "two")
+    third = Replica(one.world, "third")
+    exchange_all([one, third])
+    one.unlink("f")
+    exchange_all([one, other])
+    assert one.show() == {"f": "two"}
+    one.rename("f", "g")
+    assert one.show() == {"g": "two"}
+    exchange_all([one, other, third])
+    assert third.show() == {"g": "two"}
+
+
+def test_what_is_moved_below_a_displaced_directory_stays_where_it_was_moved(one: Replica) -> None:
+    other = Replica(one.world, "other")
+    for path in ("x", "x/p", "y", "y/q", "y/q/deep"):
+        one.mkdir(path)
+    exchange_all([one, other])
+    one.rename("x", "y/q/x")
+    other.rename("y/q", "x/p/q")
+    other.rename("y", "x/p/q/y")
+    exchange_all([one, other])
+    found = "lost+found/q"
+    assert f"{found}/x/p" in one.show()
+    one.rename(f"{found}/x/p", f"{found}/deep/p")
+    assert f"{found}/deep/p" in one.show()
+    assert f"{found}/x" in one.show()
+    exchange_all([one, other])
+    check_against_oracle(other)
+
+
+def test_conflict_names_of_a_merged_directory_follow_every_member(one: Replica) -> None:
+    other = Replica(one.world, "other")
+    one.mkdir("d")
+    other.mkdir("d")
+    one.make("d/f", "first")
+    other.make("d/f", "second")
+    exchange_all([one, other])
+    (aside,) = (path for path in one.show() if "(conflict, " in path)
+    assert one.find(aside) is not None
+    other.rename("d/f", "d/g")
+    exchange_all([one, other])
+    assert one.find(aside) is None or one.show()[aside] == "second"
+    check_against_oracle(one)
+    other.unlink("d/g")
+    exchange_all([one, other])
+    check_against_oracle(one)
+    assert set(one.show()) - {"d"} == {aside}
+
+
+def test_conflict_entries_of_one_second_keep_their_numbers_when_others_go(one: Replica) -> None:
+    """Whoever removes them one after the other from a listing removes those that were listed."""
+    one.make("f", "base")
+    base = stat(one, "f").version
+    assert base is not None
+    for count in range(6):
+        with one.group() as group:
+            stamp = one.tree.tick()
+            group.write(
+                one.entry("f").inode, content_of(f"c{count}", stamp), replaces=[base.dot], stamp=stamp
+            )
+    listed = {path: what for path, what in one.show().items() if "(conflict, " in path}
+    assert len(listed) == 5
+    for path in sorted(listed):
+        assert one.show()[path] == listed.pop(path)
+        one.unlink(path)
+        assert {p: w for p, w in one.show().items() if p in listed} == listed
+        check_against_oracle(one)
+    assert one.show() == {"f": "c5"}

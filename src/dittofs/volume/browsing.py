@@ -10,7 +10,7 @@ from dittofs.chunks.seal import ChunkKind
 from dittofs.errors import FSError
 from dittofs.ids import ChunkId, InodeId, inode_id
 from dittofs.tree.record import Kind
-from dittofs.volume.contents import Content, Published
+from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.inodes import Inode, Stat
 from dittofs.volume.names import INODE_ID_BYTES
 from dittofs.volume.state import Caller
@@ -95,7 +95,7 @@ class Browsing:
             inode=inode.id,
             is_conflict=inode.ref[1] is not None,
             is_local=state.local.get(inode.id) is not None or state.content(inode) is not None,
-            shown=state.shown(inode) if inode.kind is Kind.FILE else Published(b"", 0, ()),
+            shown=state.shown(inode) if inode.kind is Kind.FILE else UNBORN,
         )
 
     def chunks(self, shown: Published) -> Iterator[Chunk]:
@@ -159,7 +159,7 @@ class Browsing:
         if not names:
             raise FSError(errno.EISDIR)
         new: InodeId = inode_id(state.replica.entropy(INODE_ID_BYTES))
-        content = state.contents.orphan((new, None), Published(b"", 0, ()))
+        content = state.contents.orphan((new, None), UNBORN)
         try:
             offset = 0
             async for part in parts:

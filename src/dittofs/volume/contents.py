@@ -29,6 +29,7 @@ class Published:
 
 
 UNBORN = Published(b"", 0, ())
+"""Where a file begins that has no version."""
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from dittofs.errors import FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Number, Stamp, number_of
 from dittofs.tree.entry import Attributes, Entry
 from dittofs.tree.record import Kind, Owner, Ref
-from dittofs.volume.contents import Content, Contents, Published
+from dittofs.volume.contents import UNBORN, Content, Contents, Published
 from dittofs.volume.ignore import FILE_NAME as IGNORE_FILE_NAME
 from dittofs.volume.ignore import IgnoreRules
 from dittofs.volume.inodes import Inode, InodeTable, Stat, Virtual
@@ -175,12 +175,12 @@ class State:
     def shown(self, inode: Inode) -> Published:
         """The version a reader sees where nothing is unpublished."""
         if inode.detached is not None:
-            return inode.detached_version or Published(b"", 0, ())
+            return inode.detached_version or UNBORN
         if self.local.get(inode.id) is not None:
-            return Published(b"", 0, ())
+            return UNBORN
         version = self.attributes(inode).version
         if version is None:
-            return Published(b"", 0, ())
+            return UNBORN
         rank = version.rank if inode.ref[1] is not None else None
         return Published(version.root, version.size, (version.dot,), rank)
 

@@ -1,7 +1,7 @@
 """The namespace: lookup, directories, making and removing names. Renaming is in `renaming`."""
 
 import errno
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ SYMLINK_BYTES_MAX = 4_095
 SET_GID = 0o2000
 RESERVED = b".dittofs"
 INODE_ID_BYTES = 12
+Found = tuple[Inode, LocalEntry | Entry]
+"""An inode, and the entry that shows it."""
 
 
 class Barrier(Protocol):
@@ -60,7 +62,7 @@ class Names:
                 return inode
         raise FSError(errno.ENOENT)
 
-    def find(self, parent: Inode, name: bytes) -> tuple[Inode, LocalEntry | Entry] | None:
+    def find(self, parent: Inode, name: bytes) -> Found | None:
         """The inode under a name and the entry that shows it."""
         state = self._state
         state.require_directory(parent)
@@ -252,44 +254,33 @@ class Names:
 
     def unlink(self, parent: Inode, name: bytes) -> Coroutine[Any, Any, None] | None:
         """Remove a name of a file. EISDIR for a directory."""
-        inode, entry = self._removable(parent, name)
-        if inode.kind is Kind.DIRECTORY:
-            raise FSError(errno.EISDIR)
-        if isinstance(entry, Entry) and not self._barrier.is_idle:
-            return self._unlink_later(parent, name)
-        with self._state.replica.change() as change:
-            self.remove(parent, inode, entry, name, change)
-        self._state.announce(parent, name)
-        return None
-
-    async def _unlink_later(self, parent: Inode, name: bytes) -> None:
-        await self._barrier.drain()
-        inode, entry = self._removable(parent, name)
-        if inode.kind is Kind.DIRECTORY:
-            raise FSError(errno.EISDIR)
-        with self._state.replica.change() as change:
-            self.remove(parent, inode, entry, name, change)
-        self._state.announce(parent, name)
+        return self._take_away(parent, name, self._removable_file)
 
     def rmdir(self, parent: Inode, name: bytes) -> Coroutine[Any, Any, None] | None:
         """Remove an empty directory. ENOTEMPTY, ENOTDIR."""
-        _, entry = self._removable_directory(parent, name)
+        return self._take_away(parent, name, self._removable_directory)
+
+    def _take_away(
+        self, parent: Inode, name: bytes, find: Callable[[Inode, bytes], Found]
+    ) -> Coroutine[Any, Any, None] | None:
+        inode, entry = find(parent, name)
         if isinstance(entry, Entry) and not self._barrier.is_idle:
-            return self._rmdir_later(parent, name)
-        self._rmdir(parent, name)
+            return self._take_away_later(parent, name, find)
+        self._remove(parent, inode, entry, name)
         return None
 
-    async def _rmdir_later(self, parent: Inode, name: bytes) -> None:
+    async def _take_away_later(
+        self, parent: Inode, name: bytes, find: Callable[[Inode, bytes], Found]
+    ) -> None:
         await self._barrier.drain()
-        self._rmdir(parent, name)
+        self._remove(parent, *find(parent, name), name)
 
-    def _rmdir(self, parent: Inode, name: bytes) -> None:
-        inode, entry = self._removable_directory(parent, name)
+    def _remove(self, parent: Inode, inode: Inode, entry: LocalEntry | Entry, name: bytes) -> None:
         with self._state.replica.change() as change:
             self.remove(parent, inode, entry, name, change)
         self._state.announce(parent, name)
 
-    def _removable(self, parent: Inode, name: bytes) -> tuple[Inode, LocalEntry | Entry]:
+    def _removable(self, parent: Inode, name: bytes) -> Found:
         self._state.replica.require_writable()
         if parent.id == ROOT and name == RESERVED:
             raise FSError(errno.EPERM, f"{RESERVED.decode()} is reserved")
@@ -298,7 +289,13 @@ class Names:
             raise FSError(errno.ENOENT)
         return found
 
-    def _removable_directory(self, parent: Inode, name: bytes) -> tuple[Inode, LocalEntry | Entry]:
+    def _removable_file(self, parent: Inode, name: bytes) -> Found:
+        inode, entry = self._removable(parent, name)
+        if inode.kind is Kind.DIRECTORY:
+            raise FSError(errno.EISDIR)
+        return inode, entry
+
+    def _removable_directory(self, parent: Inode, name: bytes) -> Found:
         inode, entry = self._removable(parent, name)
         if inode.kind is not Kind.DIRECTORY:
             raise FSError(errno.ENOTDIR)

@@ -9,9 +9,9 @@ from dittofs.errors import FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp, number_of
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, Ref
-from dittofs.volume.contents import Content, Published
+from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.inodes import Inode
-from dittofs.volume.names import RESERVED, Names
+from dittofs.volume.names import RESERVED, Found, Names
 from dittofs.volume.publication import Publisher
 from dittofs.volume.replica import Transaction
 from dittofs.volume.rows import LocalEntry, Taken
@@ -19,7 +19,6 @@ from dittofs.volume.state import NAME_BYTES_MAX, State, replace_entry
 
 NOREPLACE = 1
 EXCHANGE = 2
-Found = tuple[Inode, LocalEntry | Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +211,7 @@ class Renaming:
         self._names.detach(over, change)
         state.local.remove(inode.id, change)
         if content is None:
-            content = state.contents.begin(inode.ref, Published(b"", 0, ()))
+            content = state.contents.begin(inode.ref, UNBORN)
             top = content.top
             top.mtime, top.is_closed = entry.mtime, inode.writers == 0
         content.top.stamp = stamp

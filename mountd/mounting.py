@@ -111,7 +111,12 @@ class Mounting:
             with trio.CancelScope(shield=True):
                 if not self._is_stopping:
                     record = self._node.record(mount.name)
-                    await self._node.remember(mount.name, record.path, record.options, is_mounted=False)
+                    try:
+                        await self._node.remember(mount.name, record.path, record.options, is_mounted=False)
+                    except DittoError as error:
+                        log.error(
+                            "that a mount is gone could not be noted", path=mount.path, reason=str(error)
+                        )
                 self._node.on_state(mount.name)
 
     async def restore(self) -> None:

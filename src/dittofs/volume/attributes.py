@@ -18,6 +18,7 @@ from dittofs.volume.state import SET_ID_BITS, State, owner_of, owner_row, replac
 XATTR_BYTES_MAX = 64 << 10
 XATTR_INLINE_BYTES_MAX = 4 << 10
 XATTR_NAME_BYTES_MAX = 255
+XATTRS_BYTES_MAX = 56 << 10  # of one file in all, values above 4 KiB not counted: a record holds 64 KiB
 LOCAL_NAMESPACES = (b"trusted.", b"security.")
 VIRTUAL_NAMESPACE = b"user.dittofs."
 CREATE, REPLACE = 1, 2  # setxattr(2)
@@ -279,6 +280,8 @@ class AttributeOperations:
                 xattrs = {key: old for key, old in local.xattrs.items() if key != name}
                 if value is not None:
                     xattrs[name] = value
+                if sum(len(key) + len(one) for key, one in xattrs.items()) > XATTRS_BYTES_MAX:
+                    raise FSError(errno.ENOSPC, "the extended attributes of one file hold no more")
                 new_mode = local.mode if mode is None else mode
                 entry = replace_entry(local, xattrs=xattrs, mode=new_mode, stamp=int(stamp))
                 state.local.put(entry, change)

@@ -15,6 +15,7 @@ from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing
 
 LAYER_ID_BYTES = 12
 READERS_MAX = 64
+DEPTH_MAX = 32  # layers of one content: each is a call deeper when it is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,13 @@ class Contents:
         return content
 
     def writable(self, content: Content) -> Layer:
-        """The layer that takes the next write: a fresh one over what is closed."""
+        """The layer that takes the next write: a fresh one over what is closed.
+
+        Above DEPTH_MAX unpublished closes the last one is continued instead, so that reading stays bounded.
+        """
         top = content.top
+        if top.is_closed and len(content.layers) >= DEPTH_MAX:
+            top.is_closed = content.is_flushed = False
         if top.is_closed:
             layer = self._layer(top, top.size)
             layer.mtime, layer.stamp = top.mtime, top.stamp

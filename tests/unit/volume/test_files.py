@@ -147,3 +147,26 @@ async def test_a_write_beyond_the_largest_file_is_refused(rig: Rig) -> None:
     with pytest.raises(FSError) as refused:
         await rig.write_at(handle, (1 << 63) - 2, b"xxx")
     assert refused.value.errno == errno.EFBIG
+
+
+async def test_a_thousand_cuts_before_a_publication_read_back_right(rig: Rig) -> None:
+    await rig.write("a", b"x" * 5_000)
+    for size in range(4_999, 3_999, -1):
+        rig.truncate("a", size)
+    assert rig.read("a") == b"x" * 4_000
+    rig.abandon()
+    rig.open()
+    assert rig.read("a") == b"x" * 4_000
+    await rig.publish()
+    assert rig.read("a") == b"x" * 4_000
+
+
+async def test_more_attributes_than_a_record_holds_are_refused_before_publication(rig: Rig) -> None:
+    await rig.write("a", b"content")
+    with pytest.raises(FSError) as refused:
+        for number in range(40):
+            rig.volume.attributes.set_xattr(rig.walk("a"), b"user.%d" % number, b"v" * 4_000)
+    assert refused.value.errno == errno.ENOSPC
+    await rig.publish()
+    assert not rig.volume.publisher.stuck
+    assert rig.read("a") == b"content"

@@ -242,6 +242,7 @@ def test_a_key_file_that_others_can_read_is_refused_with_the_command_that_mends_
     node.end_daemon()
     keys = [path for path in node.home.rglob("*") if path.is_file() and "key" in path.name]
     assert keys
+    node.expects_errors = True
     for key in keys:
         assert key.stat().st_mode & 0o077 == 0
         key.chmod(0o644)

@@ -1,5 +1,6 @@
 """The portable front end: unpack a pyfuse3 request, ask the volume, pack its answer. No logic."""
 
+import errno
 import os
 import stat as stat_bits
 from collections import Counter
@@ -129,7 +130,7 @@ class Requests:
         try:
             return self.entry(self.volume.names.lookup(directory, name))
         except FSError as error:
-            if error.errno == 2:
+            if error.errno == errno.ENOENT:
                 return absent(self.fuse)
             raise
 
@@ -300,46 +301,11 @@ class Requests:
         return data
 
 
-HANDLED = [
-    "create",
-    "flush",
-    "forget",
-    "fsync",
-    "fsyncdir",
-    "getattr",
-    "getxattr",
-    "init",
-    "link",
-    "listxattr",
-    "lookup",
-    "mkdir",
-    "mknod",
-    "open",
-    "opendir",
-    "read",
-    "readdir",
-    "readlink",
-    "release",
-    "releasedir",
-    "removexattr",
-    "rename",
-    "rmdir",
-    "setattr",
-    "setxattr",
-    "statfs",
-    "symlink",
-    "unlink",
-    "write",
-]
-
-
 def operations(fuse: ModuleType, volume: Volume) -> tuple[Any, Requests]:
-    """The object pyfuse3 calls, and the handlers behind it."""
+    """The object pyfuse3 calls, and the handlers behind it: whatever `Requests` has of its names."""
     requests = Requests(fuse, volume)
     made = fuse.Operations()
-    made.enable_acl = requests.enable_acl
-    made.enable_writeback_cache = requests.enable_writeback_cache
-    made.supports_dot_lookup = requests.supports_dot_lookup
-    for name in HANDLED:
-        setattr(made, name, getattr(requests, name))
+    for name in dir(fuse.Operations):
+        if not name.startswith("_") and hasattr(requests, name):
+            setattr(made, name, getattr(requests, name))
     return made, requests

@@ -92,7 +92,7 @@ class LocalDisk:
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(root)  # noqa: PTH100 - strings throughout: this is the fast path
         try:
-            os.makedirs(self._root, DIRECTORY_MODE, exist_ok=True)  # noqa: PTH103
+            os.makedirs(self._root, DIRECTORY_MODE, exist_ok=True)  # noqa: PTH103 - text, as above
             self._root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"{self._root} is not a directory") from error
@@ -149,7 +149,7 @@ class LocalDisk:
         except FileNotFoundError:
             return []
         try:
-            return sorted(os.listdir(fd))  # noqa: PTH208
+            return sorted(os.listdir(fd))  # noqa: PTH208 - of a descriptor
         except OSError as error:
             raise translated(error, f"listing {path or 'the root'}") from error
         finally:

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _target(place: Place, name: str) -> bytes:
-    base = os.path.basename(os.path.abspath(os.fsencode(name)))  # noqa: PTH100, PTH119
+    base = os.path.basename(os.path.abspath(os.fsencode(name)))  # noqa: PTH100, PTH119 - bytes
     return b"/".join(part for part in (place.path, base) if part)
 
 

@@ -79,7 +79,7 @@ def _in_mount(word: str, volumes: Sequence[VolumeStatus]) -> Place | None:
 def shown_directory(path: bytes | str) -> str:
     """A local directory as people write it: with `~` for the home directory."""
     text = os.fsdecode(path)
-    home = os.path.expanduser("~")  # noqa: PTH111
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where none is known
     if home != "/" and (text == home or text.startswith(f"{home}/")):
         text = "~" + text[len(home) :]
     return escaped(text)

@@ -101,9 +101,9 @@ def _write(download: Download, output: Path, label: str) -> None:
             os.fchmod(file.fileno(), ((download.mode & 0o777) or 0o666) & ~umask)
             if download.mtime_ns:
                 os.utime(file.fileno(), ns=(download.mtime_ns, download.mtime_ns))
-        os.replace(temporary, output)  # noqa: PTH105
+        Path(temporary).replace(output)
     except BaseException:
-        os.unlink(temporary)  # noqa: PTH108
+        Path(temporary).unlink()
         raise
 
 

@@ -102,7 +102,7 @@ def canonical(path: str) -> str:
     parent, name = os.path.split(absolute)
     if mounted_at(absolute, known):
         return absolute
-    direct = os.path.join(os.path.realpath(parent), name)  # noqa: PTH118
+    direct = os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text, as mounts are looked up
     return direct if mounted_at(direct, known) else os.path.realpath(direct)
 
 
@@ -120,14 +120,14 @@ def inspect(path: str, known: Iterable[Mount] | None = None) -> Site:
             f"Choose a directory outside of it: {_suggest(around.path)}",
         )
     try:
-        found = os.stat(path)  # noqa: PTH116
+        found = Path(path).stat()
     except FileNotFoundError:
         return Site(path, "absent")
     except NotADirectoryError as error:
         raise Refusal("refused", f"{path}: a part of it is not a directory", _suggest(path)) from error
     except OSError as error:
         raise _cannot(path, error) from error
-    if not os.path.isdir(path):  # noqa: PTH112
+    if not Path(path).is_dir():
         raise Refusal(
             "refused",
             f"{path} is not a directory; it was left as it is",
@@ -196,7 +196,7 @@ def prepare(path: str) -> Mountpoint:
         )
     if site.state == "absent":
         try:
-            os.makedirs(path, exist_ok=True)  # noqa: PTH103
+            Path(path).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot(path, error) from error
     return Mountpoint(path, site.state == "absent", was_stale)

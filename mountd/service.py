@@ -153,9 +153,20 @@ class DaemonService:
             os.fsdecode(path_bytes(request)), request.volume, everything=request.all
         )
         done: list[Unmounted] = []
+        refused: list[Refusal] = []
         for mount in mounts:
-            is_lazy = await self._mounting.unmount(mount, force=request.force)
+            try:
+                is_lazy = await self._mounting.unmount(mount, force=request.force)
+            except Refusal as refusal:
+                refused.append(refusal)
+                continue
             done.append(Unmounted(volume=mount.name, is_lazy=is_lazy, **path_fields(os.fsencode(mount.path))))
+        if len(refused) == 1 and not done:
+            raise refused[0]
+        if refused:
+            gone = ", ".join(one.path for one in done) or "nothing"
+            reasons = "; ".join(refusal.message for refusal in refused)
+            raise Refusal(refused[0].code, f"{reasons}. Unmounted: {gone}.", refused[0].mend)
         return UnmountResult(unmounted=tuple(done))
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:

@@ -52,25 +52,27 @@ class Browsing:
         return inode
 
     def walk(self, names: Sequence[bytes], *, recursive: bool) -> Iterator[Seen]:
-        """What is at and below a path, parents before children. Holds one directory a level, no more."""
+        """What is at and below a path, by name, parents before children. Holds one directory a level."""
         top = self.find(names)
         prefix = b"/".join(names)
         if top.kind is not Kind.DIRECTORY:
             yield self._seen(prefix, top)
             return
-        waiting: list[tuple[bytes, Inode]] = [(prefix, top)]
-        while waiting:
-            path, directory = waiting.pop()
-            below: list[tuple[bytes, Inode]] = []
-            for name, inode in self._children(directory):
-                child = path + b"/" + name if path else name
-                try:
-                    yield self._seen(child, inode)
-                except FSError:
-                    continue  # removed since it was listed
-                if inode.kind is Kind.DIRECTORY and recursive:
-                    below.append((child, inode))
-            waiting.extend(reversed(below))
+        levels = [(prefix, iter(sorted(self._children(top), key=_name_of)))]
+        while levels:
+            path, children = levels[-1]
+            found = next(children, None)
+            if found is None:
+                levels.pop()
+                continue
+            name, inode = found
+            child = path + b"/" + name if path else name
+            try:
+                yield self._seen(child, inode)
+            except FSError:
+                continue  # removed since it was listed
+            if inode.kind is Kind.DIRECTORY and recursive:
+                levels.append((child, iter(sorted(self._children(inode), key=_name_of))))
 
     def _children(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
         try:
@@ -226,3 +228,7 @@ class Browsing:
             else:
                 inode = found[0]
         return inode
+
+
+def _name_of(child: tuple[bytes, Inode]) -> bytes:
+    return child[0]

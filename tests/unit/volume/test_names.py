@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dittofs.errors import FSError
+from dittofs.volume.browsing import Browsing
 from dittofs.volume.renaming import EXCHANGE, NOREPLACE
 from tests.simulation.rig import Rig
 
@@ -161,3 +162,13 @@ async def test_the_reserved_directory_is_neither_removed_nor_moved(rig: Rig) -> 
         with pytest.raises(FSError) as refused:
             call()
         assert refused.value.errno == errno.EPERM
+
+
+async def test_a_walk_lists_by_name_and_a_directory_before_what_is_in_it(rig: Rig) -> None:
+    for name in ("b", "a", "c"):
+        rig.mkdir(name)
+        await rig.write(f"{name}/z", b"")
+        await rig.write(f"{name}/y", b"")
+    paths = [seen.path for seen in Browsing(rig.volume).walk([], recursive=True)]
+    assert paths == [b"a", b"a/y", b"a/z", b"b", b"b/y", b"b/z", b"c", b"c/y", b"c/z"]
+    assert [seen.path for seen in Browsing(rig.volume).walk([], recursive=False)] == [b"a", b"b", b"c"]

@@ -73,6 +73,8 @@ class Browsing:
                 continue  # removed since it was listed
             if inode.kind is Kind.DIRECTORY and recursive:
                 levels.append((child, iter(sorted(self._children(inode), key=_name_of))))
+            else:
+                self._volume.state.inodes.drop_if_unused(inode)
 
     def _children(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
         try:

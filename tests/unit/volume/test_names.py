@@ -172,3 +172,14 @@ async def test_a_walk_lists_by_name_and_a_directory_before_what_is_in_it(rig: Ri
     paths = [seen.path for seen in Browsing(rig.volume).walk([], recursive=True)]
     assert paths == [b"a", b"a/y", b"a/z", b"b", b"b/y", b"b/z", b"c", b"c/y", b"c/z"]
     assert [seen.path for seen in Browsing(rig.volume).walk([], recursive=False)] == [b"a", b"b", b"c"]
+
+
+async def test_a_walk_leaves_nothing_in_memory(rig: Rig) -> None:
+    for number in range(20):
+        await rig.write(f"f{number}", b"")
+    await rig.publish()
+    rig.abandon()
+    rig.open()
+    before = len(rig.volume.state.inodes)
+    assert len(list(Browsing(rig.volume).walk([], recursive=True))) == 20
+    assert len(rig.volume.state.inodes) <= before + 1

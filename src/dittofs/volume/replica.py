@@ -103,7 +103,7 @@ class Replica:
                 yield transaction
                 if transaction.has_group:
                     change = transaction.group.finish()
-                    self.journal.append(int(self.tree.tick()), change.updates, LOCAL_VIA)
+                    self.journal.append(self.journal.next_group, change.updates, LOCAL_VIA)
                     self.journal.append_history(change.effects)
         except BaseException as error:
             if transaction.has_group:
@@ -139,7 +139,6 @@ class Replica:
                 self.journal.mark_index(partial=True)
             with self.journal.transaction():
                 self.journal.clear_index()
-                self.tree.unload()
                 self.tree.rebuild_index()
                 self.journal.mark_index(partial=False)
         log.error("the index is whole again")

@@ -7,7 +7,7 @@ from dittofs.tree.display import Display
 from dittofs.tree.entry import Attributes, Entry
 from dittofs.tree.record import NEVER, Attribute, Dot, Kind, Record, Ref, Version
 from dittofs.tree.rows import Inode, Rows
-from dittofs.tree.rules import Content, claims_of, is_root, second_number, winner_of
+from dittofs.tree.rules import Content, Meaning, claims_of, is_root, second_number, winner_of
 
 MODE_OF_ROOT = 0o755
 MODE_OF_LOST_FOUND = 0o700
@@ -33,7 +33,7 @@ class Status:
         record = inode.record
         content: Content | None
         if ref[1] is not None:
-            content = next((one for one in meaning.conflicts if ref[1] in one.dots), None)
+            content = _conflict(meaning, ref[1])
             if content is None:
                 return None
         elif not meaning.names[0].is_plain:
@@ -60,6 +60,17 @@ class Status:
             trusted=self._is_trusted(record, version),
             members=(),
         )
+
+    def version(self, ref: Ref) -> Version | None:
+        """The content of a visible thing, without its attributes; None also if it is not visible."""
+        meaning = self._rows.inode(ref[0]).meaning
+        if meaning is None or not meaning.names:
+            return None
+        if ref[1] is not None:
+            content = _conflict(meaning, ref[1])
+        else:
+            content = meaning.main if meaning.names[0].is_plain else None
+        return None if content is None else content.version
 
     def _is_trusted(self, record: Record, version: Version | None) -> bool:
         slots = {register.slot for register in (record.mode, record.owner) if register is not None}
@@ -187,3 +198,8 @@ class Status:
                 if name not in latest or latest[name][:2] < attribute[:2]:
                     latest[name] = attribute
         return {name: one.value for name, one in sorted(latest.items()) if one.value is not None}
+
+
+def _conflict(meaning: Meaning, dot: Dot) -> Content | None:
+    """The conflict entry that a dot names."""
+    return next((one for one in meaning.conflicts if dot in one.dots), None)

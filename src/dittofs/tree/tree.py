@@ -114,6 +114,10 @@ class Tree:
         """The attributes of a visible thing. None: it is not visible."""
         return self._status.stat(ref)
 
+    def version(self, ref: Ref) -> Version | None:
+        """The content a visible thing shows, sooner than `stat` has it. None: none, or it is not visible."""
+        return self._status.version(ref)
+
     def members(self, directory: InodeId) -> tuple[InodeId, ...]:
         """The directories shown as one with this one; empty if it is not visible."""
         return self._display.members(directory)

@@ -141,6 +141,10 @@ class AttributeOperations:
     def note_access(self, inode: Inode) -> None:
         """relatime: the access time moves when it is older than the change, or a day old. In memory."""
         now = self._state.replica.clock.now_ns()
+        latest = self._state.replica.tree.clock.greatest
+        if inode.accessed_after == latest and inode.atime is not None and now - inode.atime < DAY_NS:
+            return  # nothing in the volume has changed since
+        inode.accessed_after = latest
         stat = self._state.stat(inode)
         if stat.atime <= max(stat.mtime, stat.ctime) or now - stat.atime >= DAY_NS:
             inode.atime = now

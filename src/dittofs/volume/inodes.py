@@ -81,6 +81,8 @@ class Inode:
     orphan: Content | None = None
     """Content of a detached inode."""
     atime: int | None = None
+    accessed_after: int = 0
+    """The volume's greatest stamp when a read last looked whether the access time moves."""
     target: bytes = b""
     """What a detached symbolic link points to."""
     virtual: Virtual | None = None

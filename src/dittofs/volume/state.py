@@ -178,7 +178,7 @@ class State:
             return inode.detached_version or UNBORN
         if self.local.get(inode.id) is not None:
             return UNBORN
-        version = self.attributes(inode).version
+        version = self.replica.tree.version(inode.ref) or self.attributes(inode).version
         if version is None:
             return UNBORN
         rank = version.rank if inode.ref[1] is not None else None

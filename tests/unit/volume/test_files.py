@@ -6,6 +6,7 @@ import os
 import pytest
 
 from dittofs.errors import FSError
+from dittofs.volume.attributes import Wanted
 from tests.simulation.rig import Rig
 
 BIG = os.urandom(700_000)
@@ -170,3 +171,24 @@ async def test_more_attributes_than_a_record_holds_are_refused_before_publicatio
     await rig.publish()
     assert not rig.volume.publisher.stuck
     assert rig.read("a") == b"content"
+
+
+async def test_the_access_time_moves_with_the_first_read_after_each_change(rig: Rig) -> None:
+    await rig.write("f", b"first")
+    await rig.publish()
+    inode = rig.walk("f")
+    inode.lookups = 1
+    attributes = rig.volume.attributes
+    attributes.note_access(inode)
+    first = rig.stat("f").atime
+    assert first > rig.stat("f").ctime
+    attributes.note_access(inode)
+    assert rig.stat("f").atime == first
+    await rig.write("f", b"second")
+    attributes.note_access(inode)
+    second = rig.stat("f").atime
+    assert second > rig.stat("f").ctime > first
+    attributes.set(inode, Wanted(atime=1))
+    assert rig.stat("f").atime == 1
+    attributes.note_access(inode)
+    assert rig.stat("f").atime > second

@@ -15,7 +15,8 @@ CONFLICTS_SHOWN_MAX = 32
 """Conflict entries beside one name; the rest appear as these are resolved."""
 LABEL_BYTES_MAX = 64
 EXTENSION_BYTES_MAX = 32
-MARK = b" (conflict, "
+CONFLICT = b"conflict"
+MARK = b" (" + CONFLICT + b", "
 """Every displayed conflict name contains it."""
 
 
@@ -138,11 +139,16 @@ def conflict_name(name: bytes, label: str, stamp: Stamp, ordinal: int) -> bytes:
 
     An ordinal from 2 on stands at the end of the tag.
     """
+    return tagged_name(name, CONFLICT, label, stamp, ordinal)
+
+
+def tagged_name(name: bytes, tag: bytes, label: str, stamp: Stamp, ordinal: int) -> bytes:
+    """As `conflict_name`, with another word for what it is."""
     when = time.strftime("%Y-%m-%d %H.%M.%SZ", time.gmtime(stamp // 1_000_000_000)).encode("ascii")
     again = b"" if ordinal == 1 else b" %d" % ordinal
-    tag = MARK + _clean(label) + b", " + when + again + b")"
+    inserted = b" (" + tag + b", " + _clean(label) + b", " + when + again + b")"
     stem, extension = split_extension(name)
-    return cut(stem, NAME_BYTES_MAX - len(tag) - len(extension)) + tag + extension
+    return cut(stem, NAME_BYTES_MAX - len(inserted) - len(extension)) + inserted + extension
 
 
 def split_extension(name: bytes) -> tuple[bytes, bytes]:

@@ -5,20 +5,20 @@ file: the name keeps the last whole version, and the bytes appear beside it as
 `stem (recovered, DEVICE, 2026-11-21 14.02.07Z).ext`.
 """
 
-import time
 from dataclasses import dataclass, field
 
 import structlog
 
 from dittofs.errors import Damaged, FormatError
-from dittofs.ids import ROOT, InodeId, inode_id
+from dittofs.ids import ROOT, InodeId, Stamp, inode_id
+from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, Ref
 from dittofs.volume.contents import Content, content_key, ref_of_key
 from dittofs.volume.names import INODE_ID_BYTES
 from dittofs.volume.publication import Publisher
 from dittofs.volume.rows import ContentRow, LocalEntry, decode
 from dittofs.volume.staging import DIRECTORY
-from dittofs.volume.state import NAME_BYTES_MAX, State
+from dittofs.volume.state import State
 
 log = structlog.get_logger()
 
@@ -35,18 +35,8 @@ class Recovered:
 
 
 def recovered_name(name: bytes, label: str, now_ns: int, tries: int) -> bytes:
-    """The name of a recovered file: the stem is cut at a character boundary to fit."""
-    when = time.strftime("%Y-%m-%d %H.%M.%SZ", time.gmtime(now_ns // 10**9))
-    stem, dot, suffix = name.rpartition(b".")
-    if not stem or len(suffix) > 16:
-        stem, dot, suffix = name, b"", b""
-    more = f" {tries}" if tries > 1 else ""
-    tag = f" (recovered, {label}, {when}{more})".encode()
-    room = NAME_BYTES_MAX - len(tag) - len(dot) - len(suffix)
-    cut = min(len(stem), room)
-    while 0 < cut < len(stem) and stem[cut] & 0xC0 == 0x80:
-        cut -= 1
-    return stem[:cut] + tag + dot + suffix
+    """The name of a recovered file, made as that of a conflict entry is."""
+    return tagged_name(name, b"recovered", label, Stamp(now_ns), tries)
 
 
 class Recovery:

@@ -356,13 +356,9 @@ class History:
             return
         directory, entry = found
         tree = writer.replica.tree
-        # What stands aside of a file follows it to the first name that is left, or that it is given.
-        listed = [
-            one
-            for one in tree.listing(directory)
-            if one.dot is None or (entry.dot is not None and one.inode == entry.inode) or one == entry
-        ]
+        listed = tree.listing(directory)
         before = {one.name: self._root(writer, one) for one in listed}
+        files = {one.name for one in listed if one.dot is None}
         self._remove(writer, entry)
         with writer.replica.group() as group:
             group.unlink(directory, entry, stamp=tree.tick())
@@ -371,7 +367,13 @@ class History:
         after = {one.name: self._root(writer, one) for one in tree.listing(directory)}
         if len(before) < CONFLICTS_SHOWN_MAX:
             del before[entry.name]
-            assert {name: root for name, root in after.items() if name in before} == before, (entry, after)
+            # No listed name leads to something else now: whoever goes on removing removes what was listed.
+            assert {name: before[name] for name in before if name in after} == {
+                name: after[name] for name in after if name in before
+            }, (entry, before, after)
+            # What stands aside of a file may follow it to another name; files stay where they are.
+            assert files - {entry.name} <= after.keys(), (entry, before, after)
+            assert entry.name not in after, (entry, before, after)
 
     def _rmdir(self, writer: Writer) -> None:
         found = self._entry(writer, lambda entry: entry.kind is Kind.DIRECTORY)

@@ -275,6 +275,13 @@ def _findings(opened: OpenVolume) -> Iterator[Finding]:
     volume = opened.volume
     for damage in volume.replica.journal.damage:
         yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend="dittofs check")
+    if volume.publisher.problem is not None:
+        yield Finding(
+            "warning",
+            "publication",
+            f"closed files stay staged on this device, and are tried again: {volume.publisher.problem}",
+            mend="see that the disk has room",
+        )
     for reason in volume.publisher.stuck.values():
         yield Finding("damage", "file", f"staged, and cannot be published: {reason}", mend="dittofs check")
     for reason in volume.recovered.damaged:

@@ -18,6 +18,7 @@ from dittofs.volume.volume import Volume
 
 PART_BYTES = 1 << 20
 LISTED_AT_ONCE = 256
+SETTLE_TRIES = 8  # times a file that is written all the while is waited for before it is replaced
 Chunk = tuple[int, int, bytes | None]
 """(offset, length, id; None for a hole)"""
 
@@ -176,9 +177,13 @@ class Browsing:
                 raise FSError(errno.EEXIST)
             if found is not None and found[0].kind is not Kind.FILE:
                 raise FSError(errno.EISDIR if found[0].kind is Kind.DIRECTORY else errno.EINVAL)
-            while found is not None and state.contents.get(found[0].ref) is not None:
+            for _ in range(SETTLE_TRIES):
+                if found is None or state.contents.get(found[0].ref) is None:
+                    break
                 await volume.publisher.settle(found[0].ref)
                 found = volume.names.find(directory, names[-1])
+            if found is not None and state.contents.get(found[0].ref) is not None:
+                raise FSError(errno.EBUSY, "the file is being written, or waits to be published")
             inode = self._adopt(
                 content, directory, names[-1], found[0] if found else None, caller, mode, mtime
             )

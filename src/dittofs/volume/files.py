@@ -96,6 +96,9 @@ class Files:
         content = self._writable(inode)
         if content.top.is_closed and len(content.layers) >= LAYERS_MAX:
             return self._write_later(inode, offset, data)
+        return self._write_now(content, offset, data)
+
+    def _write_now(self, content: Content, offset: int, data: bytes) -> int:
         self.require_room(len(data))
         layer = self._state.contents.writable(content)
         layer.write(offset, data)
@@ -107,8 +110,8 @@ class Files:
 
     async def _write_later(self, inode: Inode, offset: int, data: bytes) -> int:
         await self._publisher.drain()
-        written = self.write(inode, offset, data)
-        return written if isinstance(written, int) else await written
+        self._state.replica.require_writable()
+        return self._write_now(self._writable(inode), offset, data)
 
     def truncate(self, inode: Inode, size: int) -> None:
         """Cut the file or extend it with zeroes."""

@@ -59,6 +59,10 @@ def _join(
     label: str,
     machine: str,
 ) -> Replica:
+    for note in chunks.notes:
+        log.info("chunk store recovered", note=note)
+    if journal.tail_lost is not None:
+        log.info("the end of the journal is missing", detail=journal.tail_lost.detail)
     client_id = journal.claim_writer(entropy, machine)
     own = set(journal.own_slots())
     own.add(slot_of_client(client_id))

@@ -5,7 +5,7 @@ A crash between the two leaves unused chunks and the staged content, so it is do
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 import structlog
@@ -139,20 +139,41 @@ class Publisher:
         return due - self._state.replica.clock.monotonic()
 
     async def drain(self) -> None:
-        """Wait until nothing waits to be published. What nobody fsynced is waited for DRAIN_PATIENCE_S at
-        most: no order was promised for it, and a huge file must not hold up every removal.
+        """Wait for what is queued now, whatever is queued later. What nobody fsynced is waited for
+        DRAIN_PATIENCE_S at most: no order was promised for it, and a huge file must not hold up a removal.
         """
-        contents = [self._state.contents.peek(ref) for ref in {*self._queue, *self._open}]
-        contents += [job.content for job in self._inflight]
+        waiting = self._queued_now()
+        contents = [content for content, _ in waiting.values()] + [job.content for job in self._inflight]
         is_promised = any(content is not None and content.is_fsynced for content in contents)
         with trio.move_on_after(math.inf if is_promised else DRAIN_PATIENCE_S):
-            await self.drain_all()
+            await self._wait_while(lambda: any(self._is_waiting(ref, *one) for ref, one in waiting.items()))
+
+    def _queued_now(self) -> dict[Ref, tuple[Content | None, list[Layer]]]:
+        """What waits at this instant: for each file its unpublished layers."""
+        refs = {*self._queue, *self._open, *(job.ref for job in self._inflight)}
+        contents = {ref: self._state.contents.peek(ref) for ref in refs}
+        return {ref: (one, [] if one is None else list(one.layers)) for ref, one in contents.items()}
+
+    def _is_waiting(self, ref: Ref, content: Content | None, layers: list[Layer]) -> bool:
+        """Whether one of those layers, or the empty file, is not in the tree yet and still to come."""
+        if self._is_stuck(ref):
+            return False
+        if content is None:
+            return ref in self._queue or ref in self._open or any(job.ref == ref for job in self._inflight)
+        is_there = self._state.contents.peek(content.ref) is content
+        return is_there and any(layer in content.layers for layer in layers)
+
+    def _is_stuck(self, ref: Ref) -> bool:
+        return ref in self.stuck and ref not in self._queue and ref not in self._open
 
     async def drain_all(self) -> None:
         """Wait until nothing waits to be published. Returns early if publication fails."""
+        await self._wait_while(lambda: not self.is_idle)
+
+    async def _wait_while(self, is_waiting: Callable[[], bool]) -> None:
         self._waiters += 1
         try:
-            while not self.is_idle:
+            while not self.is_idle and is_waiting():
                 self._wake.set()
                 await self._progress.wait()
                 if self.problem is not None:

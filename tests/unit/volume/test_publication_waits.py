@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -43,3 +44,32 @@ async def test_a_wait_that_gave_up_leaves_the_others_in_a_hurry(rig: Rig, autoju
             publishing.cancel_scope.cancel()
         assert publisher.is_idle
     assert autojump_clock.current_time() - begin < OPEN_INTERVAL_S
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_removal_waits_for_what_was_closed_before_it_and_for_nothing_later(rig: Rig) -> None:
+    await rig.write("published", b"content")
+    await rig.publish()
+    handle = rig.open_file("busy", os.O_RDWR | os.O_CREAT)
+    removed = trio.Event()
+
+    async def keep_fsyncing() -> None:
+        while not removed.is_set():
+            await rig.write_at(handle, 0, b"more")
+            await rig.volume.files.fsync(handle.inode)
+            await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.volume.publisher.run)
+        nursery.start_soon(keep_fsyncing)
+        await trio.sleep(0.1)
+        with trio.fail_after(30):
+            parent, name = rig.place("published")
+            answer = rig.volume.names.unlink(parent, name)
+            if answer is not None:
+                await answer
+        removed.set()
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    rig.close_file(handle)
+    assert not rig.exists("published")

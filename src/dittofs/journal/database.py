@@ -105,13 +105,13 @@ class Database:
     @property
     def is_usable(self) -> bool:
         """False from a failed commit to the next that succeeds, and for ever after a failed sync."""
-        return not self._is_failed and not self._is_sync_failed
+        return not self._is_failed and not self.is_sync_failed
 
     # -- durability
 
     def sync(self) -> None:
         """Return when everything committed before the call is durable. From any thread."""
-        if self._durable < self._commits or self._is_sync_failed:
+        if self._durable < self._commits or self.is_sync_failed:
             self._sync.wait()
 
     @property
@@ -264,7 +264,8 @@ class Database:
     # -- state
 
     @property
-    def _is_sync_failed(self) -> bool:
+    def is_sync_failed(self) -> bool:
+        """Whether what is durable is unknown until the file is opened anew."""
         return (
             self._sync.has_failed
             or self.statements.is_sync_failed
@@ -272,7 +273,7 @@ class Database:
         )
 
     def _expect_sound(self) -> None:
-        if self._is_sync_failed:
+        if self.is_sync_failed:
             raise DiskError(f"{self.path}: a sync failed; it has to be opened anew")
 
     def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:

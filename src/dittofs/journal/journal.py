@@ -120,6 +120,11 @@ class Journal:
         """False once a commit failed, until one succeeds; for ever once a sync failed."""
         return self._database.is_usable
 
+    @property
+    def needs_reopening(self) -> bool:
+        """Whether a sync failed: nothing more is written until the journal has been opened again."""
+        return self._database.is_sync_failed
+
     def revive(self) -> bool:
         """Try to write and sync one small row: whether the journal is usable (again). Blocking."""
         try:
@@ -208,9 +213,14 @@ class Journal:
         """A row by its kind and key, None if there is none; `Damaged` names a bad one."""
         return self._rows.get_local(kind, key)
 
-    def scan_local(self, kind: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Rows of a kind whose key begins with `prefix`, in order of key; `Damaged` names a bad one."""
-        return self._rows.scan_local(kind, prefix)
+    def scan_local(
+        self, kind: str, prefix: bytes, bad: list[bytes] | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of a kind whose key begins with `prefix`, in order of key; `Damaged` names a bad one.
+
+        With `bad` given, rows that fail their checksum are left out and their keys added to it.
+        """
+        return self._rows.scan_local(kind, prefix, bad)
 
     def get_meta(self, key: str) -> bytes | None:
         return self._rows.get_meta(key)

@@ -35,15 +35,23 @@ class Rows:
             return bytes(value)
         return None
 
-    def scan_local(self, kind: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan_local(
+        self, kind: str, prefix: bytes, bad: list[bytes] | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         sql, last = "SELECT key, value, sum FROM local WHERE kind=? AND key>=? ORDER BY key LIMIT ?", prefix
         while True:
             rows = self._statements.rows(f"local rows of kind {kind}", sql, (kind, last, PAGE_ROWS))
             for key, value, found in rows:
                 if not key.startswith(prefix):
                     return
-                self._verify(kind, key, value, found)
-                yield key, value
+                try:
+                    self._verify(kind, key, value, found)
+                except Damaged:
+                    if bad is None:
+                        raise
+                    bad.append(key)
+                else:
+                    yield key, value
             if len(rows) < PAGE_ROWS:
                 return
             sql, last = sql.replace("key>=?", "key>?"), rows[-1][0]

@@ -99,7 +99,7 @@ class Browsing:
             stat=stat,
             inode=inode.id,
             is_conflict=inode.ref[1] is not None,
-            is_local=state.local.get(inode.id) is not None or state.content(inode) is not None,
+            is_local=state.local.get(inode.id) is not None or state.contents.peek(inode.ref) is not None,
             shown=state.shown(inode) if inode.kind is Kind.FILE else UNBORN,
         )
 

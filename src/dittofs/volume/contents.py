@@ -2,19 +2,21 @@
 
 import base64
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from dittofs.chunks.content import ContentReader
 from dittofs.errors import Damaged, FormatError
-from dittofs.ids import InodeId, Slot, Stamp
+from dittofs.ids import Slot, Stamp
 from dittofs.tree.record import Dot, Ref
 from dittofs.volume.replica import Replica, Transaction
-from dittofs.volume.rows import ContentRow, Increment, LayerRow, Taken, decode, encode
+from dittofs.volume.rows import ContentRow, Increment, LayerRow, Taken, content_key, decode, encode
 from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing
 
 LAYER_ID_BYTES = 12
 READERS_MAX = 64
+SEQUENCE_BYTES = 4
 DEPTH_MAX = 32  # layers of one content: each is a call deeper when it is read
 
 
@@ -31,6 +33,15 @@ class Published:
 
 UNBORN = Published(b"", 0, ())
 """Where a file begins that has no version."""
+
+
+class StagingGone(Damaged):
+    """A layer's staging file is not there."""
+
+    def __init__(self, row: LayerRow) -> None:
+        super().__init__(f"{DIRECTORY}/{row.layer}", "the staging file is gone")
+        self.is_expected = not row.durable_sequence
+        """Nobody was told that it is on the platter: a power cut may take it."""
 
 
 @dataclass(slots=True)
@@ -58,18 +69,6 @@ class Content:
         return self.layers[-1].size
 
 
-def content_key(ref: Ref) -> bytes:
-    """The key of a content row."""
-    inode, dot = ref
-    return (inode if dot is None else f"{inode}/{dot[0]}/{dot[1]}").encode("ascii")
-
-
-def ref_of_key(key: bytes) -> Ref:
-    """The inverse of `content_key`."""
-    inode, *rest = key.decode("ascii").split("/")
-    return InodeId(inode), (Slot(rest[0]), int(rest[1])) if rest else None
-
-
 class Contents:
     """All unpublished content of a replica, in memory and in the journal's rows."""
 
@@ -79,7 +78,8 @@ class Contents:
         self._resting: set[Ref] = set()  # rows that stay local and are read when somebody asks
         self._readers: dict[bytes, ContentReader] = {}
         self._doomed: list[Layer] = []
-        self._unreadable: dict[Ref, Damaged | FormatError] = {}
+        self.unreadable: dict[Ref, Damaged | FormatError] = {}
+        """What is staged for these cannot be read, and why."""
 
     def __iter__(self) -> Iterator[Content]:
         return iter(list(self._contents.values()))
@@ -91,13 +91,13 @@ class Contents:
         content = self._contents.get(ref)
         if content is not None:
             return content
-        if ref in self._unreadable:
-            raise self._unreadable[ref]
+        if ref in self.unreadable:
+            raise self.unreadable[ref]
         if ref in self._resting:
             try:
                 content = self._contents[ref] = self.load(ref)
             except (Damaged, FormatError) as error:
-                self._unreadable[ref] = error
+                self.unreadable[ref] = error
                 raise
             finally:
                 self._resting.discard(ref)
@@ -162,10 +162,13 @@ class Contents:
         for layer in content.layers:
             if layer.is_dirty or not layer.sequence:
                 increment = layer.next_increment()
-                key = layer.layer_id.encode("ascii") + layer.sequence.to_bytes(4, "big")
+                key = layer.layer_id.encode("ascii") + layer.sequence.to_bytes(SEQUENCE_BYTES, "big")
                 journal.put_local("bytes", key, encode(increment))
                 transaction.after(partial(layer.saved, increment))
-        journal.put_local("content", content_key(content.ref), encode(self._row(content)))
+        row = self._row(content)
+        for layer, layer_row in zip(content.layers, row.layers, strict=True):
+            layer_row.increments += layer.is_dirty or not layer.sequence
+        journal.put_local("content", content_key(content.ref), encode(row))
 
         def saved() -> None:
             content.is_saved = True
@@ -190,6 +193,7 @@ class Contents:
                     is_closed=layer.is_closed or (layer is content.top and content.is_flushed),
                     is_appended=layer.is_appended,
                     durable_sequence=layer.durable_sequence,
+                    increments=layer.sequence,
                 )
                 for layer in content.layers
             ],
@@ -205,22 +209,21 @@ class Contents:
 
     def note_unreadable(self, ref: Ref, error: Damaged | FormatError) -> None:
         """Rows stay as they are, and whoever reads the file hears what is wrong."""
-        self._unreadable[ref] = error
+        self.unreadable[ref] = error
 
     def erase_unreadable(self, ref: Ref) -> None:
         """Within a transaction: forget a content row that cannot be loaded, with its increments."""
         journal = self._replica.journal
         key = content_key(ref)
-        value = journal.get_local("content", key)
-        for layer in decode(ContentRow, value).layers if value is not None else ():
-            for increment_key, _ in list(journal.scan_local("bytes", layer.layer.encode("ascii"))):
-                journal.delete_local("bytes", increment_key)
+        with suppress(Damaged, FormatError):
+            value = journal.get_local("content", key)
+            for layer in decode(ContentRow, value).layers if value is not None else ():
+                layer_id = layer.layer.encode("ascii")
+                bad: list[bytes] = []
+                good = [row_key for row_key, _ in journal.scan_local("bytes", layer_id, bad)]
+                for increment_key in good + [one for one in bad if one.startswith(layer_id)]:
+                    journal.delete_local("bytes", increment_key)
         journal.delete_local("content", key)
-
-    def is_durable(self, ref: Ref) -> bool:
-        """Whether a sync ever returned for any of a content row's layers."""
-        value = self._replica.journal.get_local("content", content_key(ref))
-        return value is not None and any(layer.durable_sequence for layer in decode(ContentRow, value).layers)
 
     def note_resting(self, ref: Ref) -> None:
         """A row left by an earlier process belongs to a file that stays local."""
@@ -240,7 +243,7 @@ class Contents:
         journal = self._replica.journal
         for layer in layers:
             for sequence in range(layer.sequence):
-                key = layer.layer_id.encode("ascii") + sequence.to_bytes(4, "big")
+                key = layer.layer_id.encode("ascii") + sequence.to_bytes(SEQUENCE_BYTES, "big")
                 journal.delete_local("bytes", key)
         if len(layers) == len(content.layers):
             journal.delete_local("content", content_key(content.ref))
@@ -335,14 +338,26 @@ class Contents:
         """Within a transaction, after a power cut: forget the writes whose bytes no sync had put on the
         platter. For good: the next start does not know of the power cut any more.
         """
-        journal = self._replica.journal
+        journal, disk = self._replica.journal, self._replica.disk
         key = content_key(ref)
-        for row_key, value in list(journal.scan_local("content", key)):
-            for layer in decode(ContentRow, value).layers if row_key == key else ():
-                if layer.is_filed:
-                    rows = list(journal.scan_local("bytes", layer.layer.encode("ascii")))
-                    for increment_key, _ in rows[layer.durable_sequence :]:
-                        journal.delete_local("bytes", increment_key)
+        value = journal.get_local("content", key)
+        if value is None:
+            return
+        row = decode(ContentRow, value)
+        gone = 0  # the first layer above the lowest that the power cut took with its file
+        for number, layer in enumerate(row.layers):
+            is_there = (
+                not layer.is_filed or layer.durable_sequence or disk.exists(f"{DIRECTORY}/{layer.layer}")
+            )
+            gone = gone or (0 if is_there else number)
+            if layer.is_filed or gone:
+                durable = 0 if gone else layer.durable_sequence
+                rows = list(journal.scan_local("bytes", layer.layer.encode("ascii")))
+                for increment_key, _ in rows[durable:]:
+                    journal.delete_local("bytes", increment_key)
+                layer.increments = min(layer.increments, durable)
+        row.layers = row.layers[: gone or None]
+        journal.put_local("content", key, encode(row))
 
     def load(self, ref: Ref) -> Content:
         """Read a content row and its layers back. Raises Damaged naming what is gone."""
@@ -372,8 +387,12 @@ class Contents:
             try:
                 layer.open_file()
             except FileNotFoundError:
-                raise Damaged(f"{DIRECTORY}/{row.layer}", "the staging file is gone") from None
-        for _, value in list(self._replica.journal.scan_local("bytes", row.layer.encode("ascii"))):
+                raise StagingGone(row) from None
+        rows = list(self._replica.journal.scan_local("bytes", row.layer.encode("ascii")))
+        numbers = [int.from_bytes(key[-SEQUENCE_BYTES:], "big") for key, _ in rows]
+        if numbers != list(range(row.increments)):
+            raise Damaged(f"layer {row.layer}", f"of {row.increments} increments there are {numbers}")
+        for _, value in rows:
             layer.restore(decode(Increment, value))
         layer.is_closed = row.is_closed
         layer.is_appended = row.is_appended

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from dittofs.errors import Damaged, DittoError, FormatError
 from dittofs.ids import InodeId, Number, number_of
 from dittofs.tree.record import Kind
 from dittofs.volume.replica import Replica, Transaction
@@ -24,10 +25,16 @@ class LocalLayer:
         """Told each (directory, name) that shows something else here."""
         self._subdirectories: Counter[InodeId] = Counter()
 
-    def load(self) -> None:
-        """Read the rows back."""
-        for _, value in self._replica.journal.scan_local("entry", b""):
-            self._remember(decode(LocalEntry, value))
+    def load(self) -> list[DittoError]:
+        """Read the rows back. Returns what is wrong with those that cannot be read; they stay as they are."""
+        bad: list[bytes] = []
+        errors: list[DittoError] = []
+        for key, value in self._replica.journal.scan_local("entry", b"", bad):
+            try:
+                self._remember(decode(LocalEntry, value))
+            except FormatError as error:
+                errors.append(Damaged(f"local name {key!r}", str(error)))
+        return [*errors, *(Damaged(f"local name {key!r}", "its row fails its checksum") for key in bad)]
 
     def __iter__(self) -> Iterator[LocalEntry]:
         return iter(list(self._entries.values()))

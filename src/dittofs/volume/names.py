@@ -334,13 +334,16 @@ class Names:
         last = replace(state.stat(inode), nlink=0, ctime=int(stamp))
         version = state.shown(inode)
         target = self.target(inode) if inode.kind is Kind.SYMLINK else b""
-        content = state.contents.get(inode.ref)
+        content = state.contents.peek(inode.ref)
         if content is not None:
             state.contents.erase_rows(content, content.layers)
+        elif inode.ref in state.contents.unreadable:
+            state.contents.erase_unreadable(inode.ref)
         self._erase_local_attributes(inode)
         ref = inode.ref
 
         def apply() -> None:
+            state.contents.unreadable.pop(ref, None)
             if content is not None:
                 state.contents.detach(content)
                 if inode.opens:

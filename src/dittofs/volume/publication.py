@@ -7,6 +7,7 @@ A crash between the two leaves unused chunks and the staged content, so it is do
 import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 
 import structlog
 import trio
@@ -188,8 +189,9 @@ class Publisher:
 
     async def publish_point(self) -> bool:
         """Publish what is queued as one group. False if it must be tried again."""
-        self._inflight = jobs = self._freeze()
+        jobs: list[Job] = []
         try:
+            self._inflight = jobs = self._freeze()
             if not jobs:  # everything queued was removed meanwhile
                 self.problem = None
                 return True
@@ -200,7 +202,7 @@ class Publisher:
                 await self._store(jobs)
             # From here to the end of the transaction nothing awaits.
             try:
-                self._commit(jobs)
+                self._state.replica.mended(partial(self._commit, jobs))
             except (DiskFull, DiskError, ReadOnlyVolume):
                 raise
             except Exception as error:
@@ -237,17 +239,20 @@ class Publisher:
     def _freeze(self) -> list[Job]:
         """Take the next files, in order, at one instant."""
         jobs: list[Job] = []
+        taken: list[Ref] = []
         total = 0
         takes_open = bool(self._open)
         for ref in list(self._queue) + list(self._open):
             if len(jobs) >= FILES_PER_POINT_MAX or total > BYTES_PER_POINT:
                 break
-            self._queue.pop(ref, None)
-            self._open.pop(ref, None)
-            job = self._job(ref)
+            job = self._state.replica.mended(partial(self._job, ref))
+            taken.append(ref)
             if job is not None:
                 jobs.append(job)
                 total += job.size
+        for ref in taken:
+            self._queue.pop(ref, None)
+            self._open.pop(ref, None)
         if takes_open and not self._open:
             self._last_open_point = self._state.replica.clock.monotonic()
         return jobs

@@ -13,10 +13,10 @@ from dittofs.errors import Damaged, FormatError
 from dittofs.ids import ROOT, InodeId, Stamp, inode_id
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, Ref
-from dittofs.volume.contents import Content, content_key, ref_of_key
+from dittofs.volume.contents import Content, StagingGone
 from dittofs.volume.names import INODE_ID_BYTES
 from dittofs.volume.publication import Publisher
-from dittofs.volume.rows import ContentRow, LocalEntry, decode
+from dittofs.volume.rows import ContentRow, LocalEntry, content_key, decode, ref_of_key
 from dittofs.volume.staging import DIRECTORY
 from dittofs.volume.state import State
 
@@ -52,11 +52,17 @@ class Recovery:
         state = self._state
         journal = state.replica.journal
         after_power_cut = journal.get_meta(BOOT_KEY) != state.replica.boot
-        state.local.load()
-        rows = list(journal.scan_local("content", b""))
-        for key, _ in rows:
-            self._recover(ref_of_key(key), after_power_cut=after_power_cut)
-        self._drop_unwritten({ref_of_key(key) for key, _ in rows})
+        tail_lost = journal.tail_lost
+        if tail_lost is not None and not after_power_cut:
+            self._note(f"{tail_lost.what}: {tail_lost.detail}")
+        for error in state.local.load():
+            self._note(str(error))
+        bad: list[bytes] = []
+        refs = [ref_of_key(key) for key, _ in journal.scan_local("content", b"", bad)]
+        for ref in refs:
+            self._recover(ref, after_power_cut=after_power_cut)
+        refs += self._set_aside_rows(bad)
+        self._drop_unwritten(set(refs))
         self._drop_unnamed_files()
         with state.replica.change():
             journal.put_meta(BOOT_KEY, state.replica.boot)
@@ -73,14 +79,11 @@ class Recovery:
                 with state.replica.change():
                     state.contents.erase_lost(ref)
             content = state.contents.load(ref)
-        except Damaged as error:
-            if after_power_cut and not state.contents.is_durable(ref):
+        except (Damaged, FormatError) as error:
+            if after_power_cut and isinstance(error, StagingGone) and error.is_expected:
                 self._drop_lost(ref, local, error)
             else:
                 self._set_aside(ref, error)
-            return
-        except FormatError as error:
-            self._set_aside(ref, error)
             return
         if local is None and state.replica.tree.stat(ref) is None:
             for layer in content.layers:
@@ -111,8 +114,24 @@ class Recovery:
     def _set_aside(self, ref: Ref, error: Damaged | FormatError) -> None:
         """The rows stay as they are: nothing that can be read some day is thrown away."""
         self._state.contents.note_unreadable(ref, error)
-        self.found.damaged.append(str(error))
-        log.error("staged content cannot be read", reason=str(error))
+        self._note(str(error))
+
+    def _set_aside_rows(self, keys: list[bytes]) -> list[Ref]:
+        """Content rows that fail their checksum; returns whose they are, as far as that can be told."""
+        refs: list[Ref] = []
+        for key in keys:
+            error = Damaged(f"content of {key!r}", "its row fails its checksum")
+            try:
+                refs.append(ref_of_key(key))
+            except FormatError:
+                self._note(str(error))  # the damage is in the key
+            else:
+                self._set_aside(refs[-1], error)
+        return refs
+
+    def _note(self, damage: str) -> None:
+        self.found.damaged.append(damage)
+        log.error("staged content cannot be read", reason=damage)
 
     def _drop_lost(self, ref: Ref, local: LocalEntry | None, error: Damaged) -> None:
         """The power went before anybody asked for durability: as if never written."""
@@ -200,10 +219,9 @@ class Recovery:
         """Staging files that no row names: content that was published or unlinked."""
         replica = self._state.replica
         replica.journal.sync()  # what the rows say must not be taken back once the files are gone
-        try:
-            rows = [decode(ContentRow, value) for _, value in replica.journal.scan_local("content", b"")]
-        except FormatError:
-            return  # reported already; a file that an unreadable row may name stays
+        if self.found.damaged or replica.journal.damage:
+            return  # the row that names a file may be what is lost; the bytes are all that is left then
+        rows = [decode(ContentRow, value) for _, value in replica.journal.scan_local("content", b"")]
         named = {layer.layer for row in rows for layer in row.layers}
         for name in replica.disk.listdir(DIRECTORY):
             if name not in named:

@@ -16,7 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from dittofs.errors import FormatError
-from dittofs.ids import InodeId
+from dittofs.ids import InodeId, Slot
+from dittofs.tree.record import Ref
 
 FORMAT = 1
 
@@ -59,6 +60,8 @@ class LayerRow(msgspec.Struct, array_like=True, kw_only=True):
     """Nothing that lay below was overwritten or cut."""
     durable_sequence: int
     """How many of its increments describe bytes that a sync has put on the platter; 0 for none."""
+    increments: int
+    """How many there are."""
 
 
 class ContentRow(msgspec.Struct, array_like=True, kw_only=True):
@@ -115,3 +118,19 @@ def decode(kind: type[Row], value: bytes) -> Row:
     if row.format != FORMAT:
         raise FormatError(f"local row of kind {kind.__name__} has format {row.format}, not {FORMAT}")
     return row
+
+
+def content_key(ref: Ref) -> bytes:
+    """The key of a content row."""
+    inode, dot = ref
+    return (inode if dot is None else f"{inode}/{dot[0]}/{dot[1]}").encode("ascii")
+
+
+def ref_of_key(key: bytes) -> Ref:
+    """The inverse of `content_key`. Raises FormatError."""
+    try:
+        inode, *rest = key.decode("ascii").split("/")
+        slot, n = rest or ("", "0")
+        return InodeId(inode), (Slot(slot), int(n)) if slot else None
+    except ValueError as error:
+        raise FormatError(f"key {key!r} of a content row") from error

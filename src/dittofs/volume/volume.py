@@ -5,6 +5,7 @@ so that any front end stays thin. Everything runs on one event loop; statements 
 are atomic.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -102,7 +103,7 @@ class Volume:
     def recover(self) -> Recovered:
         """Blocking, before the first request: take up what an earlier process left."""
         self.replica.disk.make_directory("staging")
-        self.recovered = Recovery(self.state, self.publisher).run()
+        self.recovered = self.replica.mended(lambda: Recovery(self.state, self.publisher).run())
         self.load_rules()
         return self.recovered
 
@@ -217,8 +218,16 @@ class Volume:
             read_only=self.replica.read_only,
             publication_problem=self.publisher.problem,
             recovered=self.recovered,
-            damage=tuple(self.publisher.stuck.values()),
+            damage=tuple(self._damage()),
         )
+
+    def _damage(self) -> Iterator[str]:
+        """Everything found to be lost or unreadable since the volume was opened."""
+        journal = self.replica.journal
+        for damage in journal.damage:
+            yield f"{damage.what}: {damage.detail}"
+        yield from self.recovered.damaged
+        yield from self.publisher.stuck.values()
 
     def _status_text(self) -> bytes:
         summary = self.summary()

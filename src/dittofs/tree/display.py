@@ -239,8 +239,8 @@ class Display:
         sources = self.sources(group)
         return len(self.claims(group, name)) > 1 or any(self._rows.is_special(one, name) for one in sources)
 
-    def shifted(self, group: Sequence[InodeId], leaving: Collection[bytes]) -> list[tuple[int, Aside]]:
-        """What would be called otherwise without what has the names `leaving`; and its ordinals now."""
+    def shifted(self, group: Sequence[InodeId], leaving: Collection[bytes]) -> list[tuple[bytes, int, Aside]]:
+        """What would be called otherwise without what has the names `leaving`: its name and ordinal now."""
         conflicts = self.conflicts(group)
         gone = {aside for name, (_, aside) in conflicts.asides.items() if name in leaving}
         left = name_asides(
@@ -252,7 +252,7 @@ class Display:
             lambda name: name not in leaving and self._is_taken(group, name),
         )
         return [
-            (ordinal_of(called, name, aside, self._label), aside)
+            (called, ordinal_of(called, name, aside, self._label), aside)
             for called, (name, aside) in conflicts.asides.items()
             if aside not in gone and left.get(called) != (name, aside)
         ]

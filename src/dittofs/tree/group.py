@@ -194,7 +194,7 @@ class Group:
         found(self._display, directory, entry)
         if entry.kind is Kind.DIRECTORY:
             raise FSError(errno.EISDIR)
-        keep_names(self._writing, self._display, directory, entry, stamp)
+        keep_names(self._writing, self._display, directory, entry, stamp, is_removal=True)
         if entry.dot is not None:
             drop_content(self._writing, entry.inode, saving.content_of(self._rows, entry), stamp)
             return
@@ -213,7 +213,7 @@ class Group:
             raise FSError(errno.EBUSY)
         if not self._display.is_empty(members):
             raise FSError(errno.ENOTEMPTY)
-        keep_names(self._writing, self._display, directory, entry, stamp)
+        keep_names(self._writing, self._display, directory, entry, stamp, is_removal=True)
         vacate(self._writing, self._display, directory, entry, stamp)
         for member in members:
             moving.remove_directory(self._writing, member, stamp)

@@ -53,10 +53,10 @@ def rename(
         return False
     if over is not None and over.kind is Kind.DIRECTORY:
         raise FSError(errno.EISDIR)
-    dots = keep_names(writing, display, directory, entry, stamp)
+    dots = keep_names(writing, display, directory, entry, stamp, is_removal=False)
     if over is not None:
         over = _with_dot(over, dots)
-        dots = keep_names(writing, display, new_directory, over, stamp)
+        dots = keep_names(writing, display, new_directory, over, stamp, is_removal=True)
         entry = _with_dot(entry, dots)
     if entry.dot is not None:
         if over is not None and over.dot is None and over.inode == entry.inode:
@@ -121,7 +121,7 @@ def _rename_directory(
             raise FSError(errno.EBUSY)
         if not display.is_empty(replaced):
             raise FSError(errno.ENOTEMPTY)
-    keep_names(writing, display, directory, entry, stamp)
+    keep_names(writing, display, directory, entry, stamp, is_removal=False)
     vacate(writing, display, directory, entry, stamp)
     settle_above(writing, to[0], stamp)
     place_directory(writing, members, to, stamp)
@@ -254,7 +254,7 @@ def exchange(writing: Writing, display: Display, a: At, b: At, stamp: Stamp) -> 
             check_not_below(display, members, group[0])
         moves.append((entry, (group[0], other.name)))
     for directory, entry in (a, b):
-        keep_names(writing, display, directory, entry, stamp)
+        keep_names(writing, display, directory, entry, stamp, is_removal=False)
     twins = [
         (twin.inode, twin.name.link)
         for directory, entry in (a, b)

@@ -1,17 +1,18 @@
 """Checks of names that operations share, and what must happen before a name is left."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dittofs.errors import FSError
 from dittofs.ids import InodeId, Stamp
-from dittofs.tree.display import Display
+from dittofs.tree.display import Conflicts, Display
 from dittofs.tree.entry import Entry
 from dittofs.tree.hlc import later
-from dittofs.tree.naming import MARK, Aside, Claimant
+from dittofs.tree.naming import MARK, Aside, Claimant, Shown
 from dittofs.tree.record import NAME_BYTES_MAX, Dot, Kind, Place, Ref, is_name
 from dittofs.tree.removal import keep_ordinal
 from dittofs.tree.rows import Rows
+from dittofs.tree.rules import Meaning
 from dittofs.tree.writing import Transaction, Writing
 
 
@@ -50,31 +51,46 @@ def vacate(
     if len(display.claims(group, name)) < 2:
         return ()
     shown = display.shown(group, name)
+    content = _content(writing.rows.inode(entry.inode).meaning)
+    equal = [
+        twin
+        for twin in shown.twins
+        if (twin.inode, twin.name.link) != (entry.inode, entry.link)
+        and content is not None
+        and _content(twin.meaning) == content
+    ]
     if name == entry.name:
         named = display.conflicts(group).names
         for aside in shown.asides:
             if aside.dot is None:
                 called = named[(aside.inode, aside.link, None)]
-                rename_file(writing, aside.inode, aside.link, (group[0], called), stamp)
-    if entry.kind is Kind.DIRECTORY:
-        return ()
-    meaning = writing.rows.inode(entry.inode).meaning
-    if meaning is None or meaning.main is None:
-        return ()
-    content = meaning.main.version.content
-    return [
-        twin
-        for twin in shown.twins
-        if (twin.inode, twin.name.link) != (entry.inode, entry.link)
-        and twin.meaning.main is not None
-        and twin.meaning.main.version.content == content
-    ]
+                _give_name(writing, shown, aside, (group[0], called), stamp)
+    return equal
+
+
+def _give_name(writing: Writing, shown: Shown, aside: Aside, to: tuple[InodeId, bytes], stamp: Stamp) -> None:
+    """A file that waits for a name is called for good what it is shown as; so are those hidden behind it."""
+    hidden = _behind(writing, shown, aside)
+    for inode, link in [(aside.inode, aside.link), *hidden]:
+        rename_file(writing, inode, link, to, stamp)
+
+
+def _behind(writing: Writing, shown: Shown, aside: Aside) -> list[tuple[InodeId, str]]:
+    """The files that are not shown because they equal one that stands aside."""
+    content = _content(writing.rows.inode(aside.inode).meaning)
+    if aside.dot is not None or content is None:
+        return []
+    return [(twin.inode, twin.name.link) for twin in shown.twins if _content(twin.meaning) == content]
+
+
+def _content(meaning: Meaning | None) -> tuple[bytes, int] | None:
+    return None if meaning is None or meaning.main is None else meaning.main.version.content
 
 
 def keep_names(
-    writing: Writing, display: Display, directory: InodeId, entry: Entry, stamp: Stamp
+    writing: Writing, display: Display, directory: InodeId, entry: Entry, stamp: Stamp, *, is_removal: bool
 ) -> dict[Ref, Dot]:
-    """Before `entry` goes: what stands aside in its directory keeps the names it is shown under.
+    """Before `entry` moves, or is removed: what stands aside in its directory keeps the names it is shown under.
 
     Several things of one device and second are told apart by a number. Were they to move up, whoever removes
     one after the other from a listing would remove the wrong ones. Returns the new dots of conflict entries.
@@ -83,37 +99,51 @@ def keep_names(
     group = display.members(directory)
     if MARK not in entry.name and not display.has_special(group, claimed(writing.rows, display, entry)):
         return dots
-    asides = display.conflicts(group).asides
+    conflicts = display.conflicts(group)
     leaving = {entry.name}
     if entry.dot is None:
-        leaving |= _followers(asides, entry.inode, entry.link)
-        for _, (beside, aside) in asides.items():
+        meaning = writing.rows.inode(entry.inode).meaning
+        if not is_removal or (meaning is not None and len(meaning.names) > 1):
+            # With the last name they stay where they are.
+            leaving |= _followers(conflicts, entry.inode, entry.link)
+        for beside, aside in conflicts.asides.values():
             if beside == entry.name and aside.dot is None:
-                leaving |= _followers(asides, aside.inode, aside.link)
+                leaving |= _taken_along(writing, conflicts, beside, aside)
     while True:
         shifted = display.shifted(group, leaving)
         # A file that is given its shown name takes along what stands aside of it, and that name is free, too.
         more = leaving.union(
-            *(_followers(asides, aside.inode, aside.link) for _, aside in shifted if aside.dot is None)
+            *(
+                _taken_along(writing, conflicts, conflicts.asides[called][0], aside)
+                for called, _, aside in shifted
+                if aside.dot is None
+            )
         )
         if more == leaving:
             break
         leaving = more
-    names = {aside: called for called, (_, aside) in asides.items()}
-    for ordinal, aside in shifted:
+    for called, ordinal, aside in shifted:
         if aside.dot is None:
-            rename_file(writing, aside.inode, aside.link, (group[0], names[aside]), stamp)
+            shown = conflicts.plain[conflicts.asides[called][0]]
+            _give_name(writing, shown, aside, (group[0], called), stamp)
         else:
             ref = (aside.inode, aside.dot)
             dots[ref] = keep_ordinal(writing, aside.inode, aside.dot, ordinal, stamp)
     return dots
 
 
-def _followers(asides: Mapping[bytes, tuple[bytes, Aside]], inode: InodeId, link: str) -> set[bytes]:
+def _taken_along(writing: Writing, conflicts: Conflicts, beside: bytes, aside: Aside) -> set[bytes]:
+    """The names of what follows a file that stands aside, and those hidden behind it, to another name."""
+    hidden = _behind(writing, conflicts.plain[beside], aside)
+    files = [(aside.inode, aside.link), *hidden]
+    return set().union(*(_followers(conflicts, inode, link) for inode, link in files))
+
+
+def _followers(conflicts: Conflicts, inode: InodeId, link: str) -> set[bytes]:
     """The names of the conflict entries that stand beside one name of a file."""
     return {
         called
-        for called, (_, aside) in asides.items()
+        for called, (_, aside) in conflicts.asides.items()
         if aside.dot is not None and (aside.inode, aside.link) == (inode, link)
     }
 

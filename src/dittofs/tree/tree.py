@@ -180,7 +180,7 @@ class Tree:
         store has not been changed then.
         """
         del via  # the journal's rows keep it
-        self.check(updates, limits)
+        decoded = self.check(updates, limits)
         touched = self._placement.touched = Touched()
         changed: dict[int, set[str]] = {}
         try:
@@ -200,12 +200,15 @@ class Tree:
         for number, records in changed.items():
             if number != META_SHARD:
                 for inode, links in sorted(_by_inode(number, records).items()):
-                    effects.extend(self._take(number, inode, links, now))
+                    effects.extend(self._take(number, inode, links, now, decoded))
         self._rows.flush()
         return Change(updates, effects, frozenset(touched.inodes), frozenset(touched.names))
 
-    def check(self, updates: Iterable[tuple[int, Epoch, bytes]], limits: Limits = LIVE) -> None:
-        """Raise FormatError if an update is malformed in itself. Changes nothing."""
+    def check(
+        self, updates: Iterable[tuple[int, Epoch, bytes]], limits: Limits = LIVE
+    ) -> Mapping[bytes, Record]:
+        """Raise FormatError if an update is malformed in itself; return its records by their bytes."""
+        decoded: dict[bytes, Record] = {}
         for number, _, update in updates:
             if not 0 <= number <= META_SHARD:
                 raise FormatError(f"there is no shard {number}")
@@ -214,18 +217,23 @@ class Tree:
                     if write.key is not None:
                         _check_key(number, write.key.rpartition(":")[0])
                     if write.value is not None:
-                        encoding.decode(write.value)
+                        decoded[write.value] = encoding.decode(write.value)
+        return decoded
 
-    def _take(self, number: int, inode: InodeId, links: Iterable[str], now: int) -> Iterable[Effect]:
+    def _take(
+        self, number: int, inode: InodeId, links: Iterable[str], now: int, decoded: Mapping[bytes, Record]
+    ) -> Iterable[Effect]:
         """The index follows the documents for one inode."""
         records: dict[str, Record] = {}
+        raw: dict[str, bytes] = {}
         for link in links:
             values = self._documents.slots(number, f"{inode}.{link}" if link else inode)
             if values:
-                records[link] = join_all(encoding.decode(value) for value in values.values())
+                found = [decoded.get(value) or encoding.decode(value) for value in values.values()]
+                records[link] = joined = join_all(found)
+                raw[link] = next(iter(values.values())) if len(found) == 1 else encoding.encode(joined)
         if not records:
             return []
-        raw = {link: encoding.encode(record) for link, record in records.items()}
         before, after = self._placement.update(inode, records, raw, now)
         stamp = max(record.latest for record in records.values())
         self.clock.observe(stamp)

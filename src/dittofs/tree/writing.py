@@ -98,10 +98,13 @@ class Writing:
         Raises FSError(ENOSPC), having changed nothing, if a record would become too large.
         """
         raw: dict[InodeId, dict[str, bytes]] = {}
+        greatest = stamp
         for inode, records in transaction.records.items():
             for record in records.values():
-                if stamp > record.latest:
-                    record.changed = stamp
+                latest = record.latest
+                if stamp > latest:
+                    record.changed = latest = stamp
+                greatest = max(greatest, latest)
             try:
                 raw[inode] = {link: encoding.encode(record) for link, record in records.items()}
             except FormatError as error:
@@ -110,9 +113,8 @@ class Writing:
         epoch, update = self._documents.write(transaction.shard, values)
         self._updates.append((transaction.shard, epoch, update))
         self.rows.put_own_count(transaction.shard, transaction.slot, transaction.n)
-        self._clock.seen(stamp)
+        self._clock.seen(greatest)
         for inode, records in transaction.records.items():
-            self._clock.seen(max(record.latest for record in records.values()))
             at = int(stamp) if touched is None else touched
             before, after = self.placement.update(inode, records, raw[inode], at)
             self._effects.extend(effects_of(before, after, stamp, transaction.slot))

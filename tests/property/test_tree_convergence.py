@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.property.histories import PROFILES, run
+from tests.property.histories import run
+from tests.property.history_users import PROFILES
 
 HISTORIES = 240
 BATCHES = 8

@@ -90,7 +90,7 @@ def _content(meaning: Meaning | None) -> tuple[bytes, int] | None:
 def keep_names(
     writing: Writing, display: Display, directory: InodeId, entry: Entry, stamp: Stamp, *, is_removal: bool
 ) -> dict[Ref, Dot]:
-    """Before `entry` moves, or is removed: what stands aside in its directory keeps the names it is shown under.
+    """Before `entry` moves or is removed: what stands aside there keeps the names it is shown under.
 
     Several things of one device and second are told apart by a number. Were they to move up, whoever removes
     one after the other from a listing would remove the wrong ones. Returns the new dots of conflict entries.

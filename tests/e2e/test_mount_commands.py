@@ -25,6 +25,29 @@ def test_a_file_is_there_after_a_restart(node: Node) -> None:
     assert (node.root / "letter.txt").read_text() == "Dear reader\n"
 
 
+def test_a_file_that_was_renamed_over_another_keeps_its_number_and_times(mounted: Node) -> None:
+    path = mounted.root / "letter.txt"
+    path.write_text("first version\n")
+    mounted.restart()
+    saved = mounted.root / "letter.txt.tmp"
+    saved.write_text("second version\n")
+    saved.chmod(0o640)
+    number = saved.stat().st_ino
+    os.rename(saved, path)
+    expected = path.stat()
+    assert expected.st_ino == number
+    for come_back in (mounted.restart, mounted.crash):
+        come_back()
+        found = path.stat()
+        assert (found.st_ino, found.st_mode, found.st_mtime_ns, found.st_ctime_ns) == (
+            number,
+            expected.st_mode,
+            expected.st_mtime_ns,
+            expected.st_ctime_ns,
+        )
+        assert path.read_text() == "second version\n"
+
+
 def test_mounting_makes_the_directory_and_says_where_it_is(node: Node) -> None:
     done = node.run("mount", node.root)
     assert node.root.is_mount()

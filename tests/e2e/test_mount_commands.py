@@ -25,15 +25,23 @@ def test_a_file_is_there_after_a_restart(node: Node) -> None:
     assert (node.root / "letter.txt").read_text() == "Dear reader\n"
 
 
-def test_a_file_that_was_renamed_over_another_keeps_its_number_and_times(mounted: Node) -> None:
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "still open"])
+def test_a_file_that_was_renamed_over_another_keeps_its_number_and_times(
+    mounted: Node, is_open: bool
+) -> None:
     path = mounted.root / "letter.txt"
     path.write_text("first version\n")
     mounted.restart()
     saved = mounted.root / "letter.txt.tmp"
-    saved.write_text("second version\n")
-    saved.chmod(0o640)
-    number = saved.stat().st_ino
-    os.rename(saved, path)
+    with saved.open("w") as file:
+        file.write("second version\n")
+        file.flush()
+        saved.chmod(0o640)
+        number = saved.stat().st_ino
+        if is_open:
+            os.rename(saved, path)
+    if not is_open:
+        os.rename(saved, path)
     expected = path.stat()
     assert expected.st_ino == number
     for come_back in (mounted.restart, mounted.crash):

@@ -172,6 +172,26 @@ def test_after_a_power_cut_at_any_instant_what_was_fsynced_is_there_and_nothing_
         end(rig)
 
 
+@pytest.mark.parametrize("last", [b"", b"short"])
+async def test_a_closed_file_does_not_fall_with_what_it_was_before_it_was_cut_to_nothing(last: bytes) -> None:
+    for seed in range(12):
+        disk = SimulatedDisk()
+        rig = Rig(disk, seed=seed)
+        rig.mkdir("d")
+        await rig.write("a", b"long" * 30_000)  # in a staging file, which nobody syncs
+        await rig.write("a", last)
+        rig.volume.replica.journal.sync()
+        disk.crash(seed)
+        rig = come_back(disk, "machine/boot-2")
+        assert show(rig) == ({"a": last}, [])
+        await rig.publish()
+        await rig.close()
+        rig = come_back(disk, "machine/boot-2")
+        assert show(rig) == ({"a": last}, [])
+        assert not disk.listdir("staging")
+        end(rig)
+
+
 def test_the_same_seed_gives_the_same_trace() -> None:
     digests = set()
     for _ in range(2):

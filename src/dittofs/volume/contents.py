@@ -12,7 +12,7 @@ from dittofs.ids import Slot, Stamp
 from dittofs.tree.record import Dot, Ref
 from dittofs.volume.replica import Replica, Transaction
 from dittofs.volume.rows import ContentRow, Increment, LayerRow, Taken, content_key, decode, encode
-from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing
+from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing, StagingGone
 
 LAYER_ID_BYTES = 12
 READERS_MAX = 64
@@ -33,15 +33,6 @@ class Published:
 
 UNBORN = Published(b"", 0, ())
 """Where a file begins that has no version."""
-
-
-class StagingGone(Damaged):
-    """A layer's staging file is not there."""
-
-    def __init__(self, row: LayerRow) -> None:
-        super().__init__(f"{DIRECTORY}/{row.layer}", "the staging file is gone")
-        self.is_expected = not row.durable_sequence
-        """Nobody was told that it is on the platter: a power cut may take it."""
 
 
 @dataclass(slots=True)
@@ -344,19 +335,25 @@ class Contents:
         if value is None:
             return
         row = decode(ContentRow, value)
-        gone = 0  # the first layer above the lowest that the power cut took with its file
+        increments = [list(journal.scan_local("bytes", one.layer.encode("ascii"))) for one in row.layers]
+        first = end = 0  # of the layers that stay
         for number, layer in enumerate(row.layers):
-            is_there = (
-                not layer.is_filed or layer.durable_sequence or disk.exists(f"{DIRECTORY}/{layer.layer}")
-            )
-            gone = gone or (0 if is_there else number)
-            if layer.is_filed or gone:
-                durable = 0 if gone else layer.durable_sequence
-                rows = list(journal.scan_local("bytes", layer.layer.encode("ascii")))
-                for increment_key, _ in rows[durable:]:
-                    journal.delete_local("bytes", increment_key)
-                layer.increments = min(layer.increments, durable)
-        row.layers = row.layers[: gone or None]
+            durable = layer.durable_sequence if layer.is_filed else layer.increments
+            kept, lost = increments[number][:durable], increments[number][durable:]
+            is_cut = any(decode(Increment, one).cut == 0 for _, one in kept)
+            if durable and layer.is_closed and is_cut:
+                first, end = number, number + 1  # nothing of what lies below shows
+            elif end == number and (durable or disk.exists(f"{DIRECTORY}/{layer.layer}")):
+                end = number + 1
+            increments[number] = kept
+            layer.increments = min(layer.increments, durable)
+            for increment_key, _ in lost:
+                journal.delete_local("bytes", increment_key)
+        end = end or 1  # whoever loads it says what became of the only one
+        for rows in increments[:first] + increments[end:]:
+            for increment_key, _ in rows:
+                journal.delete_local("bytes", increment_key)
+        row.layers = row.layers[first:end]
         journal.put_local("content", key, encode(row))
 
     def load(self, ref: Ref) -> Content:

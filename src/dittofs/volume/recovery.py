@@ -13,11 +13,11 @@ from dittofs.errors import Damaged, FormatError
 from dittofs.ids import ROOT, InodeId, Stamp, inode_id
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, Ref
-from dittofs.volume.contents import Content, StagingGone
+from dittofs.volume.contents import Content
 from dittofs.volume.names import INODE_ID_BYTES
 from dittofs.volume.publication import Publisher
 from dittofs.volume.rows import ContentRow, LocalEntry, content_key, decode, ref_of_key
-from dittofs.volume.staging import DIRECTORY
+from dittofs.volume.staging import DIRECTORY, StagingGone
 from dittofs.volume.state import State
 
 log = structlog.get_logger()

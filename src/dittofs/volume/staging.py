@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from dittofs.disk import Disk, DiskFile
+from dittofs.errors import Damaged
 from dittofs.ids import Stamp
 from dittofs.volume.ranges import RangeSet
-from dittofs.volume.rows import Increment
+from dittofs.volume.rows import Increment, LayerRow
 
 MEMORY_BYTES_MAX = 256 << 10
 INLINE_BYTES_MAX = 64 << 10  # above this the journal names the staging file instead of holding the bytes
@@ -26,6 +27,15 @@ class Base(Protocol):
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes at `offset`, fewer only at the end."""
+
+
+class StagingGone(Damaged):
+    """A layer's staging file is not there."""
+
+    def __init__(self, row: LayerRow) -> None:
+        super().__init__(f"{DIRECTORY}/{row.layer}", "the staging file is gone")
+        self.is_expected = not row.durable_sequence
+        """Nobody was told that it is on the platter: a power cut may take it."""
 
 
 class Nothing:

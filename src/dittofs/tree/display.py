@@ -239,6 +239,10 @@ class Display:
         sources = self.sources(group)
         return len(self.claims(group, name)) > 1 or any(self._rows.is_special(one, name) for one in sources)
 
+    def ordinal(self, called: bytes, name: bytes, aside: Aside) -> int:
+        """The number in the name under which `aside` is shown beside `name`."""
+        return ordinal_of(called, name, aside, self._label)
+
     def shifted(self, group: Sequence[InodeId], leaving: Collection[bytes]) -> list[tuple[bytes, int, Aside]]:
         """What would be called otherwise without what has the names `leaving`: its name and ordinal now."""
         conflicts = self.conflicts(group)
@@ -252,7 +256,7 @@ class Display:
             lambda name: name not in leaving and self._is_taken(group, name),
         )
         return [
-            (called, ordinal_of(called, name, aside, self._label), aside)
+            (called, self.ordinal(called, name, aside), aside)
             for called, (name, aside) in conflicts.asides.items()
             if aside not in gone and left.get(called) != (name, aside)
         ]

@@ -11,7 +11,16 @@ from dittofs.tree.display import Display
 from dittofs.tree.entry import Attributes, Entry
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
-from dittofs.tree.names import check_free, check_name, claimed, found, keep_names, rename_file, vacate
+from dittofs.tree.names import (
+    check_free,
+    check_name,
+    claimed,
+    found,
+    keep_names,
+    make_room,
+    rename_file,
+    vacate,
+)
 from dittofs.tree.record import NEVER, PATH_DEPTH_MAX, Dot, Kind, Place, Record, Ref, Version
 from dittofs.tree.removal import drop_content, remove_name, without
 from dittofs.tree.rules import is_root
@@ -54,6 +63,7 @@ def rename(
     if over is not None and over.kind is Kind.DIRECTORY:
         raise FSError(errno.EISDIR)
     dots = keep_names(writing, display, directory, entry, stamp, is_removal=False)
+    dots.update(make_room(writing, display, entry, (group, name), stamp))
     if over is not None:
         over = _with_dot(over, dots)
         dots = keep_names(writing, display, new_directory, over, stamp, is_removal=True)

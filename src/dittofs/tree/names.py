@@ -12,7 +12,7 @@ from dittofs.tree.naming import MARK, Aside, Claimant, Shown
 from dittofs.tree.record import NAME_BYTES_MAX, Dot, Kind, Place, Ref, is_name
 from dittofs.tree.removal import keep_ordinal
 from dittofs.tree.rows import Rows
-from dittofs.tree.rules import Meaning
+from dittofs.tree.rules import Meaning, Name
 from dittofs.tree.writing import Transaction, Writing
 
 
@@ -97,13 +97,18 @@ def keep_names(
     """
     dots: dict[Ref, Dot] = {}
     group = display.members(directory)
+    if is_removal and entry.kind is not Kind.DIRECTORY:
+        names = _names(writing, entry)
+        if len(names) > 1 and names[0].link == entry.link:
+            place = names[1].place
+            to = (display.members_holding(place.parent), place.name)
+            dots.update(make_room(writing, display, entry, to, stamp))
     if MARK not in entry.name and not display.has_special(group, claimed(writing.rows, display, entry)):
         return dots
     conflicts = display.conflicts(group)
     leaving = {entry.name}
     if entry.dot is None:
-        meaning = writing.rows.inode(entry.inode).meaning
-        if not is_removal or (meaning is not None and len(meaning.names) > 1):
+        if not is_removal or len(_names(writing, entry)) > 1:
             # With the last name they stay where they are.
             leaving |= _followers(conflicts, entry.inode, entry.link)
         for beside, aside in conflicts.asides.values():
@@ -123,13 +128,46 @@ def keep_names(
             break
         leaving = more
     for called, ordinal, aside in shifted:
-        if aside.dot is None:
-            shown = conflicts.plain[conflicts.asides[called][0]]
-            _give_name(writing, shown, aside, (group[0], called), stamp)
-        else:
-            ref = (aside.inode, aside.dot)
-            dots[ref] = keep_ordinal(writing, aside.inode, aside.dot, ordinal, stamp)
+        dots.update(_pin(writing, conflicts, group, called, ordinal, aside, stamp))
     return dots
+
+
+def make_room(
+    writing: Writing, display: Display, entry: Entry, to: tuple[Sequence[InodeId], bytes], stamp: Stamp
+) -> dict[Ref, Dot]:
+    """Before what stands aside of `entry` follows it to another name: what stands there keeps its names.
+
+    Returns the new dots of conflict entries.
+    """
+    dots: dict[Ref, Dot] = {}
+    group, name = to
+    inode = writing.rows.inode(entry.inode)
+    if entry.dot is not None or inode.meaning is None or not inode.meaning.conflicts or not group:
+        return dots
+    conflicts = display.conflicts(group)
+    for called, (beside, aside) in conflicts.asides.items():
+        if beside == name and aside.ordinal == 0 and aside.inode != entry.inode:
+            ordinal = display.ordinal(called, name, aside)
+            dots.update(_pin(writing, conflicts, group, called, ordinal, aside, stamp))
+    return dots
+
+
+def _pin(
+    writing: Writing,
+    conflicts: Conflicts,
+    group: Sequence[InodeId],
+    called: bytes,
+    ordinal: int,
+    aside: Aside,
+    stamp: Stamp,
+) -> dict[Ref, Dot]:
+    """What stands aside is called for good what it is shown as; of a conflict entry its new dot."""
+    if aside.dot is not None:
+        ref = (aside.inode, aside.dot)
+        return {ref: keep_ordinal(writing, aside.inode, aside.dot, ordinal, stamp)}
+    shown = conflicts.plain[conflicts.asides[called][0]]
+    _give_name(writing, shown, aside, (group[0], called), stamp)
+    return {}
 
 
 def _taken_along(writing: Writing, conflicts: Conflicts, beside: bytes, aside: Aside) -> set[bytes]:
@@ -137,6 +175,11 @@ def _taken_along(writing: Writing, conflicts: Conflicts, beside: bytes, aside: A
     hidden = _behind(writing, conflicts.plain[beside], aside)
     files = [(aside.inode, aside.link), *hidden]
     return set().union(*(_followers(conflicts, inode, link) for inode, link in files))
+
+
+def _names(writing: Writing, entry: Entry) -> tuple[Name, ...]:
+    meaning = writing.rows.inode(entry.inode).meaning
+    return () if meaning is None else meaning.names
 
 
 def _followers(conflicts: Conflicts, inode: InodeId, link: str) -> set[bytes]:

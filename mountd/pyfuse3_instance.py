@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+from mountd import request_loop
+
 
 def load() -> ModuleType:
     """A pyfuse3 that shares no state with any other. It stays loaded until the process ends."""
@@ -35,6 +37,7 @@ def load() -> ModuleType:
         finally:
             _take_modules()
             sys.modules.update(others)
+    vars(module)["trio"] = request_loop.waiting()
     return module
 
 

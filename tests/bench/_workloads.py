@@ -99,6 +99,7 @@ class Material:
         run(*git, "init", "-q", "-b", "main")
         run(*git, "add", ".")
         run(*git, "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "-m", "all")
+        run(*git, "repack", "-adq")
         return files
 
 

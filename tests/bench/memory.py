@@ -29,6 +29,10 @@ COMMANDS: Final = 11
 MIB: Final = 1 << 20
 IDLE_BYTES_TARGET: Final = 60 * MIB
 ENTRY_BYTES_TARGET: Final = 1100
+UNTOUCHED: Final = "never looked at"
+LISTED: Final = "listed (ls -lR)"
+CHANGED: Final = "listed, and every document loaded by a change"
+LOADED: Final = (LISTED, CHANGED)
 
 
 class Figures:
@@ -52,7 +56,7 @@ class Figures:
         idle = self.memory[0][2]
         rows = []
         for state, entries, size in self.memory:
-            target = IDLE_BYTES_TARGET + (entries * ENTRY_BYTES_TARGET if "loaded" in state else 0)
+            target = IDLE_BYTES_TARGET + (entries * ENTRY_BYTES_TARGET if state in LOADED else 0)
             each = f"{(size - idle) / entries:.0f}" if entries else ""
             rows.append(
                 [f"{entries:,} entries, {state}", f"{size / MIB:.1f}", each, _kept(size, target, MIB)]
@@ -114,11 +118,11 @@ def restart_s(ditto: Ditto) -> float:
 
 def count_loaded(figures: Figures, ditto: Ditto, entries: int) -> None:
     """Memory with `entries` in the volume: after a restart, listed, and with every document loaded."""
-    figures.note_memory("never looked at", entries, ditto)
+    figures.note_memory(UNTOUCHED, entries, ditto)
     list_all(ditto.root)
-    figures.note_memory("listed (ls -lR)", entries, ditto)
+    figures.note_memory(LISTED, entries, ditto)
     change_every_shard(ditto.root, entries)
-    figures.note_memory("listed and all documents loaded", entries, ditto)
+    figures.note_memory(CHANGED, entries, ditto)
 
 
 def measure(ditto: Ditto, entries: int) -> Figures:

@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from mountd import request_loop
-
 
 def load() -> ModuleType:
     """A pyfuse3 that shares no state with any other. It stays loaded until the process ends."""
@@ -37,7 +35,6 @@ def load() -> ModuleType:
         finally:
             _take_modules()
             sys.modules.update(others)
-    vars(module)["trio"] = request_loop.waiting()
     return module
 
 

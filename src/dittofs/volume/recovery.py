@@ -219,6 +219,8 @@ class Recovery:
         """Staging files that no row names: content that was published or unlinked."""
         replica = self._state.replica
         replica.journal.sync()  # what the rows say must not be taken back once the files are gone
+        for layer in self._state.contents.take_doomed():
+            layer.discard()
         if self.found.damaged or replica.journal.damage:
             return  # the row that names a file may be what is lost; the bytes are all that is left then
         rows = [decode(ContentRow, value) for _, value in replica.journal.scan_local("content", b"")]

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+import weakref
 from collections.abc import Sequence
 from typing import Final
 
@@ -100,6 +101,7 @@ class LocalDisk:
             raise ConfigError(f"{self._root} is not open to you: {error.strerror}") from error
         except OSError as error:
             raise translated(error, f"opening {self._root}") from error
+        weakref.finalize(self, os.close, self._root_fd)  # with the last reference; threads in a call hold one
 
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> LocalFile:
         checked(path)

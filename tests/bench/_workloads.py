@@ -36,7 +36,9 @@ def run(*command: str | Path) -> None:
     # Popen.wait with a timeout polls, 50 ms apart in the end: too coarse to time with.
     descriptor = os.pidfd_open(process.pid)
     try:
-        if not select.select([descriptor], [], [], COMMAND_S)[0]:
+        ending = select.poll()
+        ending.register(descriptor, select.POLLIN)
+        if not ending.poll(COMMAND_S * 1000):
             process.kill()
             raise TimeoutError(f"{command[0]} still runs after {COMMAND_S} s")
     finally:

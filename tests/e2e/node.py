@@ -46,8 +46,9 @@ def await_end(pid: int, patience_s: float = END_S) -> None:
     except ProcessLookupError:
         return
     try:
-        ended, _, _ = select.select([descriptor], [], [], patience_s)
-        assert ended, f"process {pid} still runs after {patience_s} s"
+        ending = select.poll()  # takes any descriptor, where select(2) ends at 1,023
+        ending.register(descriptor, select.POLLIN)
+        assert ending.poll(patience_s * 1000), f"process {pid} still runs after {patience_s} s"
     finally:
         os.close(descriptor)
 

@@ -3,7 +3,6 @@
 import os
 import pty
 import select
-import time
 from pathlib import Path
 from typing import Final, Self
 
@@ -51,9 +50,9 @@ class Terminal:
         assert status == 0, f"{self._command[0]} ended with status {status}: {self._shown!r}"
 
     def _read(self) -> bool:
-        deadline = time.monotonic() + PATIENCE_S
-        ready, _, _ = select.select([self._descriptor], [], [], max(0.0, deadline - time.monotonic()))
-        assert ready, f"{self._command[0]} shows nothing more: {self._shown!r}"
+        shown = select.poll()  # takes any descriptor, where select(2) ends at 1,023
+        shown.register(self._descriptor, select.POLLIN)
+        assert shown.poll(PATIENCE_S * 1000), f"{self._command[0]} shows nothing more: {self._shown!r}"
         try:
             data = os.read(self._descriptor, 65536)
         except OSError:

@@ -65,6 +65,13 @@ def test_a_moved_root_and_a_changed_working_directory_move_nothing(
     assert (tmp_path / "moved" / "a").read_bytes() == b"abc"
 
 
+def test_a_disk_that_nobody_holds_gives_its_descriptor_back(root: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - of this process alone
+    for _ in range(10):
+        LocalDisk(str(root))
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 def test_a_root_that_is_a_file_is_refused_with_its_name(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")

@@ -56,7 +56,9 @@ def _stop(client: Client, *, as_json: bool) -> int:
         raise
     try:
         result: StopResult = client.stop()
-        if not select.select([process], [], [], STOP_S)[0]:
+        ending = select.poll()  # takes any descriptor, where select(2) ends at 1,023
+        ending.register(process, select.POLLIN)
+        if not ending.poll(STOP_S * 1000):
             text = (
                 f"the daemon (process {result.pid}) has not ended after {STOP_S:g} s; it may be saving much"
             )

@@ -1,0 +1,1 @@
+"""Where peers may be found: hints only. Who answers there is proven by the link."""

@@ -1,0 +1,1 @@
+"""Transports: each ends in a `Link`, an encrypted and authenticated byte stream to one peer."""

@@ -1,0 +1,1 @@
+"""The tasks that keep replicas alike: sessions, publishing, fetching, custody."""

@@ -1,0 +1,1 @@
+"""What two replicas say to each other, without I/O: frames, messages, digests."""

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dittofs.errors import FormatError
@@ -140,6 +140,7 @@ def test_any_key_names_a_content_or_is_a_format_error(key: bytes) -> None:
     st.lists(st.binary(min_size=1, max_size=12), min_size=1, max_size=3),
     st.booleans(),
 )
+@example("[[]", [b"\x01"], False)
 def test_any_text_is_rules_that_judge_any_name_or_a_format_error(
     text: str, parts: list[bytes], is_directory: bool
 ) -> None:

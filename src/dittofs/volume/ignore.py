@@ -1,5 +1,7 @@
 """`.dittoignore`: which names stay on this device, in gitignore syntax."""
 
+import warnings
+
 import pathspec
 
 from dittofs.errors import FormatError
@@ -18,10 +20,10 @@ class IgnoreRules:
         lines = [*BUILT_IN, *text.splitlines()]
         for number, line in enumerate(lines, 1 - len(BUILT_IN)):
             try:
-                pathspec.GitIgnoreSpec.from_lines([line])
+                _compiled([line])
             except ValueError as error:
                 raise FormatError(f".dittoignore line {number}: {error}") from error
-        self._spec = pathspec.GitIgnoreSpec.from_lines(lines)
+        self._spec = _compiled(lines)
         self.is_plain = not text.strip()
         """Only the built-in rules, which look at the last component alone."""
 
@@ -33,3 +35,10 @@ class IgnoreRules:
             return False
         text = path.decode("utf-8", "surrogateescape")
         return self._spec.match_file(text + "/" if is_directory else text)
+
+
+def _compiled(lines: list[str]) -> pathspec.GitIgnoreSpec:
+    with warnings.catch_warnings():
+        # `[[]` is a class in gitignore; in a regular expression it may come to mean something else some day.
+        warnings.simplefilter("ignore", FutureWarning)
+        return pathspec.GitIgnoreSpec.from_lines(lines)

@@ -158,7 +158,8 @@ class Requests:
             atime=attr.st_atime_ns if fields.update_atime else None,
             mtime=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return entry_attributes(self.fuse, inode, self.volume.attributes.set(inode, wanted))
+        stat = await settled(self.volume.attributes.set(inode, wanted))
+        return entry_attributes(self.fuse, inode, stat)
 
     @operation
     async def readlink(self, number: int, _ctx: Any) -> bytes:
@@ -219,8 +220,9 @@ class Requests:
 
     @operation
     async def read(self, fh: int, offset: int, length: int) -> bytes:
-        inode = self.handles.file(fh).inode
-        data: bytes = await settled(self.volume.files.read(inode, offset, length))
+        handle = self.handles.file(fh)
+        inode = handle.inode
+        data: bytes = await settled(self.volume.files.read(inode, offset, length, handle.ahead))
         if inode.virtual is None:
             self.volume.attributes.note_access(inode)
         return data
@@ -278,7 +280,8 @@ class Requests:
 
     @operation
     async def getxattr(self, number: int, name: bytes, _ctx: Any) -> bytes:
-        return self.volume.attributes.get_xattr(self.inode(number), name)
+        value: bytes = await settled(self.volume.attributes.get_xattr(self.inode(number), name))
+        return value
 
     @operation
     async def listxattr(self, number: int, _ctx: Any) -> list[bytes]:

@@ -41,6 +41,14 @@ class FormatError(DittoError):
     errno = _errno.EIO
 
 
+class Behind(FormatError):
+    """An update does not continue what is known here: a gap, or another epoch. A round mends it."""
+
+
+class Forked(Behind):
+    """Somebody else wrote as this replica's writer: it must take a fresh one (`Replica.heal_fork`), then pull."""
+
+
 class Damaged(DittoError):
     """Stored bytes fail their hash: `what` names the file and place."""
 
@@ -55,6 +63,16 @@ class ChunkMissing(DittoError):
     """The chunk is not in the local store."""
 
     errno = _errno.EIO
+
+
+class ChunkUnavailable(DittoError):
+    """No device delivered a chunk that is not here, in time. Trying again may succeed."""
+
+    errno = _errno.ETIMEDOUT
+
+    def __init__(self, detail: str, number: int = _errno.ETIMEDOUT) -> None:
+        super().__init__(detail)
+        self.errno = number
 
 
 class ReadOnlyVolume(DittoError):

@@ -60,9 +60,12 @@ async def settled(answer: Any) -> Any:
 class Rig:
     """One open volume and the calls a program would make."""
 
-    def __init__(self, disk: Disk, *, seed: int = 0, machine: str = "machine/boot-1") -> None:
+    def __init__(
+        self, disk: Disk, *, seed: int = 0, machine: str = "machine/boot-1", label: str = "laptop"
+    ) -> None:
         self.disk = disk
         self.machine = machine
+        self.label = label
         self.clock = SimulatedClock()
         self.entropy = SeededEntropy(seed)
         self.volume = self.open()
@@ -75,7 +78,7 @@ class Rig:
             clock=self.clock,
             entropy=self.entropy,
             run_blocking=run_inline,
-            label="laptop",
+            label=self.label,
             machine=self.machine,
         )
         self.volume = Volume(
@@ -185,9 +188,22 @@ class Rig:
     def read(self, path: str) -> bytes:
         handle = self.open_file(path)
         size = self.volume.state.stat(handle.inode).size
-        data = self.volume.files.read(handle.inode, 0, size + 1)
-        self.volume.files.release(handle)
-        return data
+        try:
+            data = self.volume.files.read(handle.inode, 0, size + 1)
+            assert isinstance(data, bytes), "it has to be fetched: use `fetch`"
+            return data
+        finally:
+            self.volume.files.release(handle)
+
+    async def fetch(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Read, and wait for what is not on this device."""
+        handle = self.open_file(path)
+        try:
+            size = self.volume.state.stat(handle.inode).size if length is None else length
+            data: bytes = await settled(self.volume.files.read(handle.inode, offset, size))
+            return data
+        finally:
+            self.volume.files.release(handle)
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
         parent, name = self.place(path)

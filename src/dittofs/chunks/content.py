@@ -1,9 +1,10 @@
 """A file's content as chunks: storing what changed, reading any part."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from dittofs.chunks.chunker import SINGLE_BYTES_MAX, Chunking
-from dittofs.chunks.manifest import Leaf, Manifest, chunk_root, parse_root
+from dittofs.chunks.manifest import Gap, Leaf, Manifest, chunk_root, parse_root
 from dittofs.chunks.recut import Recut, read_extent
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.source import Extent, Source
@@ -15,6 +16,7 @@ from dittofs.ids import ChunkId
 __all__ = [
     "ContentReader",
     "Extent",
+    "Part",
     "Source",
     "VersionNode",
     "load_version_node",
@@ -44,6 +46,18 @@ def store_content(
     return Recut(store, source, base, base_size, chunking).store()
 
 
+class Part(NamedTuple):
+    """A stretch of a content, and whether this device can read it."""
+
+    offset: int
+    length: int
+    kind: ChunkKind
+    """DATA, or MANIFEST for a node that is not here: then nothing is known of what it covers."""
+    chunk: ChunkId | None
+    """None: a hole."""
+    is_here: bool
+
+
 class ContentReader:
     """Any part of a stored content. Thread-safe. Holds a few manifest nodes.
 
@@ -53,11 +67,17 @@ class ContentReader:
 
     def __init__(self, store: ChunkStore, root: bytes, size: int) -> None:
         self._store = store
+        self._root = root
         self._size = size
         named = parse_root(root, size)
         self._single = named[1] if named and named[0] is ChunkKind.DATA else None
         self._manifest = Manifest(store, named[1], size) if named and not self._single else None
         self._leaf: Leaf | None = None
+
+    @property
+    def root(self) -> bytes:
+        """What names the content."""
+        return self._root
 
     @property
     def size(self) -> int:
@@ -100,6 +120,38 @@ class ContentReader:
                     return
                 yield entry
             start = leaf.offset + leaf.node.size
+
+    def presence(self, start: int = 0, end: int | None = None) -> Iterator[Part]:
+        """What a range consists of and what of it is here, as far as is known without reading the data.
+
+        Raises FormatError alone: what is not here is said, and what is damaged is not here.
+        """
+        end = self._size if end is None else min(end, self._size)
+        if start >= end:
+            return
+        if self._single:
+            yield Part(0, self._size, ChunkKind.DATA, self._single, self._has(self._single))
+        for part in self._manifest.parts(start, end) if self._manifest else ():
+            if isinstance(part, Gap):
+                yield Part(part.offset, part.length, ChunkKind.MANIFEST, part.chunk, False)
+                continue
+            for number in range(part.first_entry(start), len(part.node.ends)):
+                offset, length, chunk = part.entry(number)
+                if offset >= end:
+                    return
+                yield Part(offset, length, ChunkKind.DATA, chunk, chunk is None or self._has(chunk))
+
+    def absent(self, start: int = 0, end: int | None = None) -> list[tuple[ChunkKind, ChunkId]]:
+        """What must be had to read a range, each once: the manifest's nodes if one is not here, else chunks.
+
+        Below a node that is not here there may be more. Empty: the range can be read. Raises FormatError.
+        """
+        parts = [part for part in self.presence(start, end) if not part.is_here]
+        nodes = [part for part in parts if part.kind is ChunkKind.MANIFEST]
+        return list(dict.fromkeys((one.kind, one.chunk) for one in nodes or parts if one.chunk is not None))
+
+    def _has(self, chunk: ChunkId) -> bool:
+        return self._store.has(ChunkKind.DATA, chunk)
 
     def extents(self, start: int = 0) -> Iterator[tuple[int, int, Extent]]:
         """(offset, length, DATA or HOLE) from the chunk that holds `start` on; neighbours differ."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from dittofs.chunks.chunker import CHUNK_BYTES_MAX, SINGLE_BYTES_MAX, Chunking
 from dittofs.chunks.seal import ChunkKind
-from dittofs.chunks.store import ChunkStore
-from dittofs.errors import FormatError, FSError
+from dittofs.chunks.store import AbsentChunk, ChunkStore
+from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.ids import ChunkId
 
 CONTENT_BYTES_MAX = (1 << 63) - 1
@@ -131,6 +131,16 @@ class Leaf:
         return self.offset + self.node.ends[number] - length, length, self.node.id_of(number)
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A node that is not here, or damaged, and what it covers."""
+
+    chunk: ChunkId
+    offset: int
+    length: int
+    error: AbsentChunk | Damaged
+
+
 class Manifest:
     """Reads the tree under a manifest root. Thread-safe. Holds a few nodes."""
 
@@ -151,16 +161,35 @@ class Manifest:
 
         Raises ChunkMissing (a node is not here), Damaged, FormatError (the tree is not one).
         """
-        chunk, start, is_last = self._root, 0, True
-        node = self._load(chunk, self._size, None)
-        while node.level:
+        found = self._at(offset)
+        if isinstance(found, Gap):
+            raise found.error
+        return found
+
+    def _at(self, offset: int) -> Leaf | Gap:
+        """The leaf that holds the byte at `offset`, or the topmost node on the way to it that is not here."""
+        chunk, start, size, is_last = self._root, 0, self._size, True
+        parent: Node | None = None
+        while True:
+            try:
+                node = self._load(chunk, size, parent)
+            except (AbsentChunk, Damaged) as error:
+                return Gap(chunk, start, size, error)
+            if not node.level:
+                return Leaf(node, chunk, start, is_last)
             at = bisect_right(node.ends, offset - start)
             child = node.id_of(at)
             assert child is not None, "only leaves have holes"
             is_last = is_last and at == len(node.ends) - 1
             start += node.ends[at] - node.lengths[at]
-            chunk, node = child, self._load(child, node.lengths[at], node)
-        return Leaf(node, chunk, start, is_last)
+            chunk, size, parent = child, node.lengths[at], node
+
+    def parts(self, start: int, end: int) -> Iterator[Leaf | Gap]:
+        """As `leaves`, with a gap for each node that is not here. FormatError."""
+        while start < end:
+            part = self._at(start)
+            yield part
+            start = part.offset + (part.length if isinstance(part, Gap) else part.node.size)
 
     def leaves(self, start: int, end: int) -> Iterator[Leaf]:
         """The leaves that hold bytes between two offsets, in order. Errors as `leaf_at`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from dittofs.chunks.chunker import Buffer, Chunking, Cutter
@@ -84,7 +85,6 @@ class Recut:
         self._base_size = base_size
         self._old = Manifest(store, named[1], base_size) if named and named[0] is ChunkKind.MANIFEST else None
         self._chunking = chunking
-        self._can_reuse = self._old is not None and self._old.chunking is chunking
         self._cutter = Cutter(chunking, store.chunker_secret)
         self._writer = ManifestWriter(store, chunking)
         self._start = 0
@@ -107,6 +107,11 @@ class Recut:
         return manifest_root(self._writer.finish())
 
     # What there is
+
+    @cached_property
+    def _can_reuse(self) -> bool:
+        """Whether the base was cut as this is. Its manifest is read only if bytes of it are kept."""
+        return self._old is not None and self._old.chunking is self._chunking
 
     def _pieces(self, extents: Iterable[tuple[int, int, Extent]]) -> Iterator[_Piece]:
         end = 0

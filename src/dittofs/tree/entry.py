@@ -88,3 +88,7 @@ class Change:
     """Directories and inodes whose view may have changed."""
     names: frozenset[tuple[InodeId, bytes]]
     """(directory, name) pairs that may show something else."""
+    via: bytes = b""
+    """The device that vouches for it; empty: it was made here."""
+    is_round: bool = False
+    """More than `updates` says: whoever follows this replica has to pull."""

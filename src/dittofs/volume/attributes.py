@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dittofs.chunks.seal import ChunkKind
-from dittofs.errors import FormatError, FSError
+from dittofs.chunks.store import AbsentChunk
+from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.ids import ChunkId, InodeId, Stamp
 from dittofs.tree.record import Kind, Owner
 from dittofs.volume import acl
 from dittofs.volume.contents import Content
+from dittofs.volume.fetching import can_fetch, get_fetched
 from dittofs.volume.files import Files
 from dittofs.volume.inodes import Inode, Stat
 from dittofs.volume.state import SET_ID_BITS, State, owner_of, owner_row, replace_entry
@@ -47,10 +49,26 @@ class AttributeOperations:
         self._state = state
         self._files = files
 
-    def set(self, inode: Inode, wanted: Wanted) -> Stat:
-        """Change attributes and return them all."""
+    def set(self, inode: Inode, wanted: Wanted) -> Stat | Coroutine[Any, Any, Stat]:
+        """Change attributes and return them all. A mode may wait for a large ACL, which says it too."""
+        self._state.replica.require_writable()
+        if wanted.mode is not None:
+            try:
+                self._value(self._replicated(inode).get(acl.ACCESS, INLINE))
+            except (AbsentChunk, Damaged):
+                if not can_fetch(self._state.source):
+                    raise
+                return self._set_fetched(inode, wanted)
+        return self._set(inode, wanted)
+
+    async def _set_fetched(self, inode: Inode, wanted: Wanted) -> Stat:
+        value = self.get_xattr(inode, acl.ACCESS)
+        if not isinstance(value, bytes):
+            await value
+        return self._set(inode, wanted)
+
+    def _set(self, inode: Inode, wanted: Wanted) -> Stat:
         state = self._state
-        state.replica.require_writable()
         atime = None if wanted.atime is None else min(max(wanted.atime, TIME_MIN), TIME_MAX)
         mtime = None if wanted.mtime is None else min(max(wanted.mtime, TIME_MIN), TIME_MAX)
         if wanted.size is not None:
@@ -156,19 +174,25 @@ class AttributeOperations:
         local = [key.split(b"\0", 1)[1] for key, _ in self._local_rows(inode)]
         return [*self._replicated(inode), *local]
 
-    def get_xattr(self, inode: Inode, name: bytes) -> bytes:
-        """One value. ENODATA if it is not set."""
+    def get_xattr(self, inode: Inode, name: bytes) -> bytes | Coroutine[Any, Any, bytes]:
+        """One value. ENODATA if it is not set. A large one may have to be fetched."""
+        state = self._state
         if name.startswith(VIRTUAL_NAMESPACE):
             return self._virtual(inode, name)
         if name.startswith(LOCAL_NAMESPACES):
-            value = self._state.replica.journal.get_local("xattr", self._local_key(inode, name))
+            value = state.replica.journal.get_local("xattr", self._local_key(inode, name))
             if value is None:
                 raise FSError(errno.ENODATA)
             return value
         stored = self._replicated(inode).get(name)
         if stored is None:
             raise FSError(errno.ENODATA)
-        return self._value(stored)
+        try:
+            return self._value(stored)
+        except (AbsentChunk, Damaged) as error:
+            if not can_fetch(state.source):
+                raise
+            return get_fetched(state.source, state.replica.chunks, ChunkId(stored[1:]), error)
 
     def _virtual(self, inode: Inode, name: bytes) -> bytes:
         state = self._state

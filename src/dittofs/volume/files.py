@@ -3,15 +3,19 @@
 import errno
 import os
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from dittofs.errors import FSError
+from dittofs.chunks.store import AbsentChunk
+from dittofs.errors import Damaged, FSError
 from dittofs.ids import Stamp
 from dittofs.tree.record import Kind
 from dittofs.volume.contents import UNBORN, Content
+from dittofs.volume.fetching import can_fetch, prefetch, read_fetched
 from dittofs.volume.inodes import Inode
 from dittofs.volume.publication import Publisher
+from dittofs.volume.readahead import ReadAhead
+from dittofs.volume.staging import Base
 from dittofs.volume.state import State, replace_entry
 
 SIZE_MAX = (1 << 63) - 1
@@ -28,6 +32,7 @@ class Handle:
 
     inode: Inode
     is_writer: bool
+    ahead: ReadAhead = field(default_factory=ReadAhead)
 
 
 class Files:
@@ -73,18 +78,43 @@ class Files:
         inode.opens += 1
         return Handle(inode, is_writer=False)
 
-    def read(self, inode: Inode, offset: int, length: int) -> bytes:
-        """Bytes of the file, fewer only at its end. EIO rather than anything that was not written."""
+    def read(
+        self, inode: Inode, offset: int, length: int, ahead: ReadAhead | None = None
+    ) -> bytes | Coroutine[Any, Any, bytes]:
+        """Bytes of the file, fewer only at its end, all of one version: at once if all of them are here.
+
+        `ahead` is the descriptor's. Otherwise what is missing is fetched. ETIMEDOUT if it does not come, EIO
+        rather than anything that was not written.
+        """
         if inode.virtual is not None:
             return inode.virtual.content()[offset : offset + length]
+        base = self.content_base(inode)
+        try:
+            data = base.read(offset, length)
+        except (AbsentChunk, Damaged) as error:
+            if not can_fetch(self._state.source):
+                raise
+            return self._read_fetched(base, offset, length, ahead, error)
+        if ahead is not None:
+            prefetch(self._state.source, base, ahead, offset, len(data))
+        return data
+
+    async def _read_fetched(
+        self, base: Base, offset: int, length: int, ahead: ReadAhead | None, error: AbsentChunk | Damaged
+    ) -> bytes:
+        data = await read_fetched(self._state.source, base, offset, length, error)
+        if ahead is not None:
+            ahead.has_missed = True
+            prefetch(self._state.source, base, ahead, offset, len(data))
+        return data
+
+    def content_base(self, inode: Inode) -> Base:
+        """What the file holds at this instant."""
         content = self._state.content(inode)
         if content is not None:
-            return content.top.read(offset, length)
+            return content.top
         shown = self._state.shown(inode)
-        end = min(offset + length, shown.size)
-        if offset >= end:
-            return b""
-        return self._state.contents.reader(shown.root, shown.size).read(offset, end - offset)
+        return self._state.contents.reader(shown.root, shown.size)
 
     def write(self, inode: Inode, offset: int, data: bytes) -> int | Coroutine[Any, Any, int]:
         """Put all of `data` into staging. EFBIG, ENOSPC; on an error the file is as before."""

@@ -204,6 +204,18 @@ class Layer:
         data = self.base.read(start, shown - start) if shown > start else b""
         return data.ljust(end - start, b"\0")
 
+    def shown_through(self, offset: int, length: int) -> Iterator[tuple[Base, int, int]]:
+        """(base, start, end) of what a read takes from below the lowest layer."""
+        end = min(offset + length, self.size)
+        position = offset
+        for start, stop in [*self.ranges.within(offset, end), (end, end)]:
+            shown = min(start, self.base_limit)
+            if position < shown and isinstance(self.base, Layer):
+                yield from self.base.shown_through(position, shown - position)
+            elif position < shown:
+                yield self.base, position, shown
+            position = stop
+
     def take_over(self, layers: Iterable["Layer"]) -> None:
         """Say alone what `layers`, one over the other and the lowest over the same base, say together."""
         for layer in layers:

@@ -21,6 +21,7 @@ from dittofs.volume.inodes import Inode, InodeTable, Stat, Virtual
 from dittofs.volume.local_layer import LocalLayer
 from dittofs.volume.replica import Replica, Transaction
 from dittofs.volume.rows import LocalEntry
+from dittofs.volume.source import ChunkSource, NoSource
 
 NAME_BYTES_MAX = 255
 SET_ID_BITS = 0o6000
@@ -94,6 +95,8 @@ class State:
     """Set-id bits and devices act whoever wrote them."""
     listeners: list[Callable[[Inode, bytes | None, object], None]] = field(default_factory=list)
     """Told about every inode (and name in it) that changed, and by whom: other mounts must look again."""
+    source: ChunkSource = field(default_factory=NoSource)
+    """Where chunks come from that are not here."""
     rules_inode: InodeId | None = None
     are_rules_stale: bool = False
     """The name `.dittoignore` changed."""

@@ -5,14 +5,16 @@ so that any front end stays thin. Everything runs on one event loop; statements 
 are atomic.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.errors import ChunkMissing, Damaged, DittoError, FormatError
+from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, DittoError, FormatError
 from dittofs.ids import ROOT, ROOT_NUMBER
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import AttributeOperations
@@ -34,6 +36,7 @@ log = structlog.get_logger()
 
 SAVE_INTERVAL_S = 1.0  # what an acknowledged write may lose with the process
 SYNC_INTERVAL_S = 5.0
+RULES_RETRY_S = 60.0
 BLOCK_BYTES = 4096
 
 
@@ -89,6 +92,7 @@ class Volume:
         self.directories = Directories(self.state, self.names, volume_id)
         self.recovered = Recovered()
         self._rules_text: bytes | None = None
+        self._rules_wanted = trio.Event()
         reserved = reserved_directory(self._status_text)
         self.names.reserved = reserved
         for inode in (reserved, *(reserved.virtual.children() if reserved.virtual else ())):
@@ -113,6 +117,7 @@ class Volume:
             nursery.start_soon(self.publisher.run)
             nursery.start_soon(self._save_periodically)
             nursery.start_soon(self._sync_periodically)
+            nursery.start_soon(self._fetch_rules)
 
     async def _save_periodically(self) -> None:
         while True:
@@ -157,16 +162,46 @@ class Volume:
         await self.publisher.drain_all()
         await self.files.sync()
 
+    def source_changed(self) -> None:
+        """A device connected, or another source was given: what waits for chunks is tried again."""
+        self._rules_wanted.set()
+
     def load_rules(self) -> None:
-        """Take up a changed `.dittoignore`. A bad line leaves the old rules in force."""
+        """Take up a changed `.dittoignore`, or have it fetched. A bad line leaves the old rules in force."""
         try:
-            found = self.names.find(self.root, FILE_NAME)
-            self.state.are_rules_stale = False
-            self.state.rules_inode = None if found is None else found[0].id
-            text = b"" if found is None else self.files.read(found[0], 0, FILE_BYTES_MAX)
+            text = self._read_rules()
         except (ChunkMissing, Damaged) as error:
             log.error("ignore rules cannot be read", reason=str(error))
             return
+        if isinstance(text, bytes):
+            self._take_up(text)
+        else:
+            text.close()
+            self._rules_wanted.set()
+
+    def _read_rules(self) -> bytes | Coroutine[Any, Any, bytes]:
+        found = self.names.find(self.root, FILE_NAME)
+        self.state.are_rules_stale = False
+        self.state.rules_inode = None if found is None else found[0].id
+        is_file = found is not None and found[0].kind is Kind.FILE
+        return self.files.read(found[0], 0, FILE_BYTES_MAX) if found is not None and is_file else b""
+
+    async def _fetch_rules(self) -> None:
+        """Rules that are not on this device: the old ones are in force until these have come."""
+        while True:
+            await self._rules_wanted.wait()
+            self._rules_wanted = trio.Event()
+            try:
+                text = self._read_rules()
+                self._take_up(text if isinstance(text, bytes) else await text)
+            except DittoError as error:
+                log.info("ignore rules cannot be had yet", reason=str(error))
+                is_worth_trying = isinstance(error, ChunkUnavailable)
+                with trio.move_on_after(RULES_RETRY_S if is_worth_trying else math.inf):
+                    await self._rules_wanted.wait()
+                self._rules_wanted.set()
+
+    def _take_up(self, text: bytes) -> None:
         if text == self._rules_text:
             return
         self._rules_text = text

@@ -4,7 +4,7 @@ import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from dittofs.errors import FormatError
 
 SERIAL_BYTES = 16
+CERTIFICATE_BYTES_MAX = 1024
 
 # RFC 5280, 4.1.2.5: a certificate without a well-defined expiry. Peers pin it and ignore dates,
 # so that a device with a wrong clock still connects.
@@ -41,9 +42,17 @@ def make_certificate(signing: Ed25519PrivateKey, serial: bytes) -> bytes:
 
 def check_certificate(certificate: bytes, signing: Ed25519PrivateKey) -> None:
     """Return if `certificate` is over `signing` and signed by it. Otherwise `FormatError`."""
+    if read_certificate(certificate) != signing.public_key():
+        raise FormatError("the device certificate belongs to another key")
+
+
+def read_certificate(certificate: bytes) -> Ed25519PublicKey:
+    """The key that a device certificate is over and signed by. `FormatError` unless it is one."""
+    if len(certificate) > CERTIFICATE_BYTES_MAX:
+        raise FormatError(f"a device certificate has at most {CERTIFICATE_BYTES_MAX} bytes")
     try:
         parsed = x509.load_der_x509_certificate(certificate)
-        is_own = parsed.public_key() == signing.public_key()
+        key = parsed.public_key()
         parsed.verify_directly_issued_by(parsed)
     except InvalidSignature as error:
         raise FormatError("the device certificate is not signed by its own key") from error
@@ -57,5 +66,6 @@ def check_certificate(certificate: bytes, signing: Ed25519PrivateKey) -> None:
         raise FormatError(f"not a device certificate: {error}") from error
     if parsed.serial_number <= 0 or not certificate.endswith(_SIGNATURE_HEADER + parsed.signature):
         raise FormatError("the device certificate is not in the one form it may have")
-    if not is_own:
-        raise FormatError("the device certificate belongs to another key")
+    if not isinstance(key, Ed25519PublicKey):
+        raise FormatError("the device certificate is not over an Ed25519 key")
+    return key

@@ -149,6 +149,20 @@ class KeyFiles:
         self._guard.check(name)
         if self.exists(name):
             raise ConfigError(f"{self.place(name)} exists already and is kept as it is")
+        self._write(name, kind, payload)
+
+    def replace(self, name: str, kind: Kind, payload: bytes) -> None:
+        """Write a key file in place of the one that is there, durable when this returns.
+
+        After a crash it is the one or the other, whole. The bytes that were replaced may stay in free blocks
+        of the disk. `ConfigError` if there is none to replace, or if others could read it.
+        """
+        self._guard.check(name)
+        if not self.exists(name):
+            raise ConfigError(f"{self.place(name)} is missing: restore it from a backup")
+        self._write(name, kind, payload)
+
+    def _write(self, name: str, kind: Kind, payload: bytes) -> None:
         directory, _, _ = name.rpartition("/")
         self._disk.make_directory(directory)
         temporary = f"{name}.new"

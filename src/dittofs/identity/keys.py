@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NewType, TypeVar
 
 import msgspec
@@ -34,6 +34,11 @@ SECRET_BYTES = 32
 GENERATIONS_MAX = 4096
 
 
+def device_id(certificate: bytes) -> DeviceId:
+    """The id of the device that shows `certificate` (DER)."""
+    return DeviceId(hashlib.sha256(certificate).digest())
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One device: the key it proves itself with, the key that secrets are wrapped to, its certificate."""
@@ -46,7 +51,7 @@ class Device:
     @property
     def id(self) -> DeviceId:
         """What peers know this device by."""
-        return DeviceId(hashlib.sha256(self.certificate).digest())
+        return device_id(self.certificate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,10 @@ class VolumeSecrets:
     @property
     def volume_id(self) -> VolumeId:
         return self.genesis.volume_id
+
+    def without_root(self) -> "VolumeSecrets":
+        """The same secrets, the root key erased: from then on only its words can bring it back."""
+        return replace(self, root=None)
 
 
 class _DevicePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,7 +121,7 @@ def create_volume_secrets(files: KeyFiles, directory: str, entropy: Entropy) -> 
     `ConfigError` if `directory` has a secrets file: without it the volume could never be read again.
     """
     secrets = make_volume_secrets(entropy)
-    files.create(f"{directory}/{SECRETS_FILE}", Kind.VOLUME, encode_volume_secrets(secrets))
+    write_volume_secrets(files, directory, secrets)
     return secrets
 
 
@@ -124,6 +133,23 @@ def open_volume_secrets(files: KeyFiles, directory: str) -> VolumeSecrets:
         return decode_volume_secrets(payload)
     except FormatError as error:
         raise Damaged(files.place(name), f"{error}; restore it from a backup") from error
+
+
+def write_volume_secrets(files: KeyFiles, directory: str, secrets: VolumeSecrets) -> None:
+    """Keep the secrets of a volume that is new here, durable in `directory`. Blocking.
+
+    `ConfigError` if `directory` has a secrets file.
+    """
+    files.create(f"{directory}/{SECRETS_FILE}", Kind.VOLUME, encode_volume_secrets(secrets))
+
+
+def replace_volume_secrets(files: KeyFiles, directory: str, secrets: VolumeSecrets) -> None:
+    """Keep `secrets` in place of those in `directory`: another generation, or no root key. Blocking.
+
+    Durable when this returns, and after a crash the old or the new ones, whole. `ConfigError` if there are
+    none. What is sealed under a generation comes after this, never before.
+    """
+    files.replace(f"{directory}/{SECRETS_FILE}", Kind.VOLUME, encode_volume_secrets(secrets))
 
 
 def make_volume_secrets(entropy: Entropy) -> VolumeSecrets:
@@ -183,11 +209,12 @@ def decode_volume_secrets(payload: bytes) -> VolumeSecrets:
         raise FormatError("a volume secret of a wrong length")
     if fields.current not in generations:
         raise FormatError("the secret of the current generation is missing")
-    root = _root(fields.root, genesis) if fields.root is not None else None
+    root = open_root(fields.root, genesis) if fields.root is not None else None
     return VolumeSecrets(genesis, fields.secret, generations, fields.current, root)
 
 
-def _root(secret: bytes, genesis: Genesis) -> RootKey:
+def open_root(secret: bytes, genesis: Genesis) -> RootKey:
+    """The root key of the volume that `genesis` began. `FormatError` if `secret` is not that."""
     if len(secret) != ROOT_BYTES:
         raise FormatError("a root key of a wrong length")
     root = RootKey(secret)

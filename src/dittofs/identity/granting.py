@@ -1,0 +1,80 @@
+"""Founding a volume, inviting, removing and resigning, as signed records to keep and to send."""
+
+from dittofs.clock import Entropy
+from dittofs.identity.authoring import Author, Draft, NotAllowed, require_owner
+from dittofs.identity.generations import add_missing_wraps, mend, wraps_for
+from dittofs.identity.keys import Device, DeviceId, VolumeSecrets
+from dittofs.identity.membership import Membership
+from dittofs.identity.publics import Publics, make_publics
+from dittofs.identity.records import Role
+
+
+def found_volume(secrets: VolumeSecrets, device: Device, name: str) -> list[bytes]:
+    """The first records of a volume: its root makes `device`, called `name`, an owner.
+
+    The root's own wrap is among them, so that the recovery words alone open what is stored. The root key
+    must still be in `secrets`. Founding twice gives `device` the same role.
+    """
+    assert secrets.root is not None, "the root key founds a volume"
+    membership = Membership(secrets.genesis)
+    draft = Draft(membership, secrets.root)
+    publics = make_publics(device)
+    draft.member(device.id, Role.OWNER, publics, name, wraps_for(membership, secrets, publics))
+    add_missing_wraps(draft, secrets)
+    return draft.signed
+
+
+def grant(
+    membership: Membership,
+    secrets: VolumeSecrets,
+    author: Author,
+    publics: Publics,
+    role: Role,
+    name: str,
+) -> bytes:
+    """The record that gives the device of `publics` a role and, from reader up, the volume's secrets.
+
+    `NotAllowed` if `author` is no owner, or the device is an owner whom it does not outrank. Taking rights
+    away brings a generation: use `remove`, or `mend` after giving less.
+    """
+    assert role > Role.NONE
+    if isinstance(author, Device):
+        require_owner(membership, author.id)
+    draft = Draft(membership, author)
+    wraps = wraps_for(membership, secrets, publics) if role >= Role.READER else []
+    draft.member(publics.device, role, publics, name, wraps)
+    return draft.signed[0]
+
+
+def remove(
+    membership: Membership, secrets: VolumeSecrets, author: Author, device: DeviceId, entropy: Entropy
+) -> tuple[list[bytes], VolumeSecrets]:
+    """The records that take `device` out and begin a generation it cannot open; the secrets with that one.
+
+    `NotAllowed` if `author` is no owner, does not outrank `device`, or is `device` itself, or if `device` is
+    no member. Whom it invited stays: see `Membership.granted_by`.
+    """
+    if isinstance(author, Device):
+        require_owner(membership, author.id, "remove devices")
+        if author.id == device:
+            raise NotAllowed("a device does not remove itself: it leaves")
+    _require_member(membership, device)
+    draft = Draft(membership, author)
+    draft.member(device, Role.NONE, None, "", ())
+    records, secrets = mend(draft.membership, secrets, author, entropy)
+    return [*draft.signed, *records], secrets
+
+
+def resign(membership: Membership, device: Device) -> bytes:
+    """The record by which `device` leaves. `NotAllowed` if it is no member. No other device can undo it."""
+    _require_member(membership, device.id)
+    given = membership.deciding(device.id)
+    assert given is not None
+    draft = Draft(membership, device)
+    draft.resignation(None if given.role == Role.OWNER else given.id)
+    return draft.signed[0]
+
+
+def _require_member(membership: Membership, device: DeviceId) -> None:
+    if membership.role(device) == Role.NONE:
+        raise NotAllowed("that device is no member of this volume")

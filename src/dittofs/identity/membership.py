@@ -1,0 +1,204 @@
+"""Who belongs to a volume: the grow-only set of its member and generation records, and its meaning."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from types import MappingProxyType
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from dittofs.errors import FormatError
+from dittofs.identity.genesis import Genesis
+from dittofs.identity.keys import DeviceId
+from dittofs.identity.publics import Publics
+from dittofs.identity.record_set import RecordSet, View
+from dittofs.identity.records import Kind, Record, Role, parse_record
+from dittofs.identity.root import derive
+
+RECORDS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A device that belongs to the volume."""
+
+    device: DeviceId
+    name: str
+    role: Role
+    publics: Publics = field(repr=False)
+
+    @property
+    def signing(self) -> bytes:
+        """Ed25519 public key, 32 bytes."""
+        return self.publics.signing_key().public_bytes_raw()
+
+    @property
+    def wrapping(self) -> bytes:
+        """X25519 public key, 32 bytes."""
+        return self.publics.wrapping
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One age of the volume's key."""
+
+    name: bytes
+    """8 bytes."""
+    record: Record | None
+    """The record that began it; None for the first, which the genesis began."""
+    depth: int
+    """How many records its maker knew."""
+
+
+class Membership:
+    """The records of one volume. They are never forgotten, and every set of them has one meaning.
+
+    Each record's parents are in the set before it. `records` is in such an order, so that a part of it from
+    the start, of any length, can be added elsewhere.
+    """
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.genesis = genesis
+        self._root_key = Ed25519PublicKey.from_public_bytes(genesis.root_sign)
+        self._set = RecordSet()
+
+    def copy(self) -> "Membership":
+        """A membership of the same records that grows by itself."""
+        twin = Membership(self.genesis)
+        twin._set = self._set
+        return twin
+
+    def add(self, records: Iterable[bytes]) -> list[bytes]:
+        """Take up `records`, in any order; return the ids of those that were not known, parents first.
+
+        `FormatError`, and nothing is added, if one is malformed or forged, names a parent that is neither
+        known nor among them, or is signed by a device that had no say (wire.md), or if they become too many.
+        """
+        fresh: dict[bytes, Record] = {}
+        for signed in records:
+            record = parse_record(signed, self.genesis.volume_id)
+            if record.id not in self._set.index or self.record(record.id).signed != signed:
+                fresh[record.id] = record
+            if len(fresh) > RECORDS_MAX:
+                raise FormatError(f"a volume has at most {RECORDS_MAX} member records")
+        grown = self._set.copy()
+        added = []
+        for identity in _parents_first(fresh):
+            if grown.admit(fresh[identity], self._root_key, self.genesis.volume_id):
+                added.append(identity)
+        if len(grown.records) > RECORDS_MAX:
+            raise FormatError(f"a volume has at most {RECORDS_MAX} member records")
+        if added:
+            self._set = grown
+        return added
+
+    @property
+    def records(self) -> Mapping[bytes, bytes]:
+        """Id -> record as it was signed, parents first."""
+        return MappingProxyType({record.id: record.signed for record in self._set.records})
+
+    def parsed(self) -> Sequence[Record]:
+        """All records, parents first."""
+        return self._set.records
+
+    def counted(self) -> list[Record]:
+        """The records that count, parents first."""
+        return [record for record in self._set.records if self.counts(record.id)]
+
+    def counts(self, identity: bytes) -> bool:
+        """Whether the record `identity`, one of this set, counts."""
+        return self._view.ranks[self._set.index[identity]] is not None
+
+    def heads(self) -> list[bytes]:
+        """Ids of the records that are no record's parent, ascending."""
+        parents = {parent for record in self._set.records for parent in record.body.parents}
+        return sorted(self._set.index.keys() - parents)
+
+    def knew(self, identity: bytes, other: bytes) -> bool:
+        """Whether `other` is an ancestor of `identity`: whoever signed the one knew the other."""
+        return bool(self._set.ancestors[self._set.index[identity]] >> self._set.index[other] & 1)
+
+    def digest(self) -> bytes:
+        """32 bytes, equal exactly for equal sets of the same volume."""
+        return derive("membership", self.genesis.volume_id + b"".join(sorted(self._set.index)))
+
+    def record(self, identity: bytes) -> Record:
+        """The record `identity`, one of this set."""
+        return self._set.records[self._set.index[identity]]
+
+    def deciding(self, device: DeviceId) -> Record | None:
+        """The record that gives `device` its role, or took it away; None if none that counts is about it."""
+        return self._view.deciding.get(device)
+
+    def role(self, device: DeviceId) -> Role:
+        """What `device` may do."""
+        deciding = self._view.deciding.get(device)
+        return deciding.role if deciding else Role.NONE
+
+    def member(self, device: DeviceId) -> Member | None:
+        """The member `device`, or None if it has no role."""
+        deciding = self._view.deciding.get(device)
+        if deciding is None or deciding.publics is None:
+            return None
+        return Member(device, deciding.body.name, deciding.role, deciding.publics)
+
+    def members(self) -> list[Member]:
+        """All devices that have a role, by name."""
+        found = (self.member(DeviceId(device)) for device in self._view.deciding)
+        return sorted((one for one in found if one), key=lambda one: (one.name, one.device))
+
+    def owners(self) -> list[Member]:
+        """The members who may invite and remove."""
+        return [one for one in self.members() if one.role == Role.OWNER]
+
+    def readers(self) -> list[Member]:
+        """The members who may have the volume's secrets."""
+        return [one for one in self.members() if one.role >= Role.READER]
+
+    def name(self, device: DeviceId) -> str:
+        """The last name of `device`, also of one that has no role any more; empty if there was none."""
+        member = self.member(device)
+        if member is not None:
+            return member.name
+        given = [record for record in self.about(device) if record.body.name]
+        last = max(given, key=lambda record: (self._depth(record.id), record.id), default=None)
+        return last.body.name if last else ""
+
+    def about(self, device: DeviceId) -> list[Record]:
+        """The counted records about `device`, parents first."""
+        return [record for record in self.counted() if record.body.subject == device]
+
+    def granted_by(self, device: DeviceId) -> list[Member]:
+        """The members whose role `device` decided: whoever removes it will want to look at them."""
+        deciding = self._view.deciding
+        return [one for one in self.members() if deciding[one.device].body.signer == device]
+
+    def generations(self) -> list[Generation]:
+        """All generations that count, the current one first."""
+        begun = [
+            Generation(record.generation, record, self._depth(record.id))
+            for record in self.counted()
+            if record.kind == Kind.GENERATION
+        ]
+        begun.sort(key=lambda one: (-one.depth, one.record.id if one.record else b""))
+        return [*begun, Generation(self.genesis.generation, None, 0)]
+
+    @property
+    def current(self) -> Generation:
+        """The generation that seals what is stored from now on: of those whose makers knew most, one."""
+        return self.generations()[0]
+
+    def _depth(self, identity: bytes) -> int:
+        return self._set.ancestors[self._set.index[identity]].bit_count()
+
+    @property
+    def _view(self) -> View:
+        return self._set.view(self.genesis.volume_id)
+
+
+def _parents_first(records: Mapping[bytes, Record]) -> Iterable[bytes]:
+    waits_for = {
+        identity: [parent for parent in record.body.parents if parent in records]
+        for identity, record in sorted(records.items())
+    }
+    return TopologicalSorter(waits_for).static_order()  # ids are hashes: there is no cycle

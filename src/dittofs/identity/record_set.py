@@ -1,0 +1,97 @@
+"""A set of member records, each with its ancestors in it, as values that grow by copying."""
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from dittofs.errors import FormatError
+from dittofs.identity.ranks import rank_records
+from dittofs.identity.records import Kind, Record, Role
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a set adds up to."""
+
+    ranks: list[int | None]
+    deciding: Mapping[bytes, Record]
+    """Device -> the record that gives it the role it has."""
+
+
+class RecordSet:
+    """Records with their ancestry; `admit` is the only way in."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.index: dict[bytes, int] = {}
+        self._parents: list[list[int]] = []
+        self.ancestors: list[int] = []
+        self._grants: dict[bytes, tuple[int, ...]] = {}
+        self._view: View | None = None
+
+    def copy(self) -> "RecordSet":
+        twin = RecordSet()
+        twin.records, twin.index = list(self.records), dict(self.index)
+        twin._parents, twin.ancestors = list(self._parents), list(self.ancestors)
+        twin._grants = dict(self._grants)
+        return twin
+
+    def admit(self, record: Record, root_key: Ed25519PublicKey, root: bytes) -> bool:
+        """Add `record`, whose signature must hold. False if it is here already. `FormatError` as `add`."""
+        try:
+            parents = [self.index[parent] for parent in record.body.parents]
+        except KeyError as error:
+            raise FormatError("a member record whose parents are not known") from error
+        ancestors = 0
+        for parent in parents:
+            ancestors |= self.ancestors[parent] | 1 << parent
+        record.verify(root_key if record.body.signer == root else self._key_of(record, ancestors))
+        if record.id in self.index:
+            return False
+        index = self.index[record.id] = len(self.records)
+        self.records.append(record)
+        self._parents.append(parents)
+        self.ancestors.append(ancestors)
+        if record.is_grant:
+            self._grants[record.body.subject] = (*self._grants.get(record.body.subject, ()), index)
+        return True
+
+    def view(self, root: bytes) -> View:
+        if self._view is None:
+            ranks = rank_records(self.records, self._parents, self.ancestors, root)
+            self._view = View(ranks, self._deciding(ranks))
+        return self._view
+
+    def _key_of(self, record: Record, ancestors: int) -> Ed25519PublicKey:
+        """The key of the signer, who was made an owner before, or resigns from the grant that is the parent.
+
+        Whether that ownership counted is not asked here: that may change, and belonging to the set may not.
+        Whoever was no owner can sign one resignation for each grant it had, so that it cannot fill the set.
+        """
+        for index in self._grants.get(record.body.signer, ()):
+            grant = self.records[index]
+            has_say = grant.role == Role.OWNER or (
+                record.is_resignation and record.body.parents == [grant.id]
+            )
+            if has_say and ancestors >> index & 1 and grant.publics:
+                return grant.publics.signing_key()
+        raise FormatError("a member record signed by a device that had no say")
+
+    def _deciding(self, ranks: Sequence[int | None]) -> dict[bytes, Record]:
+        """Of the last records about a device: a resignation, else the lowest rank, else the lowest role."""
+        about: dict[bytes, list[int]] = {}
+        for index, record in enumerate(self.records):
+            if record.kind == Kind.MEMBER and ranks[index] is not None:
+                about.setdefault(record.body.subject, []).append(index)
+        deciding = {}
+        for device, indices in about.items():
+            earlier = functools.reduce(operator.or_, (self.ancestors[index] for index in indices))
+            last = [index for index in indices if not earlier >> index & 1]
+            best = min(
+                last, key=lambda index: (ranks[index], self.records[index].role, self.records[index].id)
+            )
+            deciding[device] = self.records[best]
+        return deciding

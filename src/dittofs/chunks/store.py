@@ -109,9 +109,31 @@ class ChunkStore:
 
     def put_sealed(self, kind: ChunkKind, chunk: ChunkId, sealed: bytes) -> None:
         """Store what a peer sealed, after opening it. FormatError or Damaged: it is not that chunk."""
-        self._sealer.open(kind, chunk, sealed)
-        if not self.has(kind, chunk):
-            self._append([(chunk, kind, sealed)])
+        (problem,) = self.put_all_sealed([(kind, chunk, sealed)])
+        if problem is not None:
+            raise problem
+
+    def put_all_sealed(
+        self, items: Sequence[tuple[ChunkKind, ChunkId, bytes]]
+    ) -> list[FormatError | Damaged | None]:
+        """Store what peers sealed, after opening each; for each None, or why it is not that chunk.
+
+        Raises DiskFull or DiskError if the good ones cannot be stored. Durability as `put`.
+        """
+        problems: list[FormatError | Damaged | None] = []
+        batch: dict[ChunkId, SealedChunk] = {}
+        for kind, chunk, sealed in items:
+            problem: FormatError | Damaged | None = None
+            if chunk not in batch and not self.has(kind, chunk):
+                try:
+                    self._sealer.open(kind, chunk, sealed)
+                except (FormatError, Damaged) as error:
+                    problem = error
+                else:
+                    batch[chunk] = (chunk, kind, sealed)
+            problems.append(problem)
+        self._append(list(batch.values()))
+        return problems
 
     def get(self, kind: ChunkKind, chunk: ChunkId) -> bytes:
         """The plaintext, verified against its id.

@@ -1,0 +1,264 @@
+"""Connections of this device: links accepted and links dialled, one for each volume and member device.
+
+Where to dial is known from tickets, from earlier links, from the settings and from the network's directory.
+Who answers is known from the link alone. An address that fails rests, longer each time.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+import trio
+import trio.lowlevel
+
+from dittofs.clock import Clock
+from dittofs.discovery.addresses import Address, AddressBook, Source
+from dittofs.errors import DittoError, FormatError
+from dittofs.identity.keys import Device, DeviceId
+from dittofs.identity.records import Role
+from dittofs.ids import VolumeId
+from dittofs.links.link import Alpn, Link
+from dittofs.links.tcp import dial
+from dittofs.replication import greeting, rendezvous
+from dittofs.replication.peers import Peers
+
+log = structlog.get_logger()
+
+DIALS_MAX: Final = 16
+YIELD_S: Final = 0.5
+"""The device with the greater id lets the other one dial first, so that they do not cross."""
+LOOK_S: Final = 60.0
+GOOD_S: Final = 2.0
+"""A session that lasted so long was a success."""
+
+Dial = Callable[..., Awaitable[Link]]
+
+
+@dataclass(slots=True, eq=False)
+class _Volume:
+    """One volume and where its devices may be."""
+
+    peers: Peers
+    secret: bytes
+    book: AddressBook[str] = field(default_factory=AddressBook)
+    identities: dict[str, DeviceId] = field(default_factory=dict)
+    """Who answered under a name of the book that is no device."""
+    dialling: set[Address] = field(default_factory=set)
+
+
+class Connector:
+    """See the module. `run` must be running; it does nothing before a volume has another device."""
+
+    def __init__(self, device: Device, *, clock: Clock, static: Iterable[Address] = ()) -> None:
+        self._device = device
+        self._clock = clock
+        self._static = tuple(static)
+        self._volumes: dict[VolumeId, _Volume] = {}
+        self._wake = trio.Event()
+        self._dials = trio.Semaphore(DIALS_MAX)
+        self._sightings: dict[str, tuple[frozenset[bytes], tuple[Address, ...]]] = {}
+        self.on_pairing: Callable[[Link], Awaitable[None]] | None = None
+        """Serves a stranger's link while an invitation is open; None: strangers are not admitted."""
+        self.on_address: Callable[[VolumeId, DeviceId, Address], None] = lambda *_: None
+        """Told where a device was reached, to be remembered."""
+
+    # -- volumes
+
+    def add(self, peers: Peers, secret: bytes, known: Iterable[tuple[DeviceId, Address]]) -> None:
+        """Keep the devices of a volume connected."""
+        volume = self._volumes[peers.volume] = _Volume(peers, secret)
+        now = trio.current_time()
+        for device, address in known:
+            told = [entry.address for entry in volume.book.entries(device.hex())]
+            volume.book.tell(device.hex(), Source.TICKET, [*told, address], now)
+        for address in self._static:
+            volume.book.tell(f"static/{address}", Source.STATIC, [address], now)
+        for instance in self._sightings:
+            self._match(volume, instance)
+        peers.members.listeners.append(self.look)
+        self.look()
+
+    def remove(self, identity: VolumeId) -> None:
+        """Let go of a volume: its sessions end."""
+        volume = self._volumes.pop(identity, None)
+        if volume is not None:
+            volume.peers.members.listeners.remove(self.look)
+            volume.peers.close()
+
+    def tell(self, identity: VolumeId, device: DeviceId, addresses: Iterable[Address]) -> None:
+        """A device of a volume may be at these addresses."""
+        volume = self._volumes.get(identity)
+        if volume is not None:
+            volume.book.tell(device.hex(), Source.TICKET, addresses, trio.current_time())
+            self.look()
+
+    def tags(self) -> list[bytes]:
+        """What this device is found by today."""
+        now = self._clock.now_ns()
+        return [rendezvous.tag(volume.secret, now) for volume in self._volumes.values()]
+
+    def sighted(self, instance: str, tags: frozenset[bytes], addresses: tuple[Address, ...]) -> None:
+        """Somebody on this network says so; no addresses: it is gone."""
+        if addresses:
+            self._sightings[instance] = tags, addresses
+        else:
+            self._sightings.pop(instance, None)
+        for volume in self._volumes.values():
+            self._match(volume, instance)
+        self.look()
+
+    def _match(self, volume: _Volume, instance: str) -> None:
+        tags, addresses = self._sightings.get(instance, (frozenset(), ()))
+        is_ours = bool(tags & rendezvous.tags(volume.secret, self._clock.now_ns()))
+        told = addresses if is_ours else ()
+        volume.book.tell(f"mdns/{instance}", Source.SIGHTED, told, trio.current_time())
+
+    def look(self) -> None:
+        """Something changed: see whom to dial."""
+        self._wake.set()
+
+    @property
+    def has_others(self) -> bool:
+        """Whether some volume has a device beside this one."""
+        return any(volume.peers.others for volume in self._volumes.values())
+
+    async def needed(self) -> None:
+        """Return when there is anybody to talk to."""
+        while not (self.has_others or self.on_pairing):
+            await self._wake.wait()
+
+    def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]] | None) -> None:
+        """Admit strangers to pairing, or no longer."""
+        self.on_pairing = serve
+        self.look()
+
+    # -- accepting
+
+    def admits(self, device: DeviceId, alpn: Alpn) -> bool:
+        """Whether a device may have a link. A removed one may, to be told so."""
+        if alpn is Alpn.PAIRING:
+            return self.on_pairing is not None
+        return any(volume.peers.knows(device) for volume in self._volumes.values())
+
+    async def accept(self, link: Link) -> None:
+        """Serve an accepted link until it ends."""
+        if link.alpn is Alpn.PAIRING:
+            if self.on_pairing is not None:
+                await self.on_pairing(link)
+            return
+        try:
+            peers, theirs, reader = await greeting.accepted(link, self._find)
+            self._note_dialler(peers, link, theirs.port)
+            await greeting.answered(link, peers, theirs, reader)
+        except DittoError as error:
+            log.info("a link was not used", link=link.description, reason=str(error))
+        self.look()
+
+    def _find(self, identity: VolumeId) -> Peers | None:
+        volume = self._volumes.get(identity)
+        return None if volume is None else volume.peers
+
+    def _note_dialler(self, peers: Peers, link: Link, port: int) -> None:
+        """Where a peer that dialled can probably be dialled itself."""
+        volume = self._volumes.get(peers.volume)
+        if volume is None or not port:
+            return
+        try:
+            host = Address.parse(link.description.removeprefix("tcp ")).host
+            address = Address.of(host, port)
+        except FormatError:
+            return
+        book, key = volume.book, link.peer.hex()
+        told = [entry.address for entry in book.entries(key) if Source.EXCHANGED in entry.sources][-3:]
+        book.tell(key, Source.EXCHANGED, [*told, address], trio.current_time())
+        self.on_address(peers.volume, link.peer, address)
+
+    # -- dialling
+
+    async def run(self) -> None:
+        """For ever: dial who is not connected."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._wake = trio.Event()
+                wait_s = self._dial_due(nursery)
+                with trio.move_on_after(min(wait_s, LOOK_S)):
+                    await self._wake.wait()
+                    await trio.lowlevel.checkpoint()  # several reasons at once are one
+
+    def _dial_due(self, nursery: trio.Nursery) -> float:
+        """Begin what is due; return the seconds until something else is."""
+        now = trio.current_time()
+        next_due = now + LOOK_S
+        for volume in self._volumes.values():
+            for key in volume.book.peers():
+                device = volume.identities.get(key) or _device(key)
+                if device is not None and not self._is_wanted(volume, device):
+                    continue
+                for address in volume.book.due(key, now):
+                    if address not in volume.dialling:
+                        volume.dialling.add(address)
+                        nursery.start_soon(self._try, volume, key, address, device)
+                due = volume.book.next_due(key)
+                if due is not None and due > now:
+                    next_due = min(next_due, due)
+        return max(0.05, next_due - now)
+
+    def _is_wanted(self, volume: _Volume, device: DeviceId) -> bool:
+        peers = volume.peers
+        return (
+            device != self._device.id
+            and peers.role(device) > Role.STORE
+            and peers.session(device) is None
+            and not peers.is_banned(device)
+        )
+
+    async def _try(self, volume: _Volume, key: str, address: Address, device: DeviceId | None) -> None:
+        """Dial one address and hold the session there, if it is wanted."""
+        peers = volume.peers
+        try:
+            if device is not None and device < self._device.id:
+                await trio.sleep(YIELD_S)
+                if not self._is_wanted(volume, device):
+                    return
+            async with self._dials:
+                link = await dial(
+                    address.host,
+                    address.port,
+                    self._device,
+                    alpn=Alpn.SESSION,
+                    admits=lambda who, _alpn: who == self._device.id or peers.role(who) > Role.STORE,
+                )
+            try:
+                await self._hold(volume, key, address, link)
+            finally:
+                await link.aclose()
+        except DittoError as error:
+            volume.book.failed(key, address, trio.current_time(), random.random())
+            log.debug("no session", address=str(address), reason=str(error))
+        finally:
+            volume.dialling.discard(address)
+            self.look()
+
+    async def _hold(self, volume: _Volume, key: str, address: Address, link: Link) -> None:
+        peers = volume.peers
+        volume.identities[key] = link.peer
+        if not self._is_wanted(volume, link.peer):
+            volume.book.failed(key, address, trio.current_time(), random.random())
+            return
+        began = trio.current_time()
+        self.on_address(peers.volume, link.peer, address)
+        why = await greeting.dialled(link, peers)
+        if trio.current_time() - began < GOOD_S:
+            volume.book.failed(key, address, trio.current_time(), random.random())
+            log.info("a session was short", address=str(address), reason=why)
+        else:
+            volume.book.succeeded(key, address, trio.current_time())
+
+
+def _device(key: str) -> DeviceId | None:
+    try:
+        return DeviceId(bytes.fromhex(key))
+    except ValueError:
+        return None

@@ -1,0 +1,335 @@
+"""Custody: which devices hold all of a content, as far as they have said so and it was durable there.
+
+Kept are the contents of live versions that fewer devices hold than the policy asks; who holds the others is
+in rows of the journal and is looked up when somebody asks. After a start the tree is gone through once, in
+slices; until then `tally` says that it is still counting.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.chunks.seal import ChunkKind
+from dittofs.errors import DittoError
+from dittofs.identity.keys import DeviceId
+from dittofs.ids import ChunkId, InodeId
+from dittofs.replication.parts import LiveContent, LocalReplica
+from dittofs.replication.wholeness import is_single, whole
+from dittofs.tree.entry import Change
+
+log = structlog.get_logger()
+
+HOLD: Final = "hold"  # device id, root -> empty
+KEEPER: Final = "keeper"  # device id -> the custody nonce of its store
+WHOLE: Final = "whole"  # root of a content of several chunks that is whole here -> empty
+NONCE: Final = "custody"
+SLICE: Final = 200  # contents looked at between two requests of others
+SAFE_COPIES: Final = 2
+CHUNK_ID_BYTES: Final = 32
+
+Item = tuple[InodeId, bytes, int]
+
+
+@dataclass(slots=True)
+class Lonely:
+    """A content that fewer devices hold than should."""
+
+    root: bytes
+    size: int
+    inodes: set[InodeId] = field(default_factory=set)
+    is_here: bool = False
+    holders: set[DeviceId] = field(default_factory=set)
+
+    @property
+    def copies(self) -> int:
+        return self.is_here + len(self.holders)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Files and bytes of live versions by who holds them."""
+
+    is_counting: bool
+    """The tree has not been gone through yet: the rest is a lower bound."""
+    only_here: int = 0
+    only_here_bytes: int = 0
+    only_elsewhere: int = 0
+    """On one other device, and not here."""
+    only_elsewhere_bytes: int = 0
+    missing: int = 0
+    """On no device that has said so."""
+    missing_bytes: int = 0
+    unsent: int = 0
+    """Here, and on fewer devices than the policy asks."""
+    unsent_bytes: int = 0
+
+
+class Custody:
+    """What this replica knows. All methods but `run` return at once."""
+
+    def __init__(
+        self,
+        replica: LocalReplica,
+        content: LiveContent,
+        *,
+        members: Callable[[], Sequence[DeviceId]],
+        copies: Callable[[], int],
+    ) -> None:
+        self._replica = replica
+        self._content = content
+        self._members = members
+        """The other devices that may hold content."""
+        self._copies = copies
+        """How many devices should hold each content."""
+        self._lonely: dict[bytes, Lonely] = {}
+        self._queue: deque[Change | Item] = deque()
+        self._wake = trio.Event()
+        self._must_scan = True
+        self.changed = trio.Event()
+        """Set, and replaced, whenever something is known that was not."""
+        self.on_here: Callable[[Sequence[bytes]], None] = lambda _roots: None
+        """Told which contents became whole here; they are durable."""
+        self.on_absent: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _contents: None
+        """Told which contents came into the tree that are not here."""
+        replica.listeners.append(self._on_change)
+
+    @property
+    def nonce(self) -> bytes:
+        """Names this store: when it changes, nobody believes any more what it said it holds."""
+        nonce = self._replica.journal.get_local(NONCE, b"")
+        return nonce if nonce is not None else self.renew()
+
+    def renew(self) -> bytes:
+        """What this store was known to hold may not be here any more."""
+        nonce = self._replica.entropy(16)
+        with self._replica.journal.transaction():
+            self._replica.journal.put_local(NONCE, b"", nonce)
+        return nonce
+
+    # -- what others say
+
+    def met(self, device: DeviceId, nonce: bytes) -> None:
+        """A peer's store by its nonce: another one than before holds nothing until it says so again."""
+        journal = self._replica.journal
+        if journal.get_local(KEEPER, device) == nonce:
+            return
+        with journal.transaction():
+            for key, _ in list(journal.scan_local(HOLD, device)):
+                journal.delete_local(HOLD, key)
+            journal.put_local(KEEPER, device, nonce)
+        self.recount()
+
+    def holds(self, device: DeviceId, roots: Iterable[bytes]) -> None:
+        """`device` has all of these contents, durably."""
+        journal = self._replica.journal
+        with journal.transaction():
+            for root in roots:
+                if journal.get_local(HOLD, device + root) is None:
+                    journal.put_local(HOLD, device + root, b"")
+                lonely = self._lonely.get(root)
+                if lonely is not None:
+                    lonely.holders.add(device)
+                    self._settle(lonely)
+        self._signal()
+
+    def released(self, device: DeviceId, roots: Iterable[bytes]) -> None:
+        """`device` does not have all of these contents (any more)."""
+        journal = self._replica.journal
+        gone = [root for root in roots if journal.get_local(HOLD, device + root) is not None]
+        if not gone:
+            return
+        with journal.transaction():
+            for root in gone:
+                journal.delete_local(HOLD, device + root)
+        self.recount()
+
+    def here(self, roots: Sequence[bytes]) -> None:
+        """These contents became whole and durable here."""
+        journal = self._replica.journal
+        with journal.transaction():
+            for root in roots:
+                if root[0] != ChunkKind.DATA:
+                    journal.put_local(WHOLE, root, b"")
+        for root in roots:
+            lonely = self._lonely.get(root)
+            if lonely is not None:
+                lonely.is_here = True
+                self._settle(lonely)
+        self.on_here(roots)
+        self._signal()
+
+    def recount(self) -> None:
+        """Go through the tree again: members, the policy or what somebody holds have changed."""
+        self._must_scan = True
+        self._wake.set()
+
+    # -- what is known
+
+    @property
+    def is_counting(self) -> bool:
+        return self._must_scan or bool(self._queue)
+
+    def tally(self) -> Tally:
+        """Counted from what is lonely."""
+        only_here = only_elsewhere = missing = unsent = 0
+        here_bytes = elsewhere_bytes = missing_bytes = unsent_bytes = 0
+        for one in self._lonely.values():
+            files = len(one.inodes)
+            if one.is_here:
+                unsent += files
+                unsent_bytes += files * one.size
+            if not one.copies:
+                missing += files
+                missing_bytes += files * one.size
+            elif one.copies < SAFE_COPIES and one.is_here:
+                only_here += files
+                here_bytes += files * one.size
+            elif one.copies < SAFE_COPIES:
+                only_elsewhere += files
+                elsewhere_bytes += files * one.size
+        return Tally(
+            self.is_counting,
+            only_here,
+            here_bytes,
+            only_elsewhere,
+            elsewhere_bytes,
+            missing,
+            missing_bytes,
+            unsent,
+            unsent_bytes,
+        )
+
+    def lonely(self) -> Iterable[Lonely]:
+        """Contents with too few copies, the oldest first."""
+        return list(self._lonely.values())
+
+    def find(self, root: bytes) -> Lonely | None:
+        """The content, if too few devices hold it."""
+        return self._lonely.get(root)
+
+    def is_known_whole(self, root: bytes) -> bool:
+        """Whether a content is known to be here, without reading any of it."""
+        if len(root) == 1 + CHUNK_ID_BYTES and root[0] == ChunkKind.DATA:
+            return self._replica.chunks.has(ChunkKind.DATA, ChunkId(root[1:]))
+        return self._replica.journal.get_local(WHOLE, root) is not None
+
+    def _signal(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def _settle(self, lonely: Lonely) -> None:
+        """Forget what is held by enough devices, or refers to nothing."""
+        if lonely.copies >= max(SAFE_COPIES, self._copies()) or not lonely.inodes:
+            self._lonely.pop(lonely.root, None)
+
+    # -- following the tree
+
+    def _on_change(self, change: Change) -> None:
+        self._queue.append(change)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """For ever: follow the tree."""
+        while True:
+            if self._must_scan:
+                self._must_scan = False
+                await self._scan()
+            elif self._queue:
+                await self._follow()
+            else:
+                self._signal()
+                self._wake = trio.Event()
+                await self._wake.wait()
+
+    async def _scan(self) -> None:
+        self._lonely.clear()
+        some: list[Item] = []
+        for item in self._content.content_roots():
+            some.append(item)
+            if len(some) >= SLICE:
+                await self._examine(some)
+                some = []
+            if self._must_scan:
+                return
+        await self._examine(some)
+
+    async def _follow(self) -> None:
+        came: list[Item] = []
+        while self._queue and len(came) < SLICE:
+            one = self._queue.popleft()
+            if isinstance(one, Change):
+                arrived, went = self._content.roots_of(one)
+                for inode, root, _ in went:
+                    lonely = self._lonely.get(root)
+                    if lonely is not None:
+                        lonely.inodes.discard(inode)
+                        self._settle(lonely)
+                if len(arrived) > SLICE:
+                    self._queue.extendleft(reversed(arrived))
+                else:
+                    came.extend(arrived)
+            else:
+                came.append(one)
+        await self._examine(came)
+
+    async def _examine(self, items: Sequence[Item]) -> None:
+        """See who holds these contents; tell of those that are whole here."""
+        await trio.lowlevel.checkpoint()
+        if not items:
+            return
+        here = await self._whole_here({root: size for _, root, size in items})
+        members = self._members()
+        became: list[bytes] = []
+        absent: list[tuple[bytes, int]] = []
+        told: set[bytes] = set()
+        journal = self._replica.journal
+        for inode, root, size in items:
+            lonely = self._lonely.get(root)
+            if lonely is None:
+                holders = {device for device in members if journal.get_local(HOLD, device + root) is not None}
+                lonely = self._lonely[root] = Lonely(root, size, set(), here[root], holders)
+            lonely.is_here = here[root]
+            lonely.inodes.add(inode)
+            self._settle(lonely)
+            if root not in told:
+                told.add(root)
+                (became.append(root) if here[root] else absent.append((root, size)))
+        try:
+            await self._replica.run_blocking(self._replica.chunks.sync)
+        except DittoError as error:
+            log.error("what is here could not be made durable", reason=str(error))
+        else:
+            self.on_here(became)
+        self.on_absent(absent)
+        self._signal()
+
+    async def _whole_here(self, contents: dict[bytes, int]) -> dict[bytes, bool]:
+        """Which of these contents are whole here: one chunk is looked up, several are noted or walked."""
+        store, journal = self._replica.chunks, self._replica.journal
+        found: dict[bytes, bool] = {}
+        unknown: list[tuple[bytes, int]] = []
+        for root, size in contents.items():
+            try:
+                is_one = is_single(root, size)
+            except DittoError:
+                found[root] = False
+                continue
+            if is_one:
+                found[root] = whole(store, [(root, size)])[0]
+            elif journal.get_local(WHOLE, root) is not None:
+                found[root] = True
+            else:
+                unknown.append((root, size))
+        if unknown:
+            answers = await self._replica.run_blocking(whole, store, unknown)
+            found.update({root: answer for (root, _), answer in zip(unknown, answers, strict=True)})
+            noted = [root for (root, _), answer in zip(unknown, answers, strict=True) if answer]
+            if noted:
+                with journal.transaction():
+                    for root in noted:
+                        journal.put_local(WHOLE, root, b"")
+        return found

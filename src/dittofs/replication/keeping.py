@@ -1,0 +1,240 @@
+"""Keeping copies: asking others to hold what too few hold, and holding what others ask for.
+
+A push is a request to pull: the receiver fetches as it fetches anything, at low priority, from whoever has
+it, and says that it holds a content only when all of it is durable.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.errors import DittoError
+from dittofs.replication.custody import Custody, Lonely
+from dittofs.replication.fetcher import Fetcher
+from dittofs.replication.parts import LocalReplica
+from dittofs.replication.session import Session
+from dittofs.replication.wholeness import Wanted, is_single, missing, whole
+from dittofs.sync import messages as wire
+
+log = structlog.get_logger()
+
+KEEP_BYTES: Final = 64 << 20  # asked of one peer at a time
+DECLINED_S: Final = 30.0
+WANTED_MAX: Final = 200_000
+"""Contents waiting to be fetched; beyond that whoever wants them asks again."""
+FREE_BYTES_MIN: Final = 256 << 20
+"""Room that is left on this disk for its user: nothing is kept for others below it."""
+BATCH_CONTENTS: Final = 256
+
+Contents = Sequence[tuple[bytes, int]]
+
+
+class Keeping:
+    """Both directions. `run` must be running."""
+
+    def __init__(
+        self,
+        replica: LocalReplica,
+        custody: Custody,
+        fetcher: Fetcher,
+        *,
+        copies: Callable[[], int],
+        wants_all: Callable[[], bool],
+        pushes: Callable[[], bool],
+        free_bytes: Callable[[], int],
+    ) -> None:
+        self._replica = replica
+        self._custody = custody
+        self._fetcher = fetcher
+        self._copies = copies
+        self._wants_all = wants_all
+        self._pushes = pushes
+        self._free_bytes = free_bytes
+        self._sessions: dict[Session, dict[bytes, int]] = {}
+        """What each peer was asked to keep and has not answered yet, with sizes."""
+        self._declined: dict[tuple[Session, bytes], float] = {}
+        self._wanted: deque[tuple[bytes, int]] = deque()
+        self._is_wanted: set[bytes] = set()
+        self._wake = trio.Event()
+        self._push_wake = trio.Event()
+        self.bytes_wanted = 0
+        """Of contents that are still to be fetched."""
+        custody.on_here = self._tell
+        custody.on_absent = self._want_if_all
+
+    # -- sessions
+
+    def connected(self, session: Session) -> None:
+        """Ask what the peer holds of what too few hold, then ask it to keep."""
+        self._sessions[session] = {}
+        self._push_wake.set()
+        self._wake.set()
+
+    def disconnected(self, session: Session) -> None:
+        self._sessions.pop(session, None)
+        for key in [key for key in self._declined if key[0] is session]:
+            del self._declined[key]
+        self._push_wake.set()
+
+    async def ask(self, session: Session) -> None:
+        """Which of the contents that too few hold does the peer have?"""
+        roots = [one.root for one in self._custody.lonely() if session.device not in one.holders]
+        for start in range(0, len(roots), wire.ROOTS_MAX):
+            some = roots[start : start + wire.ROOTS_MAX]
+            await session.outbox.put_bulk(wire.Ask(), wire.encode_roots(some))
+
+    async def answer(self, session: Session, roots: Sequence[bytes]) -> None:
+        """Say which of these contents are whole and durable here."""
+        known = [(root, one.size) for root in roots if (one := self._custody.find(root)) is not None]
+        found = await self._replica.run_blocking(whole, self._replica.chunks, known)
+        here = [root for (root, _), is_here in zip(known, found, strict=True) if is_here]
+        rest = set(roots) - {root for root, _ in known}
+        here += [root for root in rest if self._custody.is_known_whole(root)]
+        if here:
+            await self._replica.run_blocking(self._replica.chunks.sync)
+            session.send(wire.Holds(), wire.encode_roots(here))
+
+    # -- what others say
+
+    def holds(self, session: Session, roots: Sequence[bytes]) -> None:
+        asked = self._sessions.get(session, {})
+        for root in roots:
+            asked.pop(root, None)
+        self._custody.holds(session.device, roots)
+        self._push_wake.set()
+
+    def released(self, session: Session, roots: Sequence[bytes]) -> None:
+        asked = self._sessions.get(session, {})
+        for root in roots:
+            if asked.pop(root, None) is not None:
+                self._declined[session, root] = trio.current_time() + DECLINED_S
+        self._custody.released(session.device, roots)
+
+    def keep(self, session: Session, contents: Contents) -> None:
+        """A peer asks us to hold these contents."""
+        if len(self._wanted) + len(contents) > WANTED_MAX or self._free_bytes() < FREE_BYTES_MIN:
+            session.send(wire.Released(), wire.encode_roots([root for root, _ in contents]))
+            return
+        self._want(contents)
+
+    def _want(self, contents: Iterable[tuple[bytes, int]]) -> None:
+        for root, size in contents:
+            if root not in self._is_wanted:
+                self._is_wanted.add(root)
+                self._wanted.append((root, size))
+                self.bytes_wanted += size
+        self._wake.set()
+
+    def _want_if_all(self, contents: Contents) -> None:
+        if self._wants_all():
+            self._want(contents)
+
+    def _tell(self, roots: Sequence[bytes]) -> None:
+        """These contents are durable here: every peer may count on it."""
+        for session in list(self._sessions):
+            for start in range(0, len(roots), wire.ROOTS_MAX):
+                session.send(wire.Holds(), wire.encode_roots(roots[start : start + wire.ROOTS_MAX]))
+        self._push_wake.set()
+
+    # -- tasks
+
+    async def run(self) -> None:
+        """For ever: ask others to keep, and fetch what others ask us to."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._push)
+            nursery.start_soon(self._fetch)
+
+    async def _push(self) -> None:
+        while True:
+            with trio.move_on_after(DECLINED_S):
+                await self._push_wake.wait()
+            self._push_wake = trio.Event()
+            if self._pushes() and self._sessions:
+                self._push_once()
+
+    def _push_once(self) -> None:
+        now = trio.current_time()
+        copies = self._copies()
+        batches: dict[Session, list[tuple[bytes, int]]] = {session: [] for session in self._sessions}
+        room = {session: KEEP_BYTES - sum(asked.values()) for session, asked in self._sessions.items()}
+        for one in self._custody.lonely():
+            if not any(left > 0 for left in room.values()):
+                break
+            if not one.is_here:
+                continue
+            for session in self._keepers(one, copies - one.copies, now):
+                if room[session] > 0 and one.root not in self._sessions[session]:
+                    batches[session].append((one.root, one.size))
+                    self._sessions[session][one.root] = one.size
+                    room[session] -= one.size
+        for session, contents in batches.items():
+            for start in range(0, len(contents), wire.ROOTS_MAX):
+                session.send(wire.Keep(), wire.encode_sized_roots(contents[start : start + wire.ROOTS_MAX]))
+
+    def _keepers(self, one: Lonely, count: int, now: float) -> list[Session]:
+        """Who should be asked to hold a content, or was: as many as copies are missing."""
+        able = [
+            session
+            for session in self._sessions
+            if session.device not in one.holders and self._declined.get((session, one.root), 0) <= now
+        ]
+        able.sort(key=lambda session: one.root not in self._sessions[session])
+        return able[: max(0, count)]
+
+    async def _fetch(self) -> None:
+        while True:
+            if not self._wanted or not self._sessions:
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            batch: list[tuple[bytes, int]] = []
+            size = 0
+            while self._wanted and len(batch) < BATCH_CONTENTS and size < KEEP_BYTES:
+                one = self._wanted.popleft()
+                self._is_wanted.discard(one[0])
+                batch.append(one)
+                size += one[1]
+            await self._take(batch)
+            self.bytes_wanted -= size
+
+    async def _take(self, batch: list[tuple[bytes, int]]) -> None:
+        """Fetch some contents whole, make them durable, say so."""
+        singles: list[Wanted] = []
+        for root, size in batch:
+            try:
+                absent, after = await self._replica.run_blocking(missing, self._replica.chunks, root, size)
+                if is_single(root, size):
+                    singles += absent  # contents of one chunk are asked for together
+                    continue
+                while absent:
+                    await self._fetcher.fetch(root, absent, is_bulk=True)
+                    absent, after = await self._replica.run_blocking(
+                        missing, self._replica.chunks, root, size, after
+                    )
+            except DittoError as error:
+                log.debug("a content could not be fetched", reason=str(error))
+        if singles:
+            try:
+                await self._fetcher.fetch(b"", singles, is_bulk=True)
+            except DittoError as error:
+                log.debug("contents could not be fetched", reason=str(error))
+        found = await self._replica.run_blocking(whole, self._replica.chunks, batch)
+        done = [root for (root, _), is_here in zip(batch, found, strict=True) if is_here]
+        failed = [root for (root, _), is_here in zip(batch, found, strict=True) if not is_here]
+        try:
+            await self._replica.run_blocking(self._replica.chunks.sync)
+        except DittoError as error:
+            log.error("what was fetched could not be made durable", reason=str(error))
+            failed, done = [root for root, _ in batch], []
+        if done:
+            self._custody.here(done)
+        if failed:
+            for session in list(self._sessions):
+                session.send(wire.Released(), wire.encode_roots(failed))
+            if self._wants_all():
+                sizes = dict(batch)
+                await trio.sleep(1)
+                self._want((root, sizes[root]) for root in failed)

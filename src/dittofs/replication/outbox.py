@@ -1,0 +1,118 @@
+"""What is to be sent over one link, in two priorities: what somebody waits for overtakes what nobody does."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import trio
+
+from dittofs.errors import DittoError
+from dittofs.sync.frame import frames
+from dittofs.sync.messages import Message, encode_header
+
+BULK_BYTES_MAX: Final = 4 << 20
+"""Who sends bulk waits above this."""
+QUEUED_BYTES_MAX: Final = 128 << 20
+"""A peer that lets so much pile up does not read: its link ends."""
+BATCH_BYTES: Final = (
+    64 << 10
+)  # small frames are sent together: a TLS record and a system call cost as much each
+
+FramePart = bytes | memoryview
+
+
+class NotReading(DittoError):
+    """The peer takes nothing of what is sent to it."""
+
+
+class Sink(Protocol):
+    """Where frames go: a link."""
+
+    async def send_all(self, data: FramePart, /) -> None: ...
+
+
+class Outbox:
+    """Queues messages; `run` sends them. `put` never waits."""
+
+    def __init__(self) -> None:
+        self._queues: tuple[deque[Iterator[list[FramePart]]], deque[Iterator[list[FramePart]]]] = (
+            deque(),
+            deque(),
+        )
+        self._bytes: list[int] = [0, 0]
+        self._wake = trio.Event()
+        self._sent = trio.Event()
+        self.total_bytes = 0
+        """Handed to the link since the beginning."""
+
+    def put(self, message: Message, body: bytes | memoryview = b"", *, is_bulk: bool = False) -> None:
+        """Queue one message. NotReading if the peer has let too much pile up."""
+        if self._queued_bytes > 0 and self._queued_bytes + len(body) > QUEUED_BYTES_MAX:
+            raise NotReading(f"{self._queued_bytes >> 20} MiB wait for a peer that does not read")
+        self._queues[is_bulk].append(frames(encode_header(message), body, is_bulk=is_bulk))
+        self._bytes[is_bulk] += len(body)
+        self._wake.set()
+
+    async def put_bulk(self, message: Message, body: bytes | memoryview = b"") -> None:
+        """Queue a message that nobody waits for, once there is room for it."""
+        while self._bytes[True] > BULK_BYTES_MAX:
+            await self._sent.wait()
+        self.put(message, body, is_bulk=True)
+
+    @property
+    def urgent_bytes(self) -> int:
+        """Bodies waiting in the first queue."""
+        return self._bytes[False]
+
+    @property
+    def _queued_bytes(self) -> int:
+        return self._bytes[False] + self._bytes[True]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._queues[0] and not self._queues[1]
+
+    async def flushed(self) -> None:
+        """Return when everything queued now has been handed to the link."""
+        while not self.is_empty:
+            await self._sent.wait()
+
+    async def run(self, sink: Sink) -> None:
+        """Send for ever. What the link raises ends it."""
+        while True:
+            batch = self._batch()
+            if not batch:
+                self._signal()
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            data = b"".join(batch) if len(batch) > 1 else batch[0]
+            await sink.send_all(data)
+            self.total_bytes += len(data)
+            self._signal()
+
+    def _signal(self) -> None:
+        self._sent.set()
+        self._sent = trio.Event()
+
+    def _batch(self) -> list[FramePart]:
+        """The next frames, urgent ones first: several small ones, or one."""
+        batch: list[FramePart] = []
+        size = 0
+        while size < BATCH_BYTES:
+            frame = self._next()
+            if frame is None:
+                break
+            batch += [part for part in frame if len(part)]
+            size += sum(map(len, frame))
+        return batch
+
+    def _next(self) -> list[FramePart] | None:
+        for priority, queue in enumerate(self._queues):
+            while queue:
+                frame = next(queue[0], None)
+                if frame is not None:
+                    self._bytes[priority] -= len(frame[1])
+                    return frame
+                queue.popleft()
+        return None

@@ -1,0 +1,367 @@
+"""All sessions of one volume, and what they share: members, the stream of changes, fetching, custody."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.chunks.seal import ChunkKind
+from dittofs.errors import FormatError
+from dittofs.identity.keys import DeviceId
+from dittofs.identity.records import Role
+from dittofs.ids import ChunkId, VolumeId
+from dittofs.links.link import Link
+from dittofs.replication.custody import Custody
+from dittofs.replication.errors import ProtocolError
+from dittofs.replication.fetcher import Fetcher
+from dittofs.replication.keeping import Keeping
+from dittofs.replication.live import Live
+from dittofs.replication.members import Members
+from dittofs.replication.outbox import Outbox
+from dittofs.replication.parts import LiveContent, LocalReplica
+from dittofs.replication.policy import SETTING, Policy
+from dittofs.replication.session import Session
+from dittofs.replication.stream import Stream
+from dittofs.sync import messages as wire
+from dittofs.sync.frame import FrameReader
+
+log = structlog.get_logger()
+
+RACE_S: Final = 3.0  # links that both sides began at the same time come within this
+PROBE_S: Final = 2.0
+BANNED_S: Final = 3600.0
+ROOTS_QUEUED_MAX: Final = 256
+COMPARE_PAUSE_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One other device of the volume, as `status` shows it."""
+
+    device: DeviceId
+    name: str
+    role: Role
+    is_connected: bool
+    path: str = ""
+    round_trip_s: float = 0.0
+    is_in_step: bool = False
+    """It has every change made here, durably, and none of its own is being pulled."""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class Peers:
+    """See the module. `run` must be running. Implements `session.Sessions`."""
+
+    def __init__(
+        self,
+        replica: LocalReplica,
+        content: LiveContent,
+        members: Members,
+        *,
+        device: DeviceId,
+        volume: VolumeId,
+        label: str,
+        instance: bytes,
+        port: Callable[[], int],
+        free_bytes: Callable[[], int],
+        on_event: Callable[[str, DeviceId], None],
+    ) -> None:
+        self.replica = replica
+        self.members = members
+        self.device = device
+        self.volume = volume
+        self._label = label
+        self._instance = instance
+        self._port = port
+        self._on_event = on_event
+        """Told `up` and `down` with the device."""
+        self._sessions: dict[DeviceId, Session] = {}
+        self._banned: dict[DeviceId, float] = {}
+        self._roots: dict[Session, trio.MemorySendChannel[tuple[wire.AnyMessage, bytes]]] = {}
+        self.stream = Stream(replica, content, self._live)
+        self.custody = Custody(replica, content, members=self._holders, copies=self.copies)
+        self.fetcher = Fetcher(replica, self._ban)
+        self.keeping = Keeping(
+            replica,
+            self.custody,
+            self.fetcher,
+            copies=self.copies,
+            wants_all=lambda: self.policy.wants_all,
+            pushes=lambda: self.policy.pushes,
+            free_bytes=free_bytes,
+        )
+        self.changed = trio.Event()
+        """Set, and replaced, when a session opens or ends."""
+        self._policy_text: bytes | None = None
+        self.policy = Policy()
+        members.listeners.append(self._members_changed)
+        replica.listeners.append(self._settings_changed)
+        self._read_policy()
+
+    @property
+    def others(self) -> list[DeviceId]:
+        """The other members."""
+        members = self.members.membership.members()
+        return [member.device for member in members if member.device != self.device]
+
+    def knows(self, device: DeviceId) -> bool:
+        """Whether the device is a member, or was one."""
+        return self.members.membership.deciding(device) is not None
+
+    # -- policy
+
+    def _read_policy(self) -> None:
+        text = self.replica.tree.settings().get(SETTING, b"")
+        if text == self._policy_text:
+            return
+        self._policy_text = text
+        try:
+            self.policy = Policy.parse(text.decode("ascii", "replace")) if text else Policy()
+        except FormatError as error:
+            log.error("the number of copies cannot be understood; two are kept", reason=str(error))
+            self.policy = Policy()
+        self.custody.recount()
+
+    def _settings_changed(self, _change: object) -> None:
+        self._read_policy()
+
+    def copies(self) -> int:
+        """How many devices should hold each content, of those there are."""
+        return self.policy.copies(1 + len(self._holders()))
+
+    def _holders(self) -> list[DeviceId]:
+        return [
+            member.device
+            for member in self.members.membership.members()
+            if member.role >= Role.READER and member.device != self.device
+        ]
+
+    # -- sessions
+
+    def hello(self) -> wire.Hello:
+        """What this side says first."""
+        return wire.Hello(
+            wire.VERSION,
+            self.volume,
+            self._instance,
+            self.custody.nonce,
+            self.members.membership.digest(),
+            self._label,
+            self._port(),
+        )
+
+    def session(self, device: DeviceId) -> Session | None:
+        """The open session with a device."""
+        found = self._sessions.get(device)
+        return found if found is not None and found.is_open else None
+
+    @property
+    def open_sessions(self) -> list[Session]:
+        return [session for session in self._sessions.values() if session.is_open]
+
+    def is_banned(self, device: DeviceId) -> bool:
+        """Whether the device sent something wrong and is left alone for a while."""
+        return self._banned.get(device, 0.0) > trio.current_time()
+
+    async def serve(
+        self, link: Link, reader: FrameReader, outbox: Outbox, ours: wire.Hello, theirs: wire.Hello
+    ) -> str:
+        """Hold the session of a link on which both Hellos were exchanged. Returns why it ended."""
+        session = Session(self, link, reader, outbox, ours, theirs)
+        refusal = await self._refusal(session)
+        if refusal is not None:
+            outbox.put(wire.Refuse(*refusal))
+            with trio.move_on_after(PROBE_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(outbox.run, link)
+                    await outbox.flushed()
+                    nursery.cancel_scope.cancel()
+            with trio.move_on_after(PROBE_S):
+                await link.aclose()
+            return refusal[1]
+        self._sessions[session.device] = session
+        try:
+            await session.run()
+        finally:
+            if self._sessions.get(session.device) is session:
+                del self._sessions[session.device]
+            self._closed(session)
+        return session.why_ended
+
+    async def _refusal(self, session: Session) -> tuple[str, str] | None:
+        """Why a second link with the same device is not taken; None: it takes the place of the first."""
+        if session.theirs.version != wire.VERSION:
+            return "version", f"this device speaks version {wire.VERSION} of the session"
+        if self.is_banned(session.device):
+            return "banned", "a chunk from this device was not what it should have been"
+        present = self._sessions.get(session.device)
+        if present is None:
+            return None
+        if session.theirs.instance != present.theirs.instance and await present.probe(PROBE_S):
+            log.error("two devices with one key are running", device=session.device.hex()[:16])
+            return (
+                "duplicate",
+                "another device with the same key is connected: run `dittofs device new` on one",
+            )
+        is_race = present.is_open and trio.current_time() - present.opened_at < RACE_S
+        if is_race and session.theirs.instance == present.theirs.instance:
+            lower = min(self.device, session.device)
+            dialler = self.device if session.link.is_dialer else session.device
+            if dialler != lower:
+                return "second", "the other link of the two is used"
+        present.end("another link took its place")
+        return None
+
+    def opened(self, session: Session) -> None:
+        """The session is open: everything that wants to know does."""
+        self.custody.met(session.device, session.theirs.custody)
+        sender, receiver = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](ROOTS_QUEUED_MAX)
+        self._roots[session] = sender
+        session.spawn(self._handle_roots, session, receiver)
+        session.spawn(self.keeping.ask, session)
+        self.fetcher.connected(session)
+        self.keeping.connected(session)
+        self._signal()
+        self._on_event("up", session.device)
+        log.info("peer connected", peer=session.device.hex()[:16], link=session.link.description)
+
+    def _closed(self, session: Session) -> None:
+        was_open = self._roots.pop(session, None) is not None
+        self.fetcher.disconnected(session)
+        self.keeping.disconnected(session)
+        self._signal()
+        if was_open:
+            self._on_event("down", session.device)
+            log.info("peer disconnected", peer=session.device.hex()[:16], reason=session.why_ended)
+
+    def _signal(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def _ban(self, session: Session, why: str) -> None:
+        self._banned[session.device] = trio.current_time() + BANNED_S
+        session.end(why)
+
+    def _live(self) -> list[Live]:
+        return [session.live for session in self.open_sessions]
+
+    # -- what sessions ask
+
+    def records(self) -> list[bytes]:
+        return self.members.records()
+
+    def take_records(self, records: list[bytes], source: Session) -> None:
+        """Records of a peer. ProtocolError if one is forged: then none was taken."""
+        try:
+            self.members.add(records)
+        except FormatError as error:
+            raise ProtocolError(f"member records: {error}") from error
+        del source
+
+    def role(self, device: DeviceId) -> Role:
+        return self.members.role(device)
+
+    def _members_changed(self) -> None:
+        self.custody.recount()
+        for session in list(self._sessions.values()):
+            session.rejudge()
+
+    def take_chunks(self, session: Session, sizes: Sequence[tuple[int, int]], body: bytes) -> None:
+        self.fetcher.take_chunks(session, sizes, body)
+
+    def take_absent(self, session: Session, requests: Sequence[int]) -> None:
+        self.fetcher.take_absent(session, requests)
+
+    def take_roots(self, session: Session, message: wire.AnyMessage, body: bytes) -> None:
+        try:
+            self._roots[session].send_nowait((message, body))
+        except trio.WouldBlock:
+            raise ProtocolError("asks about more contents than can be answered") from None
+
+    async def _handle_roots(
+        self, session: Session, channel: "trio.MemoryReceiveChannel[tuple[wire.AnyMessage, bytes]]"
+    ) -> None:
+        async for message, body in channel:
+            match message:
+                case wire.Ask():
+                    await self.keeping.answer(session, wire.decode_roots(body))
+                case wire.Keep():
+                    self.keeping.keep(session, wire.decode_sized_roots(body))
+                case wire.Holds():
+                    self.keeping.holds(session, wire.decode_roots(body))
+                case wire.Released():
+                    self.keeping.released(session, wire.decode_roots(body))
+
+    async def durable(self) -> None:
+        await self.stream.flushed()
+
+    def chunk_lost(self, kind: ChunkKind, chunk: ChunkId) -> None:
+        """A chunk that was here cannot be read any more: nobody must count on what needs it."""
+        root = bytes([kind]) + chunk
+        self.custody.renew()
+        for session in self.open_sessions:
+            session.send(wire.Released(), wire.encode_roots([root]))
+
+    # -- for the local API
+
+    def status(self) -> list[PeerStatus]:
+        """Every other member, connected or not."""
+        found = []
+        for member in self.members.membership.members():
+            if member.device == self.device:
+                continue
+            session = self.session(member.device)
+            if session is None:
+                found.append(PeerStatus(member.device, member.name, member.role, is_connected=False))
+                continue
+            found.append(
+                PeerStatus(
+                    member.device,
+                    member.name,
+                    member.role,
+                    is_connected=True,
+                    path=session.link.description,
+                    round_trip_s=session.round_trip_s,
+                    is_in_step=session.live.is_in_step and not session.rounds.is_pulling,
+                    bytes_sent=session.outbox.total_bytes,
+                    bytes_received=session.bytes_received,
+                )
+            )
+        return found
+
+    async def in_step(self) -> None:
+        """Return when every connected device has every change of ours, durably, and we have theirs."""
+        for session in self.open_sessions:
+            while session.is_open and not await self._compare(session):
+                pass
+
+    async def _compare(self, session: Session) -> bool:
+        """Whether both sides have the same, told after a little while at least."""
+        await self.stream.flushed()
+        with trio.move_on_after(COMPARE_PAUSE_S):
+            if session.live.is_in_step:
+                if not session.may_write:
+                    return True
+                begun = trio.current_time()
+                session.rounds.begin()
+                await session.rounds.ended()
+                if session.rounds.found_equal_at >= begun:
+                    return True
+            await session.ended()
+        return False
+
+    async def run(self) -> None:
+        """For ever. What a session raises is its own; a bug in the shared parts is logged and ends them."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.stream.run)
+            nursery.start_soon(self.fetcher.run)
+            nursery.start_soon(self.custody.run)
+            nursery.start_soon(self.keeping.run)
+
+    def close(self) -> None:
+        """End every session."""
+        for session in list(self._sessions.values()):
+            session.end("this device closes the volume")

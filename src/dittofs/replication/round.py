@@ -1,0 +1,80 @@
+"""Rounds: how a replica that is behind takes what it lacks, as one step (tree.md, "Exchange").
+
+The puller sends its digests, is told the states of the documents that differ, sends its own states of those
+where the other is ahead, and gets the differences, all taken before `RoundEnd`. Groups that were sent
+meanwhile belong to the same step.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from dittofs.errors import FormatError
+from dittofs.replication.errors import ProtocolError
+from dittofs.sync.messages import DIGEST_BYTES, DOCUMENTS
+from dittofs.tree.shard import Epoch
+from dittofs.tree.states import Difference, DocumentState
+from dittofs.tree.update import decode_state_vector
+
+ROUND_BYTES_MAX: Final = 1 << 30
+"""What a round may hold in memory until its end."""
+States = Sequence[tuple[int, int, bytes, bytes]]
+"""(document, epoch number, epoch digest, vector) as it is sent."""
+
+
+def pack_digests(digests: Sequence[bytes]) -> bytes:
+    """The body of `Pull`."""
+    return b"".join(digests)
+
+
+def differing(ours: Sequence[bytes], body: bytes) -> list[int]:
+    """The documents whose digest in the body of a `Pull` is not ours."""
+    if len(body) != DOCUMENTS * DIGEST_BYTES:
+        raise ProtocolError(f"{len(body)} bytes of digests where {DOCUMENTS * DIGEST_BYTES} belong")
+    theirs = [body[at : at + DIGEST_BYTES] for at in range(0, len(body), DIGEST_BYTES)]
+    return [number for number, (our, their) in enumerate(zip(ours, theirs, strict=True)) if our != their]
+
+
+def pack_states(numbers: Sequence[int], states: Sequence[DocumentState]) -> States:
+    """States of some documents, as they are sent."""
+    return [(number, *states[number].epoch, states[number].vector) for number in numbers]
+
+
+def parse_states(packed: States) -> list[tuple[int, DocumentState]]:
+    """States as they were sent. FormatError if a vector is none."""
+    parsed = []
+    for number, epoch, digest, vector in packed:
+        decode_state_vector(vector)
+        parsed.append((number, DocumentState(Epoch(epoch, digest), vector)))
+    return parsed
+
+
+def wanted(ours: Sequence[DocumentState], theirs: Sequence[tuple[int, DocumentState]]) -> list[int]:
+    """The documents of which the other side knows something that we do not."""
+    return [number for number, state in theirs if is_ahead(state, ours[number])]
+
+
+def is_ahead(theirs: DocumentState, ours: DocumentState) -> bool:
+    """Whether `theirs` holds something that `ours` lacks."""
+    if tuple(theirs.epoch) != tuple(ours.epoch):
+        return tuple(theirs.epoch) > tuple(ours.epoch)
+    known = decode_state_vector(ours.vector)
+    return any(known.get(client, 0) < clock for client, clock in decode_state_vector(theirs.vector).items())
+
+
+class Collector:
+    """The parts of one round until its end. Bounded."""
+
+    def __init__(self, asked: Sequence[int]) -> None:
+        self._asked = set(asked)
+        self._size = 0
+        self.parts: list[Difference] = []
+
+    def add(self, part: Difference) -> None:
+        """ProtocolError for a document that was not asked for, twice, or when all is too much."""
+        if part.document not in self._asked:
+            raise ProtocolError(f"a difference of document {part.document}, which was not asked for")
+        self._asked.discard(part.document)
+        self._size += len(part.update)
+        if self._size > ROUND_BYTES_MAX:
+            raise FormatError(f"a round of more than {ROUND_BYTES_MAX >> 20} MiB")
+        self.parts.append(part)

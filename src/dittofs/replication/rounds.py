@@ -1,0 +1,218 @@
+"""Both halves of rounds on one session: pulling what we lack, and serving what the peer lacks."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from dittofs.identity.keys import DeviceId
+from dittofs.replication.errors import ProtocolError
+from dittofs.replication.outbox import Outbox
+from dittofs.replication.parts import LocalReplica
+from dittofs.replication.round import (
+    Collector,
+    differing,
+    pack_digests,
+    pack_states,
+    parse_states,
+    wanted,
+)
+from dittofs.sync import messages as wire
+from dittofs.sync.messages import Message
+from dittofs.tree.shard import Epoch
+from dittofs.tree.states import Behind, Difference
+
+log = structlog.get_logger()
+
+PROGRESS_S: Final = 60.0  # a round in which nothing comes for so long has failed
+QUEUED_MAX: Final = 16
+REPEATS_MAX: Final = 50
+REPEAT_PAUSE_S: Final = 0.05
+
+
+class RoundSession(Protocol):
+    """What this needs of the session it is part of."""
+
+    device: DeviceId
+    outbox: Outbox
+
+    @property
+    def live(self) -> "LiveState": ...
+
+    @property
+    def may_write(self) -> bool: ...
+
+    def send(self, message: Message, body: bytes = b"") -> None: ...
+
+
+class LiveState(Protocol):
+    sequence: int
+    received: int
+    quiet_since: float
+
+    def release(self, through: int) -> bool: ...
+
+
+class Rounds:
+    """`run` does both: what is pulled and what is served are independent of each other."""
+
+    def __init__(
+        self, session: RoundSession, replica: LocalReplica, durable: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._session = session
+        self._replica = replica
+        self._durable = durable
+        """Returns when every change made so far is on the platter and queued on every session."""
+        self._begin = trio.Event()
+        self._ended = trio.Event()
+        self._number = 0
+        self._collector: Collector | None = None
+        self._to_puller, self._puller = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](QUEUED_MAX)
+        self._to_server, self._server = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](QUEUED_MAX)
+        self._asked_for: tuple[int, list[int]] | None = None
+        self._part_came = trio.Event()
+        self.is_pulling = False
+        self.completed = 0
+        """Rounds pulled to their end."""
+        self.found_equal_at = -1.0
+        """When all documents were last seen to be equal on both sides."""
+
+    def begin(self) -> None:
+        """Pull soon; live groups are held back from now on. One round at a time."""
+        if self._session.may_write:
+            self.is_pulling = True
+            self._begin.set()
+
+    def compare(self, root: bytes, sequence: int) -> None:
+        """The peer's digest after a pause. What is still under way explains a difference."""
+        if root == self._replica.root_digest():
+            self.found_equal_at = trio.current_time()
+        elif sequence == self._session.live.received:
+            self.begin()
+
+    async def ended(self) -> None:
+        """Return when the round under way, or the next one, has ended."""
+        await self._ended.wait()
+
+    def take(self, message: wire.AnyMessage, body: bytes) -> None:
+        """A message of either half. ProtocolError if it comes out of turn."""
+        is_answer = isinstance(message, wire.States | wire.RoundEnd)
+        try:
+            (self._to_puller if is_answer else self._to_server).send_nowait((message, body))
+        except trio.WouldBlock:
+            raise ProtocolError("rounds faster than they can be served") from None
+
+    def take_part(self, part: wire.Part, body: bytes) -> None:
+        """What one document lacks."""
+        if self._collector is None or part.round != self._number:
+            raise ProtocolError("a difference that was not asked for")
+        epoch = Epoch(part.epoch, part.digest)
+        self._collector.add(Difference(part.document, epoch, body, part.is_whole))
+        self._part_came.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pull)
+            nursery.start_soon(self._serve)
+
+    # -- pulling
+
+    async def _pull(self) -> None:
+        repeats = 0
+        while True:
+            await self._begin.wait()
+            self._begin = trio.Event()
+            is_enough = await self._pull_once()
+            repeats = 0 if is_enough else repeats + 1
+            if repeats > REPEATS_MAX:
+                raise ProtocolError("rounds that never bring what was missing")
+            if not is_enough:
+                await trio.sleep(REPEAT_PAUSE_S)
+                self._begin.set()
+                continue
+            self.is_pulling = self._begin.is_set()
+            self.completed += 1
+            self._ended.set()
+            self._ended = trio.Event()
+
+    async def _pull_once(self) -> bool:
+        """One round. False if what it brought is not enough."""
+        session, replica = self._session, self._replica
+        self._number += 1
+        session.send(wire.Pull(self._number), pack_digests(replica.digests()))
+        message, body = await self._next(self._puller)
+        if not isinstance(message, wire.States) or message.round != self._number:
+            raise ProtocolError("an answer to another round")
+        theirs = parse_states(wire.decode_states(body))
+        if not theirs:
+            self.found_equal_at = trio.current_time()
+        if replica.is_fork(theirs):
+            log.error("this device's state was rolled back; what was written since is kept beside the rest")
+            replica.heal_fork()
+            return False
+        ours = replica.states()
+        numbers = wanted(ours, theirs)
+        self._collector = Collector(numbers)
+        try:
+            session.send(wire.Want(self._number), wire.encode_states(pack_states(numbers, ours)))
+            message, _ = await self._next(self._puller)
+            if not isinstance(message, wire.RoundEnd) or message.round != self._number:
+                raise ProtocolError("the end of another round")
+            parts = self._collector.parts
+        finally:
+            self._collector = None
+        # No await from here to the return: the round and what came meanwhile are one step.
+        try:
+            is_new = bool(parts) and replica.receive_round(parts, session.device)
+        except Behind:
+            return False
+        is_enough = session.live.release(message.through)
+        if is_new and is_enough:
+            session.send(wire.Digest(replica.root_digest(), session.live.sequence))
+        return is_enough
+
+    async def _next(
+        self, channel: "trio.MemoryReceiveChannel[tuple[wire.AnyMessage, bytes]]"
+    ) -> tuple[wire.AnyMessage, bytes]:
+        """The next message of the puller's half; parts that come meanwhile count as progress."""
+        while True:
+            self._part_came = trio.Event()
+            with trio.move_on_after(PROGRESS_S):
+                return await channel.receive()
+            if not self._part_came.is_set():
+                raise ProtocolError(f"a round stopped for {PROGRESS_S:g} s")
+
+    # -- serving
+
+    async def _serve(self) -> None:
+        async for message, body in self._server:
+            match message, self._asked_for:
+                case wire.Pull(round=number), _:
+                    documents = differing(self._replica.digests(), body)
+                    self._asked_for = number, documents
+                    states = pack_states(documents, self._replica.states())
+                    self._session.send(wire.States(number), wire.encode_states(states))
+                case wire.Want(round=number), (asked, documents) if asked == number:
+                    self._asked_for = None
+                    theirs = parse_states(wire.decode_states(body))
+                    if not {one for one, _ in theirs} <= set(documents):
+                        raise ProtocolError("wants documents that do not differ")
+                    for document, state in theirs:
+                        difference = self._replica.difference(document, state)
+                        if difference is not None:
+                            await self._durable()
+                            part = wire.Part(
+                                number,
+                                document,
+                                difference.epoch.number,
+                                difference.epoch.digest,
+                                difference.is_whole,
+                            )
+                            await self._session.outbox.put_bulk(part, difference.update)
+                        await trio.lowlevel.checkpoint()
+                    await self._durable()
+                    self._session.outbox.put(wire.RoundEnd(number, self._session.live.sequence), is_bulk=True)
+                case _, _:
+                    raise ProtocolError(f"{type(message).__name__} out of turn")

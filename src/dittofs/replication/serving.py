@@ -1,0 +1,83 @@
+"""Chunks that a peer asks for: read as they are stored, sent as they are sealed."""
+
+from collections import deque
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.chunks.seal import ChunkKind
+from dittofs.chunks.store import ChunkStore
+from dittofs.errors import ChunkMissing, Damaged
+from dittofs.ids import ChunkId
+from dittofs.replication.errors import ProtocolError
+from dittofs.replication.outbox import Outbox
+from dittofs.replication.parts import LocalReplica
+from dittofs.sync import messages as wire
+from dittofs.sync.frame import PAYLOAD_BYTES_MAX
+
+log = structlog.get_logger()
+
+AT_ONCE: Final = 16  # chunks read in one hop to a thread: about 1 MiB
+
+
+class Serving:
+    """Answers one peer's requests, urgent ones first, as fast as the link takes them."""
+
+    def __init__(self, outbox: Outbox, replica: LocalReplica) -> None:
+        self._outbox = outbox
+        self._replica = replica
+        self._queues: tuple[deque[wire.Wanted], deque[wire.Wanted]] = (deque(), deque())
+        self._wake = trio.Event()
+
+    def take(self, wants: tuple[wire.Wanted, ...], *, is_bulk: bool) -> None:
+        """Queue requests. ProtocolError above REQUESTS_MAX unanswered ones."""
+        self._queues[is_bulk].extend(wants)
+        if sum(map(len, self._queues)) > wire.REQUESTS_MAX:
+            raise ProtocolError(f"more than {wire.REQUESTS_MAX} requests at a time")
+        self._wake.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            is_bulk = not self._queues[0]
+            queue = self._queues[is_bulk]
+            if not queue:
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            some = [queue.popleft() for _ in range(min(len(queue), AT_ONCE))]
+            found = await self._replica.run_blocking(_read, self._replica.chunks, some)
+            absent = tuple(want.request for want, data in found if data is None)
+            if absent:
+                self._outbox.put(wire.Absent(absent))
+            await self._answer([(want.request, data) for want, data in found if data is not None], is_bulk)
+
+    async def _answer(self, found: list[tuple[int, bytes]], is_bulk: bool) -> None:
+        """As many chunks in one message as one frame holds."""
+        while found:
+            count, size = 0, 0
+            while count < len(found) and (not count or size + len(found[count][1]) <= PAYLOAD_BYTES_MAX):
+                size += len(found[count][1])
+                count += 1
+            some, found = found[:count], found[count:]
+            message = wire.Chunks(tuple((request, len(data)) for request, data in some))
+            body = b"".join([data for _, data in some]) if count > 1 else some[0][1]
+            if is_bulk:
+                await self._outbox.put_bulk(message, body)
+            else:
+                self._outbox.put(message, body)
+
+
+def _read(store: ChunkStore, wants: list[wire.Wanted]) -> list[tuple[wire.Wanted, bytes | None]]:
+    """Blocking: the sealed chunks, None for what is not here."""
+    return [(want, _sealed(store, want)) for want in wants]
+
+
+def _sealed(store: ChunkStore, want: wire.Wanted) -> bytes | None:
+    try:
+        return store.sealed(ChunkKind(want.kind), ChunkId(want.chunk))
+    except ValueError:
+        return None  # a kind of a later version
+    except (ChunkMissing, Damaged):
+        return None  # a damaged one counts as absent from now on, and `check` tells of it

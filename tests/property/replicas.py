@@ -103,7 +103,7 @@ def check_apply(shard: Shard, update: bytes) -> None:
     """Apply; the decoder's prediction, the shard's account and the library must agree."""
     decoded = decode(update, shard.known, limits=STATE)
     expected = dict(shard.entries())
-    predicted = shard.preview(decoded).changes
+    predicted = shard.preview([decoded]).changes
     for key, value in predicted.items():
         if value is None:
             del expected[key]

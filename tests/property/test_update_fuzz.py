@@ -77,7 +77,7 @@ def test_a_damaged_update_is_refused_or_does_what_was_predicted(
         shard = Shard.load(FIRST_EPOCH, rng.choice((None, whole)), (), OBSERVER)
         try:
             decoded = decode(damaged, shard.known, limits=STATE)
-            preview = shard.preview(decoded)
+            preview = shard.preview([decoded])
         except FormatError:
             continue
         if not preview.heads and not preview.clocks:  # then the shard spares the library; it must not matter

@@ -11,7 +11,6 @@ from dittofs.tree.join import join_all
 from dittofs.tree.record import META_SHARD, Kind, NewVersion, Record
 from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
 from dittofs.tree.tree import Change, Entry, Group, Tree
-from dittofs.tree.update import STATE
 from dittofs.tree.view import ShownDirectory, View, view
 
 Update = tuple[int, Epoch, bytes]
@@ -125,12 +124,13 @@ class Replica:
         """Updates from elsewhere. Raises FormatError, and nothing has changed, if one does not fit."""
         mark = self.store.mark
         try:
-            change = self.tree.apply(updates, b"peer", limits=STATE)
+            delivery = self.tree.exchange.judge.group(updates)
+            change = self.tree.exchange.take(delivery, b"peer", is_round=False).change
         except FormatError:
             self.store.back_to(mark)
             self.tree.unload()
             raise
-        self.log.extend(updates)
+        self.log.extend(delivery.updates)
         return change
 
     def take_sent(self) -> list[Update]:

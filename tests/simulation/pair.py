@@ -1,7 +1,6 @@
 """Two devices with one volume, without a network: updates and chunks are carried by hand."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import trio
 
@@ -111,10 +110,4 @@ def receive(rig: Rig, change: Change, via: bytes) -> None:
     """What one device changed arrives at another."""
     if change.via or not change.updates:
         return
-    replica = rig.volume.replica
-    with replica.journal.transaction():
-        done = replica.tree.apply(change.updates, via)
-        replica.journal.append(replica.journal.next_group, done.updates, via)
-        replica.journal.append_history(done.effects)
-    for listener in replica.listeners:
-        listener(replace(done, via=via))
+    rig.volume.replica.receive(change.updates, via)

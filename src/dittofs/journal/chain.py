@@ -44,8 +44,6 @@ class Head:
 
     epoch: EpochPair
     hash: bytes
-    is_settled: bool
-    """Whether anything is stored that fixes the epoch."""
     size: int
 
 
@@ -84,18 +82,17 @@ def read_chain(statements: Statements, shard: int) -> Chain:
         epoch, previous, blob = (number, digest), hashed, _unpacked(what, packed)
     updates: list[bytes] = []
     broken: int | None = None
-    is_settled = bool(snapshots)
     for seq, group, number, digest, update, via, hashed in statements.rows(
         f"log of shard {shard}", _LOG_ROWS, (shard,)
     ):
         found = (number, digest)
-        follows = seq > through and (found == epoch or not is_settled)
+        follows = seq > through and found == epoch
         if not follows or row_hash(previous, shard, seq, group, found, update, via) != hashed:
             broken = seq
             break
-        epoch, previous, is_settled = found, hashed, True
+        previous = hashed
         updates.append(update)
-    head = Head(epoch, previous, is_settled, sum(map(len, updates)))
+    head = Head(epoch, previous, sum(map(len, updates)))
     return Chain(head, blob, updates, broken)
 
 

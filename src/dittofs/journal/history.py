@@ -82,10 +82,6 @@ class History:
         self._statements.run("history", f"DELETE FROM history WHERE (hlc, id) IN ({oldest})", (before, limit))
         return self._statements.connection.changes()
 
-    def greatest(self) -> Stamp:
-        """The greatest stamp of all rows, 0 without any."""
-        return Stamp(self._statements.rows("history", "SELECT max(hlc) FROM history")[0][0] or 0)
-
     def check(self) -> Iterator[Damage]:
         last = (-1, 0)
         sql = f"SELECT {_COLUMNS} FROM history WHERE (hlc, id)>(?,?) ORDER BY hlc, id LIMIT {PAGE_ROWS}"

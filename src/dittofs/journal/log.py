@@ -41,14 +41,14 @@ class Log:
     def append(self, group: int, updates: Sequence[tuple[int, EpochPair, bytes]], via: bytes) -> None:
         for shard, epoch, update in updates:
             head = self._heads.get(shard) or self._verified(shard).head
-            if head.is_settled and head.epoch != epoch:
+            if head.epoch != epoch:
                 raise ValueError(f"shard {shard} is at epoch {head.epoch[0]}; only a snapshot changes that")
             seq = self._seq
             chained = row_hash(head.hash, shard, seq, group, epoch, update, via)
             self._statements.run("log", _INSERT, (shard, seq, group, *epoch, update, via, chained))
             self._seq = seq + 1
             self._touched.add(shard)
-            self._heads[shard] = Head(epoch, chained, True, head.size + len(update))
+            self._heads[shard] = Head(epoch, chained, head.size + len(update))
 
     def load(self, shard: int) -> tuple[Epoch, bytes | None, Sequence[bytes]]:
         chain = self._verified(shard)
@@ -66,7 +66,7 @@ class Log:
         self._touched.add(shard)
         self._statements.run(what, "INSERT OR REPLACE INTO snapshot VALUES(?,?,?,?,?,?,?,?)", row)
         self._statements.run(what, "DELETE FROM log WHERE shard=?", (shard,))
-        self._heads[shard] = Head(epoch, hashed, True, 0)
+        self._heads[shard] = Head(epoch, hashed, 0)
 
     def discard(self, shard: int, detail: str) -> Damage:
         """Move a shard's snapshot and log aside, whatever they hold: it is empty afterwards."""

@@ -57,6 +57,8 @@ class Display:
         # Of a merged directory a name can show more than one claim without being special in any member.
         if MARK in name or self._rows.directory(parent).special or not self._is_plain:
             self._conflicts.clear()
+        else:
+            self._conflicts.discard((parent,))  # its last special name may have ceased to be one just now
 
     def _fresh(self) -> None:
         if self._generation != self._placement.generation:

@@ -34,6 +34,8 @@ from dittofs.tree.update import RECORD_BYTES_MAX
 
 ROOT_BYTES_MAX = SYMLINK_BYTES_MAX
 NODE_BYTES_MAX = 64
+JOINED_BYTES_MAX = 64 << 20
+"""What several slots say together may be more than one of them could."""
 OWNER_NAME_BYTES_MAX = 256
 XATTR_NAME_BYTES_MAX = 255
 """Names and values together, kept inside one record."""
@@ -65,8 +67,12 @@ def _unpack_id(raw: bytes) -> str:
     return binascii.b2a_base64(raw, newline=False).decode("ascii").replace("+", "-").replace("/", "_")
 
 
-def encode(record: Record) -> bytes:
-    """The bytes of `record`. Raises FormatError if they are more than 64 KiB."""
+class RecordTooLarge(FormatError):
+    """A record that does not fit into one value."""
+
+
+def encode(record: Record, bytes_max: int = RECORD_BYTES_MAX) -> bytes:
+    """The bytes of `record`. Raises RecordTooLarge if they are more than `bytes_max`."""
     slots = sorted(record.context)
     index = {slot: number for number, slot in enumerate(slots)}
     place = record.place
@@ -125,8 +131,8 @@ def encode(record: Record) -> bytes:
             field = dict(sorted(field.items(), key=lambda item: _encoder.encode(item[0])))
         out[number] = field
     value = _encoder.encode(out)
-    if len(value) > RECORD_BYTES_MAX:
-        raise FormatError(f"a record of {len(value)} bytes; {RECORD_BYTES_MAX} are allowed")
+    if len(value) > bytes_max:
+        raise RecordTooLarge(f"a record of {len(value)} bytes; {bytes_max} are allowed")
     return value
 
 
@@ -149,10 +155,10 @@ def _encode_dots(dots: Sequence[Dot], index: Mapping[Slot, int]) -> list[object]
     return [part for slot, n in dots for part in (index[slot], n)]
 
 
-def decode(value: bytes) -> Record:
+def decode(value: bytes, bytes_max: int = RECORD_BYTES_MAX) -> Record:
     """The record in `value`. Raises FormatError, and nothing else, if there is none."""
-    if len(value) > RECORD_BYTES_MAX:
-        raise FormatError(f"a record of {len(value)} bytes; {RECORD_BYTES_MAX} are allowed")
+    if len(value) > bytes_max:
+        raise FormatError(f"a record of {len(value)} bytes; {bytes_max} are allowed")
     try:
         fields = _decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, ValueError, TypeError, OverflowError):

@@ -33,6 +33,7 @@ from dittofs.tree.record import (
 )
 from dittofs.tree.removal import descent, drop_content, remove_name
 from dittofs.tree.rules import is_root, version_order
+from dittofs.tree.settings import VALUE_BYTES_MAX, is_setting_name
 from dittofs.tree.status import Status
 from dittofs.tree.writing import Transaction, Writing
 
@@ -56,6 +57,17 @@ class Group:
         """A name in `directory` that the tree does not know changed: its times on this device move on."""
         self._writing.placement.touch(directory, stamp)
         self._writing.placement.touched.inodes.add(directory)
+
+    def set_setting(self, name: str, value: bytes | None) -> None:
+        """Set a setting of the volume, which all replicas share; None removes it. The latest wins.
+
+        Raises FSError(EINVAL) for a name that is none, FSError(E2BIG) for a value above 32 KiB.
+        """
+        if not is_setting_name(name):
+            raise FSError(errno.EINVAL)
+        if value is not None and len(value) > VALUE_BYTES_MAX:
+            raise FSError(errno.E2BIG)
+        self._writing.set(name, value)
 
     # -- making
 

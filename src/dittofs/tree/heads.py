@@ -4,11 +4,11 @@ Each key is written by one client, which replaces its own last operation on it, 
 outcome. What would leave room for two is refused here: the CRDT library never decides anything.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from dittofs.errors import FormatError
+from dittofs.errors import Behind, FormatError
 from dittofs.ids import Slot
 from dittofs.tree.update import DecodedUpdate, Deletion, StateVector, client_of, slot_of
 
@@ -16,7 +16,7 @@ _NONE: Final = -1 << 32
 
 
 class Preview(NamedTuple):
-    """What an update would change in a shard."""
+    """What updates would change in a shard."""
 
     changes: dict[str, bytes | None]
     """Key -> its value afterwards, None where it will be gone. Keys that keep their state are left out."""
@@ -71,48 +71,62 @@ class Heads:
             self._set(client, record, head)
         self._clocks.update(preview.clocks)
 
-    def preview(self, update: DecodedUpdate) -> Preview:
-        """What `update` would change. Raises FormatError if it does not continue this history.
+    def preview(self, updates: Iterable[DecodedUpdate]) -> Preview:
+        """What `updates`, in this order, would change. Raises FormatError unless they continue this history.
 
-        Operations that are known already change nothing, even if they differ from the ones known: the library
-        passes them over by their number.
+        `Behind` if something before them is missing. Operations that are known already change nothing, even
+        if they differ from the ones known: the library passes them over by their number.
         """
         heads: dict[tuple[int, str], int] = {}
         values: dict[tuple[int, str], bytes | None] = {}
         clocks: dict[int, int] = {}
         chains: dict[int, dict[int, str]] = {}  # as in the attribute, but of the writes so far
         items = 0
-        for client, start, length, origin, key, value in update.writes:
-            known = clocks.get(client, self._clocks.get(client, 0))
-            last = start + length - 1
-            if last < known:
-                continue
-            if start > known:
-                raise FormatError("an update leaves a gap in the operations of a client")
-            if start < known:  # the library cuts off what is known and continues from there
-                origin = known - 1
-            chain = chains.setdefault(client, {})
-            record = self._record(client, origin, key, chain, heads)
-            chain[last] = record
-            heads[client, record] = ~last if value is None else last
-            values[client, record] = value
-            clocks[client] = last + 1
-            items += 1
-        for deletion in update.deletions:
-            client = deletion.client
-            found = _within(deletion, self._chains.get(client, {})) + _within(
-                deletion, chains.get(client, {})
-            )
-            for record, clock in found:
-                if heads.get((client, record), self._head(client, record)) == clock:
-                    heads[client, record] = ~clock
-                    values[client, record] = None
+        for update in updates:
+            for client, start, length, origin, key, value in update.writes:
+                known = clocks.get(client, self._clocks.get(client, 0))
+                last = start + length - 1
+                if last < known:
+                    continue
+                if start > known:
+                    raise Behind("an update leaves a gap in the operations of a client")
+                if start < known:  # the library cuts off what is known and continues from there
+                    origin = known - 1
+                chain = chains.setdefault(client, {})
+                record = self._record(client, origin, key, chain, heads)
+                chain[last] = record
+                heads[client, record] = ~last if value is None else last
+                values[client, record] = value
+                clocks[client] = last + 1
+                items += 1
+            for deletion in update.deletions:
+                client = deletion.client
+                if deletion.clock + deletion.length > clocks.get(client, self._clocks.get(client, 0)):
+                    raise Behind("an update deletes what is not known")
+                found = _within(deletion, self._chains.get(client, {})) + _within(
+                    deletion, chains.get(client, {})
+                )
+                for record, clock in found:
+                    if heads.get((client, record), self._head(client, record)) == clock:
+                        heads[client, record] = ~clock
+                        values[client, record] = None
         changes = {
             f"{record}:{slot_of(client)}": value
             for (client, record), value in values.items()
             if value is not None or self._head(client, record) >= 0
         }
         return Preview(changes, heads, clocks, items)
+
+    def empties(self, preview: Preview) -> bool:
+        """Whether `preview` leaves a record that has a value without any. No shard does that."""
+        gone = {key.rpartition(":")[0] for key, value in preview.changes.items() if value is None}
+        if not gone:
+            return False
+        gone -= {record for (_, record), head in preview.heads.items() if head >= 0}
+        return any(
+            all(head < 0 or (client, record) in preview.heads for client, head in self._records[record])
+            for record in gone
+        )
 
     def _head(self, client: int, record: str) -> int:
         for writer, head in self._records.get(record, ()):

@@ -13,7 +13,8 @@ The derived index is what every read goes to; shard documents are loaded at thei
 | displaced | inode | parent, name: where a directory is shown that was moved below itself |
 | unknown | parent | has entries, but is not known as a directory |
 | awaited | target, source | a save that waits for the target's record |
-| own | shard | slot, n: the last of our own changes |
+| state | document | epoch, state vector; slot, n: the last of our own changes; greatest stamp |
+| setting | name | a setting of the volume, as in the meta document |
 | total | | counts |
 """
 

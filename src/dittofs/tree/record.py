@@ -17,6 +17,8 @@ STAMP_END = 1 << 62
 NEVER = Stamp(0)
 SHARDS = 256
 META_SHARD = 256
+DOCUMENTS = SHARDS + 1
+"""The shards and the meta document."""
 PATH_DOTS_MAX = 15
 ORDINAL_MAX = 1_000
 PATH_DEPTH_MAX = 2_048

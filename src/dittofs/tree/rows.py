@@ -1,7 +1,8 @@
 """The index rows as values, behind bounded caches.
 
-Everything is written through to the store at once, but the totals: those at `flush`. Nothing here decides
-what a row should hold (that is placement.py); whoever finds a row damaged lets the store's own error pass.
+Everything is written through to the store at once, but the totals and states: those at `flush`. Nothing here
+decides what a row should hold (that is placement.py); whoever finds a row damaged lets the store's own error
+pass.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from dittofs.tree import encoding
 from dittofs.tree.index import IndexStore
 from dittofs.tree.record import Forward, Record, Ref, covers, key_of
 from dittofs.tree.rules import Claim, Meaning, meaning_of
+from dittofs.tree.settings import Settings
+from dittofs.tree.states import States
 
 INODES_CACHED_MAX = 4_096
 CLAIMS_CACHED_MAX = 8_192
@@ -131,6 +134,8 @@ class Rows:
         self._displaced: dict[InodeId, tuple[InodeId, bytes]] | None = None
         self._totals: Totals | None = None
         self._totals_stored = b""
+        self.states = States(store)
+        self.settings = Settings(store)
 
     def forget(self) -> None:
         """Drop everything that is cached, unwritten totals too: the store was rolled back."""
@@ -139,6 +144,8 @@ class Rows:
         self._directories.clear()
         self._displaced = None
         self._totals = None
+        self.states.forget()
+        self.settings.forget()
 
     # -- records
 
@@ -156,7 +163,7 @@ class Rows:
         has_links = True
         if row is not None:
             has_links = row[0] != 0
-            record = encoding.decode(row[1:])
+            record = encoding.decode(row[1:], encoding.JOINED_BYTES_MAX)
         links: dict[str, Record] = {}
         if has_links:
             names = self._store.get("links", inode.encode("ascii"))
@@ -164,7 +171,7 @@ class Rows:
                 stored = self._store.get("record", key_of(inode, link).encode("ascii"))
                 if stored is None:
                     raise FormatError(f"the index lacks name {link} of inode {inode}")
-                links[link] = encoding.decode(stored[1:])
+                links[link] = encoding.decode(stored[1:], encoding.JOINED_BYTES_MAX)
         return self._made(inode, record, links)
 
     def _made(self, inode: InodeId, record: Record | None, links: dict[str, Record]) -> Inode:
@@ -179,7 +186,7 @@ class Rows:
             target = known.record
         else:
             row = self._store.get("record", forward.target.encode("ascii"))
-            target = None if row is None else encoding.decode(row[1:])
+            target = None if row is None else encoding.decode(row[1:], encoding.JOINED_BYTES_MAX)
         return target is not None and covers(target.context, (forward.slot, forward.n))
 
     def put_records(self, inode: InodeId, records: Mapping[str, Record], raw: Mapping[str, bytes]) -> Inode:
@@ -192,7 +199,7 @@ class Rows:
             links = dict(sorted({**links, **{link: one for link, one in records.items() if link}}.items()))
             self._store.put("links", key, ",".join(links).encode("ascii"))
             if record is not None and not before.links and "" not in records:
-                self._store.put("record", key, b"\1" + encoding.encode(record))
+                self._store.put("record", key, b"\1" + encoding.encode(record, encoding.JOINED_BYTES_MAX))
         elif len(records) > 1 or "" not in records:
             links = {**links, **{link: one for link, one in records.items() if link}}
         flag = b"\1" if links else b"\0"
@@ -211,6 +218,10 @@ class Rows:
         made = self._made(inode, before.record, before.links)
         self._inodes.put(inode, made)
         return made
+
+    def raw_records(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every record key, with its row."""
+        return self._store.scan("record", b"")
 
     # -- claims
 
@@ -354,17 +365,6 @@ class Rows:
             self._store.delete("awaited", key)
         self.totals.awaited += 1 if waits else -1
 
-    def own_count(self, shard: int, slot: Slot) -> int:
-        """How many changes `slot` has made in `shard`."""
-        row = self._store.get("own", shard.to_bytes(2, "big"))
-        if row is None:
-            return 0
-        stored, n = msgspec.msgpack.decode(row, type=tuple[str, int])
-        return n if stored == slot else 0
-
-    def put_own_count(self, shard: int, slot: Slot, n: int) -> None:
-        self._store.put("own", shard.to_bytes(2, "big"), self._encode((slot, n)))
-
     @property
     def totals(self) -> Totals:
         """Change them in place; `flush` writes them."""
@@ -374,8 +374,9 @@ class Rows:
             self._totals_stored = self._encode(self._totals)
         return self._totals
 
-    def flush(self) -> None:
-        """Write the totals."""
+    def flush(self, greatest: Stamp) -> None:
+        """Write the totals and the states of documents. `greatest`: the clock's."""
+        self.states.flush(greatest)
         if self._totals is not None:
             row = self._encode(self._totals)
             if row != self._totals_stored:

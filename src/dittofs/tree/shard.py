@@ -45,6 +45,18 @@ class Epoch(NamedTuple):
 
 FIRST_EPOCH = Epoch(0, b"")
 """A shard that was never compacted: it began empty."""
+EPOCHS_MAX = 1 << 48
+EPOCH_DIGEST_BYTES = 32
+
+
+def check_epoch(epoch: Epoch) -> None:
+    """Raise FormatError if no compaction could have begun `epoch`."""
+    number, digest = epoch
+    if not 0 <= number < EPOCHS_MAX or len(digest) != (EPOCH_DIGEST_BYTES if number else 0):
+        raise FormatError(f"there is no epoch {number} with a digest of {len(digest)} bytes")
+
+
+_NOTHING_FRESH: Mapping[str, bytes | None] = {}
 
 
 class Garbage(NamedTuple):
@@ -125,9 +137,22 @@ class Shard:
         """Every record key with a value in some slot, in no order. The shard must not change meanwhile."""
         return self._heads.records()
 
-    def get_slots(self, record_key: str) -> dict[Slot, bytes]:
-        """The values of one record, by the slot that wrote them. Empty if there is none."""
+    def live_slots(self, record_key: str) -> list[Slot]:
+        """The slots in which a record has a value."""
+        return self._heads.slots(record_key)
+
+    def get_slots(
+        self, record_key: str, fresh: Mapping[str, bytes | None] = _NOTHING_FRESH
+    ) -> dict[Slot, bytes]:
+        """The values of one record, by the slot that wrote them. Empty if there is none.
+
+        `fresh`: values known to the caller, by key, which the library need not be asked for.
+        """
         slots = self._heads.slots(record_key)
+        if fresh and len(slots) == 1:
+            value = fresh.get(f"{record_key}:{slots[0]}")
+            if value is not None:
+                return {slots[0]: value}
         values = self._values(f"{record_key}:{slot}" for slot in slots)
         return dict(zip(slots, values.values(), strict=True))
 
@@ -154,24 +179,34 @@ class Shard:
             raise ValueError(f"a transaction of {size} bytes; an update has at most {LIVE.bytes}")
         return self._transact(sets, [key for key in dict.fromkeys(deletes) if self._heads.is_live(key)])
 
-    def preview(self, update: DecodedUpdate) -> Preview:
-        """What `apply` would change. Raises FormatError if `update` does not continue this shard's history.
+    def preview(self, updates: Sequence[DecodedUpdate]) -> Preview:
+        """What `take` of these updates, in this order, would change.
 
-        Operations that are known already change nothing, even if they differ from the ones known.
+        Raises FormatError unless they continue this shard's history, `Behind` if something before them is
+        missing. Operations that are known already change nothing, even if they differ from the ones known.
         """
-        return self._heads.preview(update)
+        return self._heads.preview(updates)
+
+    def empties(self, preview: Preview) -> bool:
+        """Whether `preview` leaves a record that has a value without any. No shard does that."""
+        return self._heads.empties(preview)
+
+    def take(self, updates: Iterable[DecodedUpdate], preview: Preview) -> None:
+        """Take in updates of which `preview` was made; the shard has not changed since."""
+        with self._library:
+            for update in updates:
+                self._doc.apply_update(update.raw)
+        self._heads.take(preview)
+        self._items += preview.items
 
     def apply(self, update: DecodedUpdate) -> dict[str, bytes | None]:
         """Take in an update; return the keys that changed, with their new values (None: gone).
 
         Raises FormatError, having changed nothing, if it does not continue this shard's history.
         """
-        preview = self._heads.preview(update)
+        preview = self._heads.preview([update])
         if preview.heads or preview.clocks:
-            with self._library:
-                self._doc.apply_update(update.raw)
-            self._heads.take(preview)
-            self._items += preview.items
+            self.take([update], preview)
         return preview.changes
 
     def state_vector(self) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from dittofs.errors import FormatError
+from dittofs.errors import Behind, FormatError
 from dittofs.ids import GENESIS_SLOT, Slot, client_of_slot, slot_of_client
 
 StateVector = Mapping[int, int]
@@ -110,8 +110,8 @@ def decode(update: bytes, known: StateVector | None, *, limits: Limits = LIVE) -
     """What `update` says. Raises FormatError, and nothing else, unless our shards could have written it.
 
     With `known`, the state of the shard it is meant for, it must continue that state: no gap before the first
-    operation of any client, no deletion of what nobody has written. Without it (None) the update must only be
-    sound in itself.
+    operation of any client, no deletion of what nobody has written (`Behind`). Without it (None) the update
+    must only be sound in itself.
     """
     if len(update) > limits.bytes:
         raise FormatError(f"an update of {len(update)} bytes; {limits.bytes} are allowed")
@@ -137,9 +137,7 @@ def _decode(update: bytes, known: StateVector | None, limits: Limits) -> Decoded
             raise FormatError("an update holds no or too many operations of a client")
         before = start if known is None else known.get(client, 0)
         if start > before:
-            raise FormatError(
-                f"an update starts at operation {start} of a client of which {before} are known"
-            )
+            raise Behind(f"an update starts at operation {start} of a client of which {before} are known")
         end, at = _client(update, at, client, start, count, writes)
         if end > CLOCK_MAX or end - before > limits.clocks:
             raise FormatError(f"an update takes a client from operation {before} to {end}")
@@ -169,7 +167,7 @@ def _decode(update: bytes, known: StateVector | None, limits: Limits) -> Decoded
                 raise FormatError("an update deletes nothing, or the same again")
             before = clock + length
             if before > written:
-                raise FormatError("an update deletes what nobody has written")
+                raise Behind("an update deletes what nobody has written")
             deletions.append(Deletion(client, clock, length))
     if at != len(update):
         raise FormatError(f"an update is followed by {len(update) - at} bytes")

@@ -12,11 +12,12 @@ from dittofs.tree import encoding
 from dittofs.tree.documents import Documents
 from dittofs.tree.effects import effects_of
 from dittofs.tree.entry import Change, Effect
-from dittofs.tree.hlc import Clock
+from dittofs.tree.hlc import Clock, later
 from dittofs.tree.join import join_contexts
 from dittofs.tree.placement import Placement, Touched
-from dittofs.tree.record import Dot, Record, key_of, shard_of
+from dittofs.tree.record import META_SHARD, NEVER, Dot, Record, key_of, shard_of
 from dittofs.tree.rows import Inode, Rows
+from dittofs.tree.settings import Setting, encode_setting
 from dittofs.tree.shard import Epoch
 
 
@@ -27,7 +28,7 @@ class Transaction:
         self._rows = rows
         self.shard = shard
         self.slot = slot
-        self.n = rows.own_count(shard, slot) + 1
+        self.n = rows.states.own_count(shard, slot) + 1
         self.records: dict[InodeId, dict[str, Record]] = {}
 
     def edit(self, inode: InodeId, link: str = "") -> Record:
@@ -74,7 +75,6 @@ class Writing:
         documents: Documents,
         placement: Placement,
         clock: Clock,
-        slot: Slot,
         shown_number: Callable[[Inode, Dot | None], Number],
     ) -> None:
         self.rows = rows
@@ -82,14 +82,13 @@ class Writing:
         self.placement = placement
         self._documents = documents
         self._clock = clock
-        self._slot = slot
         self._updates: list[tuple[int, Epoch, bytes]] = []
         self._effects: list[Effect] = []
         self._touched = placement.touched = Touched()
 
     def begin(self, inode: InodeId) -> Transaction:
         """A transaction in the shard of `inode`."""
-        return Transaction(self.rows, shard_of(inode), self._slot)
+        return Transaction(self.rows, shard_of(inode), self._documents.slot)
 
     def commit(self, transaction: Transaction, stamp: Stamp, *, touched: int | None = None) -> None:
         """Write the transaction to its document and follow it in the index.
@@ -112,16 +111,26 @@ class Writing:
         values = {key_of(inode, link): value for inode, links in raw.items() for link, value in links.items()}
         epoch, update = self._documents.write(transaction.shard, values)
         self._updates.append((transaction.shard, epoch, update))
-        self.rows.put_own_count(transaction.shard, transaction.slot, transaction.n)
+        self.rows.states.put_own_count(transaction.shard, transaction.slot, transaction.n)
         self._clock.seen(greatest)
         for inode, records in transaction.records.items():
             at = int(stamp) if touched is None else touched
             before, after = self.placement.update(inode, records, raw[inode], at)
             self._effects.extend(effects_of(before, after, stamp, transaction.slot))
 
+    def set(self, name: str, value: bytes | None) -> None:
+        """Set a setting of the volume; None removes it."""
+        known = self.rows.settings.get(name)
+        stamp = later(self._clock.tick(), known.stamp if known is not None else NEVER)
+        self._clock.seen(stamp)
+        setting = Setting(stamp, encoding.pack_id(self._documents.slot), value)
+        epoch, update = self._documents.write(META_SHARD, {name: encode_setting(setting)})
+        self._updates.append((META_SHARD, epoch, update))
+        self.rows.settings.put(name, setting)
+
     def finish(self) -> Change:
         """Everything the group did."""
-        self.rows.flush()
+        self.rows.flush(self._clock.greatest)
         touched = self._touched
         return Change(
             tuple(self._updates), tuple(self._effects), frozenset(touched.inodes), frozenset(touched.names)

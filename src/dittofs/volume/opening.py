@@ -12,7 +12,7 @@ from dittofs.ids import slot_of_client
 from dittofs.journal.damage import IndexDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.tree import Tree
-from dittofs.volume.replica import LOCAL_VIA, Replica
+from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
 
 log = structlog.get_logger()
 
@@ -84,6 +84,7 @@ def _join(
         entropy=entropy,
         run_blocking=run_blocking,
         slot=slot_of_client(client_id),
+        own_slots=own,
         label=label,
         boot=machine.encode(),
     )
@@ -92,8 +93,13 @@ def _join(
             change = tree.initialise()
             journal.append(journal.next_group, change.updates, LOCAL_VIA)
             journal.put_meta(INITIALISED, b"1")
+            journal.put_meta(INDEX_FORMAT, CURRENT_INDEX)
     elif journal.is_index_partial or journal.damage or not _is_index_readable(tree):
         replica.rebuild_index()
+    elif journal.get_meta(INDEX_FORMAT) != CURRENT_INDEX:
+        log.info("the index is of another format and made anew")
+        replica.renew_index()
+    replica.mended(tree.recall)
     return replica
 
 

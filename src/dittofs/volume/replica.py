@@ -1,6 +1,6 @@
 """One volume on this device: the tree, the journal and the chunks, changed together or not at all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -11,11 +11,15 @@ from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.disk import Disk
 from dittofs.errors import Damaged, DiskError, DiskFull, ReadOnlyVolume
-from dittofs.ids import Slot
+from dittofs.ids import Slot, slot_of_client
 from dittofs.journal.damage import Damage, IndexDamaged
 from dittofs.journal.journal import Journal
+from dittofs.tree.delivery import Delivery, fork_setting
 from dittofs.tree.entry import Change
+from dittofs.tree.exchange import Taken
 from dittofs.tree.group import Group
+from dittofs.tree.shard import Epoch
+from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
 
 log = structlog.get_logger()
@@ -23,6 +27,9 @@ Result = TypeVar("Result")
 
 LOG_BYTES_KEPT = 256 << 10  # of one shard, before a snapshot replaces them
 SYNC_FAILED = "a sync of the journal failed: the volume has to be mounted anew"
+INDEX_FORMAT = "index format"
+CURRENT_INDEX = b"2"
+"""Of an index of any other form nothing is believed: it is made anew."""
 LOCAL_VIA = b""
 """The voucher of what was written here."""
 
@@ -73,6 +80,7 @@ class Replica:
         entropy: Entropy,
         run_blocking: RunBlocking,
         slot: Slot,
+        own_slots: set[Slot],
         label: str,
         boot: bytes,
     ) -> None:
@@ -84,6 +92,7 @@ class Replica:
         self.entropy = entropy
         self.run_blocking = run_blocking
         self.slot = slot
+        self._own_slots = own_slots
         self.label = label
         self.boot = boot
         self._must_remount = False
@@ -103,18 +112,142 @@ class Replica:
         self.require_writable()
         transaction = Transaction(self.tree)
         change: Change | None = None
+        with self._journalled(transaction):
+            yield transaction
+            if transaction.has_group:
+                change = transaction.group.finish()
+                self.journal.append(self.journal.next_group, change.updates, LOCAL_VIA)
+                self.journal.append_history(change.effects)
+        transaction.run_after()
+        if change is not None:
+            self._tell(change)
+
+    # -- other replicas
+
+    def states(self) -> Sequence[DocumentState]:
+        """What each of the 257 documents has seen, by number. Loads none."""
+        return self.tree.exchange.states()
+
+    def root_digest(self) -> bytes:
+        """32 bytes that are equal on replicas that have seen the same."""
+        return self.tree.exchange.root_digest()
+
+    def digests(self) -> list[bytes]:
+        """8 bytes of what each document has seen, by number."""
+        return self.tree.exchange.digests()
+
+    def difference(self, document: int, theirs: DocumentState) -> Difference | None:
+        """What a replica in the state `theirs` lacks of a document; None: nothing that is here.
+
+        Raises FormatError if their vector is none.
+        """
+        return self.tree.exchange.difference(document, theirs)
+
+    def is_fork(self, theirs: Iterable[tuple[int, DocumentState]]) -> bool:
+        """Whether somebody knows more of the present writer than it wrote: then `heal_fork`.
+
+        Raises FormatError if a vector is none.
+        """
+        return self.tree.exchange.is_fork(theirs)
+
+    def receive(self, updates: Sequence[tuple[int, Epoch, bytes]], via: bytes) -> bool:
+        """Take a group of another replica whole, as one step; True if anything in it was new.
+
+        `Behind`: it does not continue what is here, pull (`Forked`: heal first). FormatError: no replica
+        makes such updates. In all three cases nothing has changed. `via`: the device that vouches for it.
+        """
+        return self._receive(lambda: self.tree.exchange.judge.group(updates), via, is_round=False)
+
+    def receive_round(self, parts: Sequence[Difference], via: bytes) -> bool:
+        """Take what another replica has beyond our `states`, as one step; True if anything was new.
+
+        What has become known meanwhile is passed over, so is a part of an epoch that was left. Errors are
+        those of `receive`. As long as the tree is hidden the parts may be given one by one.
+        """
+        return self._receive(lambda: self.tree.exchange.judge.round(parts), via, is_round=True)
+
+    def _receive(self, judge: Callable[[], Delivery], via: bytes, *, is_round: bool) -> bool:
+        self.require_writable()
+        damages = len(self.journal.damage)
+        delivery = self.mended(judge)
+        if len(self.journal.damage) > damages:
+            self._require_remount(self.journal.damage[damages])
+            self.require_writable()
+        if delivery.is_new:
+            taken = self.mended(lambda: self._take(delivery, via, is_round=is_round))
+            self._tell(taken.change)
+        return delivery.is_new
+
+    def _take(self, delivery: Delivery, via: bytes, *, is_round: bool) -> Taken:
+        with self._journalled():
+            taken = self.tree.exchange.take(delivery, via, is_round=is_round)
+            self._append(taken)
+        return taken
+
+    def compact_if_due(self, number: int) -> bool:
+        """Begin a fresh epoch of a document in which garbage prevails. False: nothing was done."""
+        self.require_writable()
+        if not self.tree.exchange.is_compaction_due(number):
+            return False
+        with self._journalled():
+            taken = self.tree.exchange.compact(number)
+            if taken is not None:
+                self._append(taken)
+        if taken is not None:
+            self._tell(taken.change)
+        return taken is not None
+
+    def heal_fork(self) -> None:
+        """Go on as a fresh writer, and call what the present one wrote by the fresh one's name. Blocking.
+
+        Somebody else wrote as this writer too, so that one name stands for different things. Afterwards
+        rounds join both. Nothing is lost; what only one side removed or replaced since may be back.
+        """
+        self.require_writable()
+        old = self.tree.client_id
+        client_id = self.journal.claim_writer(self.entropy, self.boot.decode())
+        slot = slot_of_client(client_id)
+        self._own_slots.add(slot)
+        try:
+            with self._journalled():
+                taken = self.tree.exchange.rename(client_id, {self.slot: slot})
+                group = self.tree.group()
+                group.set_setting(fork_setting(old), b"")
+                mark = group.finish()
+                self._append(taken)
+                self.journal.append(self.journal.next_group, mark.updates, LOCAL_VIA)
+        except BaseException:
+            self.tree.exchange.write_as(old)
+            raise
+        self.slot = slot
+        log.error("another copy of this device has written too; both are kept")
+        self._tell(taken.change)
+
+    def _append(self, taken: Taken) -> None:
+        for number, epoch, blob in taken.wholes:
+            self.journal.put_snapshot(number, epoch, blob)
+            self._snapshot_bytes[number] = len(blob)
+        if taken.change.updates:
+            self.journal.append(self.journal.next_group, taken.change.updates, taken.change.via)
+        if taken.own:
+            self.journal.append(self.journal.next_group, taken.own, LOCAL_VIA)
+        self.journal.append_history(taken.change.effects)
+
+    def _tell(self, change: Change) -> None:
+        for listener in self.listeners:
+            listener(change)
+
+    @contextmanager
+    def _journalled(self, transaction: Transaction | None = None) -> Iterator[None]:
+        """A transaction of the journal. If it fails, what memory holds of the tree goes back with it."""
         damages = len(self.journal.damage)
         try:
             with self.journal.transaction():
-                yield transaction
-                if transaction.has_group:
-                    change = transaction.group.finish()
-                    self.journal.append(self.journal.next_group, change.updates, LOCAL_VIA)
-                    self.journal.append_history(change.effects)
+                yield
                 if len(self.journal.damage) > damages:
                     raise Damaged(self.journal.damage[damages].what, self.journal.damage[damages].detail)
         except BaseException as error:
-            if transaction.has_group:
+            if transaction is None or transaction.has_group:
                 # The documents are ahead of the rolled back rows; nobody has seen those operations.
                 self.tree.unload()
             if isinstance(error, (DiskFull, DiskError)):
@@ -122,10 +255,6 @@ class Replica:
             if len(self.journal.damage) > damages:
                 self._require_remount(self.journal.damage[damages])
             raise
-        transaction.run_after()
-        if change is not None:
-            for listener in self.listeners:
-                listener(change)
 
     def _turn_read_only(self, error: DiskFull | DiskError) -> None:
         self.read_only = f"the journal cannot be written: {error}"
@@ -154,14 +283,19 @@ class Replica:
     def rebuild_index(self) -> None:
         """Make the persisted index anew from snapshots and log. Blocking; nothing else runs meanwhile."""
         log.error("the index is damaged and made anew")
+        self.renew_index()
+        log.error("the index is whole again")
+
+    def renew_index(self) -> None:
+        """Make an index of another format anew, which is nothing to worry about. Blocking."""
         with self._translated():
             with self.journal.transaction():
                 self.journal.mark_index(partial=True)
             with self.journal.transaction():
                 self.journal.clear_index()
                 self.tree.rebuild_index()
+                self.journal.put_meta(INDEX_FORMAT, CURRENT_INDEX)
                 self.journal.mark_index(partial=False)
-        log.error("the index is whole again")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

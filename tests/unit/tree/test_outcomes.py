@@ -506,9 +506,7 @@ def test_conflict_entries_follow_a_renamed_file(apart: Apart) -> None:
 def test_a_real_name_wins_against_a_displayed_one(apart: Apart) -> None:
     """b makes a file of the very name under which a conflict entry will be shown."""
     path = conflicting(apart)
-    world = World()
-    third = Replica(world, "c")
-    third.world = apart.a.world
+    third = Replica(apart.a.world, "c")
     third.make(path, "real")
     for update in third.log:
         apart.a.receive([update])

@@ -159,7 +159,7 @@ def test_a_difference_for_a_malformed_vector_is_refused() -> None:
 def test_a_preview_changes_nothing() -> None:
     alice, bob = fresh(ALICE), fresh(BOB)
     update = decode(alice.write({f"{FILE}:{A}": b"1"}, ()), None)
-    assert bob.preview(update).changes == {f"{FILE}:{A}": b"1"}
+    assert bob.preview([update]).changes == {f"{FILE}:{A}": b"1"}
     assert bob.entries() == {}
     assert bob.apply(update) == {f"{FILE}:{A}": b"1"}
 
@@ -205,7 +205,7 @@ def test_an_operation_that_would_leave_the_outcome_to_the_library_is_refused(
     shard.write({f"{FILE}:{A}": b"0"}, ())
     shard.write({f"{FILE}:{A}": b"1"}, ())
     with pytest.raises(FormatError):
-        shard.preview(DecodedUpdate(b"", writes, (), {ALICE: (2, 4)}))
+        shard.preview([DecodedUpdate(b"", writes, (), {ALICE: (2, 4)})])
 
 
 def test_after_a_failure_of_the_library_the_shard_is_refused_and_can_be_loaded_again() -> None:
@@ -284,7 +284,7 @@ def test_the_length_of_a_deletion_costs_no_time() -> None:
     )
     deletions = tuple(Deletion(BOB, step << 16, 1 << 16) for step in range(STATE.clocks >> 16))
     begun = time.perf_counter()
-    preview = alice.preview(DecodedUpdate(b"", run, deletions, {BOB: (0, STATE.clocks)}))
+    preview = alice.preview([DecodedUpdate(b"", run, deletions, {BOB: (0, STATE.clocks)})])
     assert time.perf_counter() - begun < 0.1
     assert preview.changes == {}
 
@@ -295,7 +295,7 @@ def test_many_deletions_of_many_values_cost_no_more_than_their_number() -> None:
     writes = tuple(Write(BOB, clock, 1, -1, f"k{clock}:{B}", b"") for clock in range(count))
     deletions = tuple(Deletion(BOB, clock, 1) for clock in range(0, count, 2))
     begun = time.perf_counter()
-    preview = alice.preview(DecodedUpdate(b"", writes, deletions, {BOB: (0, count)}))
+    preview = alice.preview([DecodedUpdate(b"", writes, deletions, {BOB: (0, count)})])
     assert time.perf_counter() - begun < 1
     assert set(preview.changes) == {f"k{clock}:{B}" for clock in range(1, count, 2)}
 

@@ -346,7 +346,7 @@ def test_an_update_that_is_none_of_ours_changes_nothing(one: Replica) -> None:
         with pytest.raises(FormatError):
             one.receive([item])  # type: ignore[list-item]
         with pytest.raises(FormatError):
-            one.receive([update, item])  # type: ignore[list-item]
+            one.receive([item, update])  # type: ignore[list-item]
     assert one.store.tables() == before
     assert len(one.log) == log
     one.receive([update])

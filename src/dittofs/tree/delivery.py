@@ -1,0 +1,192 @@
+"""What arrives from elsewhere, judged before anything is changed.
+
+A delivery is made whole or refused: every update is decoded, every record in it too, and what each will do to
+its document is known. Then journal and documents may take it without a doubt left.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dittofs.errors import Behind, Forked, FormatError
+from dittofs.ids import ROOT, InodeId
+from dittofs.tree import encoding
+from dittofs.tree.documents import Documents
+from dittofs.tree.heads import Heads, Preview
+from dittofs.tree.record import DOCUMENTS, META_SHARD, Record, shard_of, split_key
+from dittofs.tree.rows import Rows
+from dittofs.tree.settings import decode_setting, is_setting_name
+from dittofs.tree.shard import Epoch, check_epoch
+from dittofs.tree.states import Difference
+from dittofs.tree.update import GENESIS_CLIENT, LIVE, STATE, DecodedUpdate, Limits, decode
+
+RECORDS_KEPT_MAX = 4_096
+"""So many decoded records are kept from judging to taking; a large round decodes the others twice."""
+FORK_SETTING = "fork/"
+"""Then a client id, 12 hexadecimal digits: two histories wrote as this client."""
+
+Update = tuple[int, Epoch, bytes]
+"""Document, epoch, update."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """New updates of one document."""
+
+    updates: list[DecodedUpdate]
+    preview: Preview
+    whole: Epoch | None = None
+    """The epoch that they begin, in place of the document we have."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What is new of all that arrived. Valid until the next change of any kind."""
+
+    updates: list[Update] = field(default_factory=list)
+    """For the log, in order."""
+    wholes: list[Update] = field(default_factory=list)
+    """Snapshots that begin an epoch."""
+    arrivals: dict[int, Arrival] = field(default_factory=dict)
+    records: dict[bytes, Record] = field(default_factory=dict)
+    """Some of the records, by their bytes."""
+
+    @property
+    def is_new(self) -> bool:
+        return bool(self.updates or self.wholes)
+
+
+class Judge:
+    """Makes deliveries. It changes nothing, but may load documents."""
+
+    def __init__(self, rows: Rows, documents: Documents) -> None:
+        self._rows = rows
+        self._documents = documents
+
+    def group(self, updates: Sequence[Update]) -> Delivery:
+        """A group as its writer made it. `Behind`, `Forked` or FormatError if it cannot be taken whole."""
+        delivery = Delivery()
+        for number, epoch, _ in updates:
+            _check_document(number, epoch)
+            if epoch != self._rows.states.epoch(number):
+                raise Behind(f"an update of epoch {epoch[0]} of document {number}")
+        self._judge(delivery, updates, LIVE)
+        return delivery
+
+    def round(self, parts: Sequence[Difference]) -> Delivery:
+        """The parts of a round. Those of an epoch that has passed here are left out."""
+        delivery = Delivery()
+        if len({part.document for part in parts}) != len(parts):
+            raise FormatError("a round holds two parts of one document")
+        for number, epoch, update, is_whole in sorted(parts, key=_meta_first):
+            _check_document(number, epoch)
+            ours = self._rows.states.epoch(number)
+            if epoch == ours:
+                self._judge(delivery, [(number, ours, update)], STATE)
+            elif epoch > ours:
+                if not is_whole:
+                    raise Behind(f"a difference of epoch {epoch[0]} of document {number}, which is not here")
+                self._judge_whole(delivery, (number, Epoch(*epoch), update))
+        return delivery
+
+    def _judge(self, delivery: Delivery, updates: Iterable[Update], limits: Limits) -> None:
+        found: dict[int, list[DecodedUpdate]] = {}
+        ahead: dict[int, dict[int, int]] = {}
+        for number, epoch, raw in updates:
+            update = decode(raw, None, limits=limits)
+            if self._is_new(number, update, ahead.setdefault(number, {})):
+                found.setdefault(number, []).append(update)
+                delivery.updates.append((number, epoch, raw))
+        for number, fresh in found.items():
+            shard = self._documents.shard(number)
+            preview = shard.preview(fresh)
+            if shard.empties(preview):
+                raise FormatError("an update leaves nothing of a record")
+            self._judge_records(delivery, number, preview)
+            delivery.arrivals[number] = Arrival(fresh, preview)
+
+    def _is_new(self, number: int, update: DecodedUpdate, ahead: dict[int, int]) -> bool:
+        """Whether an update holds an operation that is not known, nor `ahead` of this one in the delivery.
+
+        One that holds none says nothing, whatever it deletes: what is deleted follows from the operations.
+        """
+        known = self._rows.states.known(number)
+        is_new = False
+        for client, (_, end) in update.ranges.items():
+            if end > known.get(client, 0) and end > ahead.get(client, 0):
+                if client == GENESIS_CLIENT:
+                    raise FormatError("an update adds to what compaction wrote")
+                if client == self._documents.client_id:
+                    raise Forked("an update holds operations of this writer that it did not make")
+                ahead[client] = end
+                is_new = True
+        return is_new
+
+    def _judge_whole(self, delivery: Delivery, whole: Update) -> None:
+        number, epoch, raw = whole
+        update = decode(raw, None, limits=STATE)
+        try:
+            preview = Heads().preview([update])
+        except Behind as error:
+            raise FormatError(f"a snapshot is not whole: {error}") from None
+        if self._documents.client_id in update.ranges:
+            raise Forked(f"this writer wrote in epoch {epoch.number}, in which it never was")
+        self._judge_records(delivery, number, preview)
+        delivery.wholes.append(whole)
+        delivery.arrivals[number] = Arrival([update], preview, epoch)
+
+    def _judge_records(self, delivery: Delivery, number: int, preview: Preview) -> None:
+        slot = self._documents.slot
+        mine = self._rows.states.own_count(number, slot)
+        for key, value in preview.changes.items():
+            name = key.rpartition(":")[0]
+            if number == META_SHARD:
+                self._judge_setting(name, value)
+                continue
+            check_key(number, name)
+            if value is None:
+                continue
+            record = encoding.decode(value)
+            if record.context.get(slot, 0) > mine:
+                raise Forked("a record has seen changes of this writer that it did not make")
+            if len(delivery.records) < RECORDS_KEPT_MAX:
+                delivery.records[value] = record
+
+    def _judge_setting(self, name: str, value: bytes | None) -> None:
+        if not is_setting_name(name):
+            raise FormatError("the meta document holds what is no setting")
+        if value is not None:
+            decode_setting(value)
+            if name == fork_setting(self._documents.client_id):
+                raise Forked("another replica found that two histories write as this writer")
+
+
+def fork_setting(client_id: int) -> str:
+    """The setting that says that two histories wrote as this client."""
+    return f"{FORK_SETTING}{client_id:012x}"
+
+
+def by_inode(number: int, keys: Iterable[str]) -> Mapping[InodeId, list[str]]:
+    """The links of each inode among record keys, both in order."""
+    inodes: dict[InodeId, list[str]] = {}
+    for key in sorted(keys):
+        check_key(number, key)
+        inode, link = split_key(key)
+        inodes.setdefault(inode, []).append(link)
+    return inodes
+
+
+def check_key(number: int, key: str) -> None:
+    """Raise FormatError unless a record of this key belongs into this shard."""
+    inode, _ = split_key(key)
+    if len(inode) != len(ROOT) or shard_of(inode) != number:
+        raise FormatError(f"shard {number} holds a record {key!r}, which is not one of its own")
+
+
+def _check_document(number: int, epoch: Epoch) -> None:
+    if not 0 <= number < DOCUMENTS:
+        raise FormatError(f"there is no document {number}")
+    check_epoch(epoch)
+
+
+def _meta_first(part: Difference) -> tuple[bool, int]:
+    return part.document != META_SHARD, part.document

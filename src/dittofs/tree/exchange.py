@@ -1,0 +1,280 @@
+"""The tree and other replicas: what each has seen, what one lacks, and taking in what comes from elsewhere.
+
+Judging a delivery changes nothing (delivery.py); taking it changes documents, index and rows together. If the
+store is rolled back after `take`, `compact`, `rename` or an error in one of them, unload the tree.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dittofs.ids import InodeId, Slot
+from dittofs.tree import encoding
+from dittofs.tree.delivery import (
+    Arrival,
+    Delivery,
+    Judge,
+    Update,
+    by_inode,
+)
+from dittofs.tree.documents import Documents
+from dittofs.tree.effects import effects_of
+from dittofs.tree.entry import Change, Effect
+from dittofs.tree.epochs import compacted, join_into
+from dittofs.tree.hlc import Clock
+from dittofs.tree.join import join_all
+from dittofs.tree.placement import Placement, Touched
+from dittofs.tree.record import DOCUMENTS, META_SHARD, SHARDS, Record, key_of, shard_of, split_key
+from dittofs.tree.rows import Inode, Rows
+from dittofs.tree.settings import decode_setting, join_settings
+from dittofs.tree.shard import EPOCHS_MAX, Shard
+from dittofs.tree.states import Difference, DocumentState
+from dittofs.tree.update import decode_state_vector
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of a delivery, a compaction or a renaming."""
+
+    change: Change
+    wholes: list[Update] = field(default_factory=list)
+    """Snapshots that begin an epoch, for the journal."""
+    own: list[Update] = field(default_factory=list)
+    """What this replica wrote itself in taking it, after the snapshots."""
+
+
+class Exchange:
+    """See the module. Part of a `Tree`."""
+
+    def __init__(
+        self, rows: Rows, documents: Documents, placement: Placement, clock: Clock, now_ns: Callable[[], int]
+    ) -> None:
+        self._rows = rows
+        self._documents = documents
+        self._placement = placement
+        self._clock = clock
+        self._now_ns = now_ns
+        self.judge = Judge(rows, documents)
+
+    # -- what is known
+
+    def states(self) -> Sequence[DocumentState]:
+        """What every document has seen, by number. Loads none."""
+        return self._rows.states.all()
+
+    def root_digest(self) -> bytes:
+        """32 bytes that are equal for equal states."""
+        return self._rows.states.root_digest()
+
+    def digests(self) -> list[bytes]:
+        """8 bytes of each document's state, by number."""
+        return self._rows.states.digests()
+
+    def difference(self, number: int, theirs: DocumentState) -> Difference | None:
+        """What a replica in the state `theirs` lacks of a document; None: nothing that we have.
+
+        Raises FormatError if their vector is none.
+        """
+        known = decode_state_vector(theirs.vector)
+        states = self._rows.states
+        epoch = states.epoch(number)
+        if theirs.epoch > epoch:
+            return None
+        is_whole = theirs.epoch < epoch
+        ours = states.known(number)
+        if not is_whole and all(known.get(client, 0) >= clock for client, clock in ours.items()):
+            return None
+        with self._documents.reading(number) as shard:
+            update = shard.snapshot() if is_whole else shard.diff(theirs.vector)
+        return Difference(number, epoch, update, is_whole)
+
+    def is_fork(self, theirs: Iterable[tuple[int, DocumentState]]) -> bool:
+        """Whether somebody knows more of the present writer than it has written.
+
+        Raises FormatError if a vector is none.
+        """
+        client = self._documents.client_id
+        for number, (epoch, vector) in theirs:
+            if not 0 <= number < DOCUMENTS:
+                continue
+            ours = self._rows.states.epoch(number)
+            if epoch >= ours:
+                written = self._rows.states.known(number).get(client, 0) if epoch == ours else 0
+                if decode_state_vector(vector).get(client, 0) > written:
+                    return True
+        return False
+
+    # -- what comes from elsewhere
+
+    def take(self, delivery: Delivery, via: bytes, *, is_round: bool) -> Taken:
+        """Take in what was judged; nothing may have changed since."""
+        touched = self._placement.touched = Touched()
+        effects: list[Effect] = []
+        own: list[Update] = []
+        for number, arrival in delivery.arrivals.items():
+            if arrival.whole is None:
+                shard = self._documents.take(number, arrival.updates, arrival.preview)
+                changed: Collection[str] = {key.rpartition(":")[0] for key in arrival.preview.changes}
+            else:
+                shard, changed, joined = self._adopt(number, arrival)
+                own.extend((number, shard.epoch, update) for update in joined)
+            effects.extend(self._follow(number, shard, changed, arrival.preview.changes, delivery.records))
+        self._rows.flush(self._clock.greatest)
+        change = Change(
+            delivery.updates,
+            effects,
+            frozenset(touched.inodes),
+            frozenset(touched.names),
+            via,
+            is_round or bool(delivery.wholes),
+        )
+        return Taken(change, delivery.wholes, own)
+
+    def _adopt(self, number: int, arrival: Arrival) -> tuple[Shard, Collection[str], list[bytes]]:
+        assert arrival.whole is not None
+        fresh = Shard(arrival.whole, self._documents.client_id)
+        fresh.take(arrival.updates, arrival.preview)
+        joined: list[bytes] = []
+        changed: Collection[str]
+        if self._rows.states.known(number):
+            joined, changed = join_into(fresh, self._documents.shard(number), number)
+        else:
+            changed = set(fresh.records())
+        self._documents.replace(number, fresh)
+        return fresh, changed, joined
+
+    def _follow(
+        self,
+        number: int,
+        shard: Shard,
+        changed: Collection[str],
+        fresh: Mapping[str, bytes | None],
+        decoded: Mapping[bytes, Record],
+    ) -> Iterable[Effect]:
+        """The index follows a document."""
+        if number == META_SHARD:
+            self.follow_settings(shard, changed)
+            return
+        now = self._now_ns()
+        for inode, links in sorted(by_inode(number, changed).items()):
+            yield from self._follow_inode(shard, inode, links, now, fresh, decoded)
+
+    def _follow_inode(
+        self,
+        shard: Shard,
+        inode: InodeId,
+        links: Iterable[str],
+        now: int,
+        fresh: Mapping[str, bytes | None],
+        decoded: Mapping[bytes, Record],
+    ) -> Iterable[Effect]:
+        records: dict[str, Record] = {}
+        raw: dict[str, bytes] = {}
+        for link in links:
+            values = shard.get_slots(key_of(inode, link), fresh)
+            if values:
+                found = [decoded.get(value) or encoding.decode(value) for value in values.values()]
+                records[link] = joined = join_all(found)
+                raw[link] = (
+                    next(iter(values.values()))
+                    if len(found) == 1
+                    else encoding.encode(joined, encoding.JOINED_BYTES_MAX)
+                )
+        if not records:
+            return []
+        before, after = self._placement.update(inode, records, raw, now)
+        stamp = max(record.latest for record in records.values())
+        self._clock.observe(stamp)
+        return effects_of(before, after, stamp, _writer_of(before, records.values(), self._documents.slot))
+
+    def follow_all(self, number: int) -> dict[InodeId, dict[str, Record]]:
+        """The joined records of a shard, by inode and link, for an index made anew."""
+        shard = self._documents.shard(number)
+        self._rows.states.moved(number, shard.epoch, shard.known)
+        if number == META_SHARD:
+            self.follow_settings(shard, list(shard.records()))
+            return {}
+        return {
+            inode: {
+                link: join_all(map(encoding.decode, shard.get_slots(key_of(inode, link)).values()))
+                for link in links
+            }
+            for inode, links in sorted(by_inode(number, shard.records()).items())
+        }
+
+    def follow_settings(self, shard: Shard, names: Iterable[str]) -> None:
+        """The index follows the meta document."""
+        for name in sorted(names):
+            values = shard.get_slots(name)
+            if values:
+                setting = join_settings(map(decode_setting, values.values()))
+                self._clock.observe(setting.stamp)
+                self._rows.settings.put(name, setting)
+
+    # -- fresh epochs
+
+    def is_compaction_due(self, number: int) -> bool:
+        """Whether garbage prevails in a document."""
+        shard = self._documents.shard(number)
+        return shard.garbage().is_excessive and shard.epoch.number + 1 < EPOCHS_MAX
+
+    def compact(self, number: int) -> Taken | None:
+        """Begin a fresh epoch of a document. None: a record of it does not fit into one value."""
+        fresh = compacted(self._documents.shard(number), number)
+        if fresh is None:
+            return None
+        self._documents.replace(number, fresh)
+        self._rows.flush(self._clock.greatest)
+        wholes = [(number, fresh.epoch, fresh.snapshot())]
+        return Taken(Change((), (), frozenset(), frozenset(), is_round=True), wholes)
+
+    def rename(self, client_id: int, names: Mapping[Slot, Slot]) -> Taken:
+        """Write as `client_id` from now on; what slots of ours wrote is called by other `names`.
+
+        Every document that speaks of one of them begins a fresh epoch, so that the others' records of that
+        name and ours meet as what they are: changes of two writers. The meta document says whose it was.
+        """
+        old = self._documents.slot
+        self.write_as(client_id)
+        touched = self._placement.touched = Touched()
+        wholes: list[Update] = []
+        effects: list[Effect] = []
+        states = self._rows.states
+        counts = {number: states.own_count(number, old) for number in range(SHARDS)}
+        for number in sorted(self._speaking_of(names)):
+            shard = self._documents.shard(number)
+            fresh = compacted(shard, number, names) if shard.epoch.number + 1 < EPOCHS_MAX else None
+            if fresh is None:
+                continue
+            self._documents.replace(number, fresh)
+            wholes.append((number, fresh.epoch, fresh.snapshot()))
+            effects.extend(self._follow(number, fresh, set(fresh.records()), {}, {}))
+        for number, count in counts.items():
+            if count and old in names:
+                states.put_own_count(number, names[old], count)
+        self._rows.flush(self._clock.greatest)
+        change = Change((), effects, frozenset(touched.inodes), frozenset(touched.names), is_round=True)
+        return Taken(change, wholes)
+
+    def write_as(self, client_id: int) -> None:
+        """Write as another client from now on."""
+        self._documents.drop()
+        self._documents.client_id = client_id
+
+    def _speaking_of(self, slots: Iterable[Slot]) -> set[int]:
+        """The shards with a record that names one of `slots`."""
+        needles = [encoding.pack_id(slot) for slot in slots]
+        return {
+            shard_of(split_key(key.decode("ascii"))[0])
+            for key, row in self._rows.raw_records()
+            if any(needle in row for needle in needles)
+        }
+
+
+def _writer_of(before: Inode, records: Iterable[Record], default: Slot) -> Slot:
+    """Who made what is new in these records: one of them, if several did."""
+    known = before.record.context if before.record is not None else {}
+    for record in records:
+        for slot, n in sorted(record.context.items()):
+            if known.get(slot, 0) < n:
+                return slot
+    return default

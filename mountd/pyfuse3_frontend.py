@@ -12,17 +12,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import trio
 
 from dittofs.errors import FSError
-from dittofs.ids import Number
+from dittofs.ids import ROOT_NUMBER, Number
 from dittofs.journal.damage import IndexDamaged
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import Wanted
 from dittofs.volume.inodes import FILE_TYPE, Inode
 from dittofs.volume.state import NAME_BYTES_MAX, ORIGIN, Caller
 from dittofs.volume.volume import BLOCK_BYTES, Volume
-from mountd.attributes import absent, entry_attributes
+from mountd.attributes import CACHED_S, absent, entry_attributes
 from mountd.errors import errno_of
 from mountd.handles import Handles
 from mountd.invalidation import Invalidation
+from mountd.known_names import KnownNames
 
 KIND_OF_TYPE = {bits: kind for kind, bits in FILE_TYPE.items()}
 LISTED_AT_ONCE = 64
@@ -69,6 +70,7 @@ class Requests:
         self.handles = Handles()
         self.counts: Counter[Number] = Counter()
         """Lookups the kernel holds, by inode number."""
+        self.names = KnownNames(CACHED_S, volume.replica.clock.monotonic())
         self.invalidation = Invalidation(fuse)
         self.enable_acl = True
         self.enable_writeback_cache = False
@@ -80,12 +82,16 @@ class Requests:
 
     def on_change(self, inode: Inode, name: bytes | None, origin: object) -> None:
         """Something changed in the volume; what came through this mount the kernel knows."""
-        if origin is self:
+        number = inode.number
+        if origin is self or (number not in self.counts and number != ROOT_NUMBER):
             return
-        if name is None:
-            self.invalidation.inode(inode.number)
+        if name is not None:
+            if self.names.may_know(number, name):
+                self.invalidation.entry(number, name)
+        elif inode.kind is Kind.FILE or inode.kind is Kind.SYMLINK:
+            self.invalidation.inode(number)
         else:
-            self.invalidation.entry(inode.number, name)
+            self.invalidation.attributes(number)
 
     def close(self) -> None:
         """The mount is gone: give back what the kernel held."""
@@ -108,6 +114,14 @@ class Requests:
     def attributes(self, inode: Inode) -> Any:
         return entry_attributes(self.fuse, inode, self.volume.state.stat(inode))
 
+    def entry_of(self, parent: int, name: bytes, inode: Inode) -> Any:
+        """`entry`, for a name that the kernel may remember from now on."""
+        self.note(parent, name)
+        return self.entry(inode)
+
+    def note(self, parent: int, name: bytes) -> None:
+        self.names.note(parent, name, self.volume.replica.clock.monotonic())
+
     def entry(self, inode: Inode) -> Any:
         """The reply that makes the kernel count one lookup."""
         attributes = self.attributes(inode)
@@ -127,6 +141,7 @@ class Requests:
             return self.entry(directory)
         if name == b"..":
             return self.entry(self.volume.names.parent(directory))
+        self.note(parent, name)
         try:
             return self.entry(self.volume.names.lookup(directory, name))
         except FSError as error:
@@ -172,32 +187,38 @@ class Requests:
     @operation
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
         kind = KIND_OF_TYPE[stat_bits.S_IFMT(mode)]
-        return self.entry(self.make(parent, name, kind, mode, ctx, rdev=rdev))
+        return self.entry_of(parent, name, self.make(parent, name, kind, mode, ctx, rdev=rdev))
 
     @operation
     async def mkdir(self, parent: int, name: bytes, mode: int, ctx: Any) -> Any:
-        return self.entry(self.make(parent, name, Kind.DIRECTORY, mode, ctx))
+        return self.entry_of(parent, name, self.make(parent, name, Kind.DIRECTORY, mode, ctx))
 
     @operation
     async def symlink(self, parent: int, name: bytes, target: bytes, ctx: Any) -> Any:
-        return self.entry(self.make(parent, name, Kind.SYMLINK, 0o777, ctx, target=target))
+        return self.entry_of(parent, name, self.make(parent, name, Kind.SYMLINK, 0o777, ctx, target=target))
 
     @operation
     async def link(self, number: int, parent: int, name: bytes, _ctx: Any) -> Any:
-        return self.entry(self.volume.names.link(self.inode(number), self.inode(parent), name))
+        return self.entry_of(
+            parent, name, self.volume.names.link(self.inode(number), self.inode(parent), name)
+        )
 
     @operation
     async def unlink(self, parent: int, name: bytes, _ctx: Any) -> None:
+        self.note(parent, name)
         await settled(self.volume.names.unlink(self.inode(parent), name))
 
     @operation
     async def rmdir(self, parent: int, name: bytes, _ctx: Any) -> None:
+        self.note(parent, name)
         await settled(self.volume.names.rmdir(self.inode(parent), name))
 
     @operation
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, _ctx: Any
     ) -> None:
+        self.note(parent, name)
+        self.note(new_parent, new_name)
         answer = self.volume.renaming.rename(
             self.inode(parent), name, self.inode(new_parent), new_name, flags
         )
@@ -207,7 +228,7 @@ class Requests:
     async def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> tuple[Any, Any]:
         inode = self.make(parent, name, Kind.FILE, mode, ctx, is_open=True)
         handle = self.volume.files.open(inode, flags & ~os.O_TRUNC)
-        return self._file_info(self.handles.add_file(handle), inode), self.entry(inode)
+        return self._file_info(self.handles.add_file(handle), inode), self.entry_of(parent, name, inode)
 
     @operation
     async def open(self, number: int, flags: int, _ctx: Any) -> Any:
@@ -259,6 +280,7 @@ class Requests:
     @operation
     async def readdir(self, fh: int, after: int, token: Any) -> None:
         handle = self.handles.directory(fh)
+        parent = handle.inode.number
         while True:
             listed = self.volume.directories.read(handle, after, LISTED_AT_ONCE)
             if not listed:
@@ -272,6 +294,7 @@ class Requests:
                 if not self.fuse.readdir_reply(token, name, attributes, cookie):
                     return
                 if name not in (b".", b".."):
+                    self.note(parent, name)
                     self.count(inode)
 
     @operation

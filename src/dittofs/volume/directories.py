@@ -70,6 +70,8 @@ class Directories:
         """Begin to read a directory."""
         if inode.detached is None:
             self._state.require_directory(inode)
+        if not inode.opens:
+            self._state.remember(inode)
         inode.opens += 1
         listing = self._listings.setdefault(inode.id, _Listing())
         listing.readers += 1
@@ -89,7 +91,7 @@ class Directories:
     def read(self, handle: DirectoryHandle, after: int, count: int) -> list[Listed]:
         """At most `count` entries whose cookie is greater than `after`; `.` and `..` first."""
         inode = handle.inode
-        if inode.detached is not None:
+        if inode.detached is not None or self._is_gone(inode):
             return []
         listed: list[Listed] = []
         if after < DOT_COOKIE:
@@ -107,11 +109,20 @@ class Directories:
         while index < len(positions) and len(listed) < count:
             cookie, name, entry = positions[index]
             index += 1
+            if MARK in name:
+                self._state.note_aside(handle.directory, name)
             try:
                 listed.append(Listed(cookie, name, self._inode(entry)))
             except FSError:
                 continue  # removed between the listing and now
         return listed
+
+    def _is_gone(self, inode: Inode) -> bool:
+        """Whether another device has removed the directory."""
+        state = self._state
+        if inode.virtual is not None or state.local.get(inode.id) is not None:
+            return False
+        return not (inode.id == LOST_FOUND or state.replica.tree.members(inode.id))
 
     def _inode(self, entry: Entry | InodeId) -> Inode:
         if isinstance(entry, Entry):

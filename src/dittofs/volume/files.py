@@ -57,7 +57,9 @@ class Files:
         if is_writer or flags & os.O_TRUNC:
             self._state.replica.require_writable()
         if is_writer and not inode.writers:
-            inode.base = self._state.shown(inode)
+            inode.base = self._state.newest(inode)
+        if not inode.opens:
+            self._state.remember(inode)
         inode.opens += 1
         inode.writers += is_writer
         local = self._state.local.get(inode.id)
@@ -245,10 +247,13 @@ class Files:
     def release(self, handle: Handle) -> None:
         """The last descriptor of an open file description is closed."""
         inode = handle.inode
+        is_behind = self._state.is_behind(inode)
         inode.opens -= 1
         inode.writers -= handle.is_writer
         if handle.is_writer and not inode.writers:
             inode.base = None
+            if is_behind:
+                self._state.announce(inode, is_remote=True)
             self._young.pop(inode, None)
             self.close(inode)
         if inode.detached is not None and not inode.opens and inode.orphan is not None:

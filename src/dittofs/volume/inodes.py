@@ -60,6 +60,16 @@ class Virtual(Protocol):
         """What the directory holds; empty for a file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What an open inode showed when it was last looked at: another device may take it out of the tree."""
+
+    stat: Stat
+    shown: Published
+    target: bytes
+    """Of a symbolic link."""
+
+
 @dataclass(slots=True, eq=False)
 class Inode:
     """Something a program has a number for.
@@ -86,10 +96,15 @@ class Inode:
     target: bytes = b""
     """What a detached symbolic link points to."""
     virtual: Virtual | None = None
+    last: Last | None = None
+    """While it is open."""
 
     @property
     def id(self) -> InodeId:
         return self.ref[0]
+
+
+GONE: Ref = (InodeId(".gone"), None)  # `.` cannot occur in an inode id
 
 
 class InodeTable:
@@ -98,6 +113,8 @@ class InodeTable:
     def __init__(self) -> None:
         self._by_number: dict[Number, Inode] = {}
         self._by_ref: dict[Ref, Inode] = {}
+        self._asides: dict[InodeId, set[Inode]] = {}
+        """Those that stand for a conflict entry."""
 
     def __iter__(self) -> Iterator[Inode]:
         return iter(self._by_number.values())
@@ -112,12 +129,18 @@ class InodeTable:
         """The attached inode that stands for `ref`, if a program knows it."""
         return self._by_ref.get(ref)
 
+    def of_id(self, inode: InodeId) -> list[Inode]:
+        """The attached inodes that stand for a file or its conflict entries."""
+        main = self._by_ref.get((inode, None))
+        asides = self._asides.get(inode, ())
+        return [*asides] if main is None else [main, *asides]
+
     def intern(self, number: Number, ref: Ref, kind: Kind) -> Inode:
         """The inode with this number, standing for `ref` from now on."""
         inode = self._by_number.get(number)
         if inode is None:
             inode = self._by_number[number] = Inode(number, ref, kind)
-            self._by_ref[ref] = inode
+            self._bind(inode)
         elif inode.ref != ref and inode.detached is None:
             self.rebind(inode, ref)
         return inode
@@ -128,16 +151,34 @@ class InodeTable:
 
     def rebind(self, inode: Inode, ref: Ref) -> None:
         """The number shows something else from now on."""
+        self._unbind(inode)
+        inode.ref = ref
+        self._bind(inode)
+
+    def unbind(self, inode: Inode) -> None:
+        """The number shows nothing any more, and nobody has it open: who still names it is told ESTALE."""
+        self._unbind(inode)
+        inode.ref = GONE
+        self.drop_if_unused(inode)
+
+    def _bind(self, inode: Inode) -> None:
+        self._by_ref[inode.ref] = inode
+        if inode.ref[1] is not None:
+            self._asides.setdefault(inode.id, set()).add(inode)
+
+    def _unbind(self, inode: Inode) -> None:
         if self._by_ref.get(inode.ref) is inode:
             del self._by_ref[inode.ref]
-        inode.ref = ref
-        self._by_ref[ref] = inode
+        asides = self._asides.get(inode.id)
+        if asides is not None:
+            asides.discard(inode)
+            if not asides:
+                del self._asides[inode.id]
 
     def detach(self, inode: Inode, last: Stat) -> None:
         """The inode lost its last name; `last` is what its descriptors still see."""
         inode.detached = last
-        if self._by_ref.get(inode.ref) is inode:
-            del self._by_ref[inode.ref]
+        self._unbind(inode)
         self.drop_if_unused(inode)
 
     def forget(self, inode: Inode, count: int) -> None:
@@ -147,8 +188,9 @@ class InodeTable:
 
     def drop_if_unused(self, inode: Inode) -> None:
         """Drop an inode nobody can refer to any more."""
+        if not inode.opens:
+            inode.last = None
         if inode.lookups or inode.opens or inode.virtual is not None:
             return
         self._by_number.pop(inode.number, None)
-        if self._by_ref.get(inode.ref) is inode:
-            del self._by_ref[inode.ref]
+        self._unbind(inode)

@@ -58,6 +58,8 @@ class Job:
     root: bytes = b""
     node: bytes = b""
     error: DittoError | None = None
+    was_gone: bool = False
+    """Another device had removed the file."""
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from dittofs.errors import FormatError, FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Number, inode_id
 from dittofs.tree.entry import Entry
+from dittofs.tree.naming import MARK
 from dittofs.tree.record import Kind, NewVersion, Owner, Ref
 from dittofs.volume import acl
 from dittofs.volume.inodes import Inode
@@ -51,6 +52,8 @@ class Names:
         if parent.virtual is not None or (parent.id == ROOT and name == RESERVED):
             return self._lookup_virtual(parent, name)
         found = self.find(parent, name)
+        if MARK in name:
+            self._state.note_aside(parent.id, name)
         if found is None:
             raise FSError(errno.ENOENT)
         return found[0]
@@ -382,6 +385,8 @@ class Names:
         local = self._state.local.get(inode.id)
         if local is not None:
             return local.target
+        if inode.last is not None and self._state.replica.tree.stat(inode.ref) is None:
+            return inode.last.target
         version = self._state.attributes(inode).version
         return version.root if version is not None else b""
 

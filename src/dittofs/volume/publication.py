@@ -15,6 +15,7 @@ import trio
 from dittofs.chunks.chunker import Chunking
 from dittofs.errors import Damaged, DiskError, DiskFull, DittoError, FormatError, ReadOnlyVolume
 from dittofs.ids import InodeId, Stamp
+from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
 from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.jobs import Job, store_job, store_jobs
@@ -47,6 +48,8 @@ class Publisher:
         self._progress = trio.Event()
         self._last_point = self._last_open_point = -math.inf
         self._waiters = 0  # who holds something up until all is published
+        self._met: list[tuple[InodeId, bytes]] = []
+        """Names that somebody else used first, of the group that is being published."""
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
         self.problem: str | None = None
@@ -298,6 +301,7 @@ class Publisher:
 
     def _commit(self, jobs: list[Job]) -> None:
         done: list[tuple[Job, Published]] = []
+        self._met = []
         with self._state.replica.change() as change:
             for job in jobs:
                 if job.error is not None:
@@ -309,6 +313,10 @@ class Publisher:
                     done.append((job, published))
         for job, published in done:
             self._advance(job, published)
+        for parent, name in self._met:
+            above = self._state.inodes.of_ref((parent, None))
+            if above is not None:
+                self._state.announce(above, name, is_remote=True)
 
     def _commit_one(self, change: Transaction, job: Job) -> Published | None:
         """Within the transaction: one file enters the tree. None if it was removed meanwhile."""
@@ -331,6 +339,7 @@ class Publisher:
         else:
             mtime, stamp = self._times(job.layer)
             version = NewVersion(job.root, job.size, mtime, job.node, content.face)
+            job.was_gone = state.replica.tree.stat(ref) is None
             dot = self._write(change, ref, content, version, stamp)
         replaces = () if dot is None else (dot,)
         published = Published(job.root, job.size, replaces, job.published.rank if ref[1] else None)
@@ -343,6 +352,13 @@ class Publisher:
                 state.contents.save_advanced(content, published)
         return published
 
+    def _rank(self, ref: Ref, published: Published) -> Stamp | None:
+        """What the next version keeps if the one it continues stands aside by now: its side, and its name."""
+        if published.rank is not None:
+            return published.rank
+        asides = self._state.replica.tree.versions(ref[0])[1:]
+        return next((version.rank for version in asides if version.dot in published.replaces), None)
+
     def _times(self, layer: Layer) -> tuple[int, Stamp]:
         return layer.mtime, layer.stamp
 
@@ -352,6 +368,7 @@ class Publisher:
         """A local entry enters the tree with all its names."""
         inode = InodeId(local.inode)
         parent, name = local.names[0]
+        name = self._free_name(InodeId(parent), name, stamp)
         kind = Kind(local.kind)
         if kind is Kind.SYMLINK:
             version = NewVersion(local.target, len(local.target), local.mtime, b"")
@@ -370,17 +387,33 @@ class Publisher:
             stamp=stamp,
         )
         for parent, name in local.names[1:]:
+            name = self._free_name(InodeId(parent), name, stamp)
             change.group.link((inode, None), InodeId(parent), name, stamp=stamp)
         self._state.local.remove(inode, change)
+
+    def _free_name(self, parent: InodeId, name: bytes, stamp: Stamp) -> bytes:
+        """`name`; or, if another device has used it meanwhile, the name of a conflict entry.
+
+        What was the local file's until now shows the other's, once this is in the tree.
+        """
+        tree = self._state.replica.tree
+        free, tries = name, 0
+        while tree.lookup(parent, free) is not None:
+            tries += 1
+            free = tagged_name(name, CONFLICT, self._state.replica.label, stamp, tries)
+        if tries:
+            self._met.append((parent, name))
+            self._met.append((parent, free))
+        return free
 
     def _write(
         self, change: Transaction, ref: Ref, content: Content, version: NewVersion, stamp: Stamp
     ) -> Dot:
         inode = ref[0]
         group = change.group
-        dot = group.write(
-            inode, version, replaces=content.published.replaces, stamp=stamp, rank=content.published.rank
-        )
+        published = content.published
+        rank = self._rank(ref, published)
+        dot = group.write(inode, version, replaces=published.replaces, stamp=stamp, rank=rank)
         taken = content.taken
         if taken is not None:
             group.set_mode(inode, taken.mode, stamp=stamp)
@@ -403,5 +436,8 @@ class Publisher:
             inode.base = published
         if content is not None:
             state.contents.advance(content, published, ref)
+            version = state.replica.tree.version(ref)
+            if job.was_gone or (version is not None and version.content != (published.root, published.size)):
+                state.announce_names(ref[0])  # it is back, or stands aside of what its name shows
             if content.layers and content.layers[0].is_closed:
                 self.enqueue(ref)

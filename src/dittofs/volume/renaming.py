@@ -234,7 +234,7 @@ class Renaming:
             old = inode.ref
             state.inodes.rebind(inode, ref)
             if inode.writers:
-                inode.base = state.shown(inode)  # the version it had under its old name is gone
+                inode.base = state.newest(inode)  # the version it had under its old name is gone
             if content is not None and (inode.writers == 0 or self._publisher.is_queued(old)):
                 self._publisher.requeue(old, inode.ref)
 

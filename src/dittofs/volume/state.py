@@ -13,11 +13,11 @@ import msgspec
 from dittofs.errors import FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Number, Stamp, number_of
 from dittofs.tree.entry import Attributes, Entry
-from dittofs.tree.record import Kind, Owner, Ref
+from dittofs.tree.record import Kind, Owner, Ref, Version
 from dittofs.volume.contents import UNBORN, Content, Contents, Published
 from dittofs.volume.ignore import FILE_NAME as IGNORE_FILE_NAME
 from dittofs.volume.ignore import IgnoreRules
-from dittofs.volume.inodes import Inode, InodeTable, Stat, Virtual
+from dittofs.volume.inodes import Inode, InodeTable, Last, Stat, Virtual
 from dittofs.volume.local_layer import LocalLayer
 from dittofs.volume.replica import Replica, Transaction
 from dittofs.volume.rows import LocalEntry
@@ -25,6 +25,7 @@ from dittofs.volume.source import ChunkSource, NoSource
 
 NAME_BYTES_MAX = 255
 SET_ID_BITS = 0o6000
+ASIDES_MAX = 65_536  # names of conflict entries that programs were shown and that are kept in mind
 DIRECTORY_BYTES = 4096  # st_size of a directory, as most file systems say
 
 
@@ -98,6 +99,8 @@ class State:
     source: ChunkSource = field(default_factory=NoSource)
     """Where chunks come from that are not here."""
     rules_inode: InodeId | None = None
+    asides: dict[InodeId, set[bytes]] = field(default_factory=dict)
+    """By directory, names of conflict entries that programs have looked up: no change names them."""
     are_rules_stale: bool = False
     """The name `.dittoignore` changed."""
 
@@ -164,6 +167,34 @@ class State:
             raise FSError(errno.ESTALE)
         return attributes
 
+    def remember(self, inode: Inode) -> None:
+        """Note what an open inode shows, for when another device takes that out of the tree."""
+        if inode.virtual is not None or inode.detached is not None or self.local.get(inode.id) is not None:
+            return
+        attributes = self.replica.tree.stat(inode.ref)
+        if attributes is not None:
+            target = attributes.version.root if inode.kind is Kind.SYMLINK and attributes.version else b""
+            shown = _published(inode, attributes.version)
+            inode.last = Last(self._stat_of(inode, attributes), shown, target)
+
+    def is_behind(self, inode: Inode) -> bool:
+        """Whether the file has moved on elsewhere since its present writers opened it."""
+        if not inode.writers or inode.base is None or inode.detached is not None:
+            return False
+        version = self.replica.tree.version(inode.ref)
+        return version is not None and version.content != (inode.base.root, inode.base.size)
+
+    def note_aside(self, directory: InodeId, name: bytes) -> None:
+        """A program was told what a name shows, or that it shows nothing, which a conflict may change."""
+        names = self.asides.setdefault(directory, set())
+        names.add(name)
+        if len(names) > ASIDES_MAX or len(self.asides) > ASIDES_MAX:
+            asides, self.asides = self.asides, {}
+            for above, called in ((above, one) for above, ones in asides.items() for one in ones):
+                known = self.inodes.of_ref((above, None))
+                if known is not None:
+                    self.announce(known, called, is_remote=True)
+
     def content(self, inode: Inode) -> Content | None:
         """Its unpublished content."""
         if inode.virtual is not None:
@@ -176,16 +207,21 @@ class State:
         return content if content is not None and content.taken is not None else None
 
     def shown(self, inode: Inode) -> Published:
-        """The version a reader sees where nothing is unpublished."""
+        """The version a reader sees where nothing is unpublished: while somebody writes, what he opened."""
+        if inode.writers and inode.base is not None and inode.detached is None:
+            return inode.base
+        return self.newest(inode)
+
+    def newest(self, inode: Inode) -> Published:
+        """The version its name shows."""
         if inode.detached is not None:
             return inode.detached_version or UNBORN
         if self.local.get(inode.id) is not None:
             return UNBORN
-        version = self.replica.tree.version(inode.ref) or self.attributes(inode).version
-        if version is None:
-            return UNBORN
-        rank = version.rank if inode.ref[1] is not None else None
-        return Published(version.root, version.size, (version.dot,), rank)
+        version = self.replica.tree.version(inode.ref)
+        if version is None and inode.last is not None and self.replica.tree.stat(inode.ref) is None:
+            return inode.last.shown
+        return _published(inode, version or self.attributes(inode).version)
 
     def stat(self, inode: Inode) -> Stat:
         """Attributes as programs see them."""
@@ -246,7 +282,18 @@ class State:
         )
 
     def _stat_tree(self, inode: Inode) -> Stat:
-        attributes = self.attributes(inode)
+        attributes = self.replica.tree.stat(inode.ref)
+        if attributes is None and inode.last is not None:
+            return replace(inode.last.stat, nlink=0)  # open, and another device has removed it
+        if attributes is None:
+            raise FSError(errno.ESTALE)
+        stat = self._stat_of(inode, attributes)
+        if inode.last is not None and self.is_behind(inode):
+            assert inode.base is not None
+            stat.size, stat.mtime = inode.base.size, inode.last.stat.mtime
+        return stat
+
+    def _stat_of(self, inode: Inode, attributes: Attributes) -> Stat:
         owner = attributes.owner
         mode = attributes.mode
         if mode & SET_ID_BITS and attributes.kind is not Kind.DIRECTORY:
@@ -304,12 +351,32 @@ class State:
         prefix = b"" if self.rules.is_plain else self.path(directory)
         return self.rules.matches(prefix + name, is_directory=is_directory)
 
-    def announce(self, inode: Inode, name: bytes | None = None) -> None:
-        """Something programs can see changed: an inode, or a name in a directory."""
+    def announce(self, inode: Inode, name: bytes | None = None, *, is_remote: bool = False) -> None:
+        """Something programs can see changed: an inode, or a name in a directory.
+
+        `is_remote`: not as the front end expects that this task works for.
+        """
         if inode.id == ROOT and name == IGNORE_FILE_NAME:
             self.are_rules_stale = True
+        origin = None if is_remote else ORIGIN.get()
         for listener in self.listeners:
-            listener(inode, name, ORIGIN.get())
+            listener(inode, name, origin)
+
+    def announce_names(self, inode: InodeId) -> None:
+        """All that shows a file may show something else, to everybody."""
+        for known in self.inodes.of_id(inode):
+            self.announce(known, is_remote=True)
+        for directory, entry in self.replica.tree.names(inode):
+            above = self.inodes.of_ref((directory, None))
+            if above is not None:
+                self.announce(above, entry.name, is_remote=True)
+
+
+def _published(inode: Inode, version: Version | None) -> Published:
+    if version is None:
+        return UNBORN
+    rank = version.rank if inode.ref[1] is not None else None
+    return Published(version.root, version.size, (version.dot,), rank)
 
 
 def replace_entry(entry: LocalEntry, **changes: object) -> LocalEntry:

@@ -27,6 +27,7 @@ from dittofs.volume.local_layer import LocalLayer
 from dittofs.volume.names import Names
 from dittofs.volume.publication import Publisher
 from dittofs.volume.recovery import Recovered, Recovery
+from dittofs.volume.remote import RemoteChanges
 from dittofs.volume.renaming import Renaming
 from dittofs.volume.replica import Replica
 from dittofs.volume.state import State
@@ -90,6 +91,7 @@ class Volume:
         self.files = Files(self.state, self.publisher, self.load_rules)
         self.attributes = AttributeOperations(self.state, self.files)
         self.directories = Directories(self.state, self.names, volume_id)
+        self.remote = RemoteChanges(self.state)
         self.recovered = Recovered()
         self._rules_text: bytes | None = None
         self._rules_wanted = trio.Event()

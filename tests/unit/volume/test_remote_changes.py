@@ -1,0 +1,325 @@
+"""What another device changes, as open files, numbers and kernel caches here see it."""
+
+import errno
+import os
+
+import pytest
+
+from dittofs.errors import FSError
+from dittofs.ids import Number
+from dittofs.volume.inodes import Inode
+from tests.simulation.pair import Pair
+from tests.simulation.rig import Rig, settled
+
+
+def known(rig: Rig, path: str) -> Inode:
+    """The inode, as if a kernel had looked it up."""
+    inode = rig.walk(path)
+    inode.lookups += 1
+    return inode
+
+
+class Announced:
+    """What the mounts of a volume are told."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.numbers: set[Number] = set()
+        self.names: set[tuple[Number, str]] = set()
+        self.count = 0
+        rig.volume.state.listeners.append(self._hear)
+
+    def _hear(self, inode: Inode, name: bytes | None, origin: object) -> None:
+        assert origin is None
+        self.count += 1
+        if name is None:
+            self.numbers.add(inode.number)
+        else:
+            self.names.add((inode.number, os.fsdecode(name)))
+
+
+async def both_have(pair: Pair, path: str, data: bytes) -> None:
+    await pair.a.write(path, data)
+    await pair.settle()
+    assert await pair.b.fetch(path) == data
+
+
+async def test_new_content_is_announced_and_read(pair: Pair) -> None:
+    await both_have(pair, "f", b"old")
+    inode, heard = known(pair.b, "f"), Announced(pair.b)
+    await pair.a.write("f", b"newer")
+    await pair.settle()
+    assert inode.number in heard.numbers
+    assert pair.b.stat("f").size == 5
+    assert await pair.b.fetch("f") == b"newer"
+
+
+@pytest.mark.parametrize("how", ["write", "mkdir", "unlink", "rename", "link"])
+async def test_names_that_come_and_go_are_announced_also_where_there_was_none(pair: Pair, how: str) -> None:
+    pair.a.mkdir("d")
+    await both_have(pair, "d/f", b"x")
+    directory, heard = known(pair.b, "d"), Announced(pair.b)
+    number = directory.number
+    match how:
+        case "write":
+            await pair.a.write("d/g", b"y")
+        case "mkdir":
+            pair.a.mkdir("d/g")
+        case "unlink":
+            await pair.a.unlink("d/f")
+        case "rename":
+            await pair.a.rename("d/f", "d/g")
+        case "link":
+            pair.a.link("d/f", "d/g")
+    await pair.settle()
+    wanted = {"write": {"g"}, "mkdir": {"g"}, "unlink": {"f"}, "rename": {"f", "g"}, "link": {"g"}}[how]
+    assert {(number, name) for name in wanted} <= heard.names
+    assert number in heard.numbers, "its times and link count"
+
+
+async def test_attributes_are_announced(pair: Pair) -> None:
+    await both_have(pair, "f", b"x")
+    inode, heard = known(pair.b, "f"), Announced(pair.b)
+    pair.a.chmod("f", 0o600)
+    await pair.settle()
+    assert inode.number in heard.numbers
+    assert pair.b.stat("f").mode == 0o600
+
+
+async def test_what_no_kernel_knows_is_not_announced(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    await pair.settle()
+    heard = Announced(pair.b)
+    for number in range(50):
+        await pair.a.write(f"d/{number}", b"x")
+    await pair.settle()
+    assert heard.count <= 2, "the root and nothing in it"
+    assert len(pair.b.listing("d")) == 50
+
+
+async def test_a_renamed_directory_is_found_under_its_new_name_alone(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    await both_have(pair, "d/f", b"x")
+    directory, heard = known(pair.b, "d"), Announced(pair.b)
+    await pair.a.rename("d", "e")
+    await pair.settle()
+    root = pair.b.volume.root.number
+    assert {(root, "d"), (root, "e")} <= heard.names
+    assert pair.b.walk("e") is directory
+    assert await pair.b.fetch("e/f") == b"x"
+    assert not pair.b.exists("d")
+
+
+async def test_a_file_removed_elsewhere_while_open_keeps_its_content(pair: Pair) -> None:
+    await both_have(pair, "f", b"content")
+    handle = pair.b.open_file("f")
+    handle.inode.lookups += 1
+    await pair.a.unlink("f")
+    await pair.settle()
+    assert not pair.b.exists("f")
+    assert await settled(pair.b.volume.files.read(handle.inode, 0, 100)) == b"content"
+    stat = pair.b.volume.state.stat(handle.inode)
+    assert (stat.nlink, stat.size) == (0, 7)
+    pair.b.volume.files.release(handle)
+    with pytest.raises(FSError) as raised:
+        pair.b.volume.state.stat(handle.inode)
+    assert raised.value.errno == errno.ESTALE
+
+
+async def test_bytes_written_to_what_was_removed_elsewhere_bring_it_back(pair: Pair) -> None:
+    await both_have(pair, "f", b"content")
+    handle = pair.b.open_file("f", os.O_RDWR)
+    await pair.a.unlink("f")
+    await pair.settle()
+    await pair.b.write_at(handle, 0, b"C")
+    pair.b.close_file(handle)
+    await pair.settle()
+    assert pair.b.read("f") == b"Content"
+    assert await pair.a.fetch("f") == b"Content"
+
+
+async def test_a_directory_removed_elsewhere_while_open_is_empty(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    await pair.settle()
+    handle = pair.b.volume.directories.open(pair.b.walk("d"))
+    await pair.a.rmdir("d")
+    await pair.settle()
+    assert pair.b.volume.directories.read(handle, 0, 10) == []
+    assert pair.b.volume.state.stat(handle.inode).nlink == 0
+    with pytest.raises(FSError):
+        pair.b.volume.names.lookup(handle.inode, b"x")
+    pair.b.volume.directories.release(handle)
+
+
+async def test_a_writer_whose_file_moved_on_makes_a_version_beside_it(pair: Pair) -> None:
+    await both_have(pair, "f", b"base")
+    handle = pair.b.open_file("f", os.O_RDWR)
+    pair.b.clock.advance(1)
+    await pair.a.write("f", b"from a")
+    await pair.settle()
+    assert pair.b.volume.files.read(handle.inode, 0, 100) == b"base", "a writer keeps what it opened"
+    assert pair.b.volume.state.stat(handle.inode).size == 4
+    await pair.b.write_at(handle, 4, b"+b")
+    pair.b.close_file(handle)
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        names = rig.listing("")
+        assert len(names) == 2, names
+        assert {await rig.fetch(name) for name in names} == {b"from a", b"base+b"}
+
+
+async def test_a_writer_that_wrote_nothing_makes_no_version_and_then_follows(pair: Pair) -> None:
+    await both_have(pair, "f", b"base")
+    handle = pair.b.open_file("f", os.O_RDWR)
+    handle.inode.lookups += 1
+    await pair.a.write("f", b"from a")
+    await pair.settle()
+    heard = Announced(pair.b)
+    pair.b.close_file(handle)
+    await pair.settle()
+    assert handle.inode.number in heard.numbers
+    assert pair.b.listing("") == ["f"]
+    assert await pair.b.fetch("f") == b"from a"
+
+
+async def test_a_save_over_what_moved_on_before_its_publication_keeps_both(pair: Pair) -> None:
+    await both_have(pair, "f", b"base")
+    await pair.b.write("f.new", b"from b")
+    await pair.b.rename("f.new", "f")
+    await pair.a.write("f", b"from a")
+    await pair.settle()
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        assert {await rig.fetch(name) for name in rig.listing("")} == {b"from a", b"from b"}
+
+
+async def test_later_writes_of_a_writer_that_stands_aside_stay_aside(pair: Pair) -> None:
+    await both_have(pair, "f", b"base")
+    handle = pair.b.open_file("f", os.O_RDWR)
+    await pair.b.write_at(handle, 0, b"BASE")
+    await pair.b.volume.files.fsync(handle.inode)
+    pair.a.clock.advance(5)
+    await pair.a.write("f", b"from a")
+    await pair.settle()
+    pair.b.clock.advance(60)
+    await pair.b.write_at(handle, 4, b"+more")
+    pair.b.close_file(handle)
+    await pair.settle()
+    assert await pair.b.fetch("f") == b"from a"
+    (aside,) = (name for name in pair.b.listing("") if name != "f")
+    assert pair.b.read(aside) == b"BASE+more"
+
+
+async def test_a_save_elsewhere_moves_the_number_and_old_descriptors_keep_theirs(pair: Pair) -> None:
+    await both_have(pair, "f", b"old")
+    await both_have(pair, "f.new", b"new")
+    old, new = known(pair.b, "f"), known(pair.b, "f.new")
+    reader = pair.b.open_file("f")
+    follower = pair.b.open_file("f.new")
+    await pair.a.rename("f.new", "f")
+    await pair.settle()
+    assert pair.b.walk("f") is new
+    assert pair.b.stat("f").number == pair.a.stat("f").number == new.number != old.number
+    assert pair.b.volume.files.read(reader.inode, 0, 10) == b"old"
+    assert pair.b.volume.files.read(follower.inode, 0, 10) == b"new"
+    assert pair.b.volume.state.stat(old).nlink == 0
+    pair.b.volume.files.release(reader)
+    pair.b.volume.files.release(follower)
+
+
+async def test_a_number_nobody_has_open_is_stale_after_a_save_elsewhere(pair: Pair) -> None:
+    await both_have(pair, "f", b"old")
+    old = known(pair.b, "f")
+    await pair.a.write("f.new", b"new")
+    await pair.a.rename("f.new", "f")
+    await pair.settle()
+    assert pair.b.walk("f") is not old
+    assert pair.b.stat("f").number == pair.a.stat("f").number
+    with pytest.raises(FSError) as raised:
+        pair.b.volume.state.stat(old)
+    assert raised.value.errno == errno.ESTALE
+
+
+async def test_directories_made_apart_become_one_with_one_number(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    pair.b.mkdir("d")
+    mine = known(pair.b, "d")
+    await pair.a.write("d/from a", b"a")
+    await pair.b.write("d/from b", b"b")
+    await pair.settle()
+    assert pair.b.listing("d") == ["from a", "from b"]
+    assert pair.b.walk("d") is mine
+    assert pair.b.volume.state.stat(mine).number == mine.number
+    await pair.b.write("d/later", b"c")
+    await pair.a.rename("d/from a", "moved")
+    await pair.settle()
+    assert pair.a.listing("d") == pair.b.listing("d") == ["from b", "later"]
+
+
+async def test_conflict_entries_that_appear_and_vanish_are_announced(pair: Pair) -> None:
+    await both_have(pair, "f", b"base")
+    await pair.a.write("f", b"from a")
+    await pair.b.write("f", b"from b")
+    await pair.settle()
+    (aside,) = (name for name in pair.b.listing("") if name != "f")
+    entry = known(pair.b, aside)
+    root, heard = pair.b.volume.root.number, Announced(pair.b)
+    await pair.a.unlink(next(name for name in pair.a.listing("") if name != "f"))
+    await pair.settle()
+    assert (root, aside) in heard.names
+    assert not pair.b.exists(aside)
+    with pytest.raises(FSError):
+        pair.b.volume.state.stat(entry)
+
+
+async def test_a_conflict_entry_renamed_elsewhere_keeps_its_number(pair: Pair) -> None:
+    await both_have(pair, "f", b"base")
+    await pair.a.write("f", b"from a")
+    await pair.b.write("f", b"from b")
+    await pair.settle()
+    (aside,) = (name for name in pair.b.listing("") if name != "f")
+    entry = known(pair.b, aside)
+    await pair.a.rename(next(name for name in pair.a.listing("") if name != "f"), "mine")
+    await pair.settle()
+    assert pair.b.walk("mine") is entry
+    assert pair.b.volume.state.stat(entry).number == entry.number
+
+
+async def test_a_remote_name_that_meets_an_unpublished_file_keeps_the_name(pair: Pair) -> None:
+    handle = pair.b.open_file("f.txt", os.O_RDWR | os.O_CREAT)
+    await pair.b.write_at(handle, 0, b"from b")
+    await pair.a.write("f.txt", b"from a")
+    await pair.a.publish()
+    pair.carry()
+    assert pair.b.read("f.txt") == b"from b", "it is being written here"
+    heard = Announced(pair.b)
+    pair.b.close_file(handle)
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        (aside,) = (name for name in rig.listing("") if name != "f.txt")
+        assert aside.startswith("f (conflict, phone, ")
+        assert aside.endswith(").txt")
+        assert await rig.fetch("f.txt") == b"from a"
+        assert await rig.fetch(aside) == b"from b"
+    assert (pair.b.volume.root.number, "f.txt") in heard.names
+
+
+async def test_rules_from_another_device_are_taken_up_even_if_they_have_to_be_fetched(pair: Pair) -> None:
+    await pair.a.write(".dittoignore", b"*.tmp\n")
+    await pair.settle()
+    assert pair.b.volume.state.are_rules_stale
+    text = pair.b.volume._read_rules()
+    assert not isinstance(text, bytes)
+    pair.b.volume._take_up(await text)
+    assert pair.b.volume.state.is_ignored(pair.b.volume.root.id, b"x.tmp", is_directory=False)
+
+
+async def test_a_file_of_both_is_in_a_listing_that_was_begun_before(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    await pair.settle()
+    handle = pair.b.volume.directories.open(pair.b.walk("d"))
+    pair.b.volume.directories.read(handle, 0, 1)
+    await pair.a.write("d/f", b"x")
+    await pair.settle()
+    names = [line.name for line in pair.b.volume.directories.read(handle, 2, 10)]
+    pair.b.volume.directories.release(handle)
+    assert names == [b"f"]

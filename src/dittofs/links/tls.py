@@ -84,10 +84,10 @@ class _Handshake:
             # would not have shown one.
             self.certificate, self.peer, self.alpn = self._judged()
         except SSL.Error as error:
-            await _farewell(self.engine, stream, is_waiting=True)
+            await _farewell(self.engine, stream, room=HANDSHAKE_BYTES_MAX)
             raise HandshakeRefused(self._refusal or f"TLS: {reason(error)}") from error
         except HandshakeRefused:
-            await _farewell(self.engine, stream, is_waiting=True)
+            await _farewell(self.engine, stream, room=HANDSHAKE_BYTES_MAX)
             raise
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise LinkBroken("the connection broke during the handshake") from error
@@ -235,8 +235,8 @@ class _TlsLink:
         self._is_closed = True
         try:
             if self._broken is None and not self._is_sending:
-                is_waiting = not (self._is_receiving or self._is_ended)
-                await _farewell(self._engine, self._stream, is_waiting=is_waiting, is_notified=True)
+                room = 0 if self._is_receiving or self._is_ended else CLOSE_BYTES_MAX
+                await _farewell(self._engine, self._stream, room=room, is_notified=True)
         finally:
             await trio.aclose_forcefully(self._stream)
 
@@ -285,24 +285,22 @@ class _TlsLink:
 
 
 async def _farewell(
-    engine: SSL.Connection, stream: trio.abc.Stream, *, is_waiting: bool, is_notified: bool = False
+    engine: SSL.Connection, stream: trio.abc.Stream, *, room: int, is_notified: bool = False
 ) -> None:
     """Tell the other side that this is the end, and let it have what was sent.
 
     A socket closed with bytes unread resets the connection, and the other side may lose the last
-    that was sent to it. So wait for its own end, though not for long.
+    that was sent to it. So wait for its own end, though not for long, nor for more than `room` bytes.
     """
     with trio.move_on_after(CLOSE_PATIENCE_S):
         try:
             if is_notified:
                 engine.shutdown()
             await stream.send_all(taken(engine))
-            if is_waiting:
-                if isinstance(stream, trio.abc.HalfCloseableStream):
-                    await stream.send_eof()
-                room = CLOSE_BYTES_MAX
-                while room > 0 and (arrived := await stream.receive_some(_PIECE_BYTES)):
-                    room -= len(arrived)
+            if room > 0 and isinstance(stream, trio.abc.HalfCloseableStream):
+                await stream.send_eof()
+            while room > 0 and (arrived := await stream.receive_some(_PIECE_BYTES)):
+                room -= len(arrived)
         except (SSL.Error, trio.BrokenResourceError, trio.ClosedResourceError):
             return  # it is gone, which is what was to be achieved
 

@@ -1,0 +1,225 @@
+"""Where peers may be reached, and when to try again. Pure: time and chance are arguments.
+
+An address is a hint: who answers there is proven by the link. Times are seconds of any one clock.
+"""
+
+import ipaddress
+import re
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Final, Generic, TypeVar
+
+from dittofs.errors import FormatError
+
+ADDRESSES_PER_PEER_MAX: Final = 32
+PEERS_MAX: Final = 4096
+BACK_OFF_FIRST_S: Final = 1.0
+BACK_OFF_MAX_S: Final = 300.0
+ADDRESS_TEXT_MAX: Final = 300
+
+_PORT_MAX: Final = 65535
+_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_NAME_MAX: Final = 253
+_SCOPE: Final = re.compile(r"[A-Za-z0-9._:@-]{1,15}")  # an interface: netdevice(7)
+
+Peer = TypeVar("Peer", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """A host, by name or number, and a TCP port. `str()` gives what `parse` takes."""
+
+    host: str
+    """An IPv6 one without brackets, with its scope where it needs one: `fe80::1%eth0`."""
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, default_port: int | None = None) -> "Address":
+        """`host:port` or `[v6%scope]:port`; the port may be left out if there is a default one.
+
+        FormatError if it is neither.
+        """
+        host, port = _split(text, default_port)
+        return cls.of(host, port)
+
+    @classmethod
+    def of(cls, host: str, port: int) -> "Address":
+        """The address in its one spelling. FormatError if it cannot be one."""
+        if not 1 <= port <= _PORT_MAX:
+            raise FormatError(f"{port} is not a port")
+        if ":" in host:
+            return cls(_ipv6(host), port)
+        if not _NAME.fullmatch(host) or len(host) > _NAME_MAX:
+            raise FormatError(f"{host!r} is not a host")
+        if re.fullmatch(r"[0-9.]+", host):
+            try:
+                return cls(str(ipaddress.IPv4Address(host)), port)
+            except ValueError as error:
+                raise FormatError(f"{host!r} is not an IPv4 address") from error
+        return cls(host.lower(), port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Source(IntEnum):
+    """Who said so; the lower is tried first."""
+
+    SIGHTED = 0
+    """Heard on this network a moment ago."""
+    STATIC = 1
+    """Written down by the user; never forgotten for another."""
+    TICKET = 2
+    EXCHANGED = 3
+    """Told by another member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one address of a peer."""
+
+    address: Address
+    sources: frozenset[Source]
+    """Empty when nobody speaks of it any more and it is kept because it worked."""
+    succeeded_at: float | None = None
+    failures: int = 0
+    """Since the last success."""
+    rests_until: float = 0.0
+
+
+class AddressBook(Generic[Peer]):
+    """The addresses of each peer, at most ADDRESSES_PER_PEER_MAX of each and of PEERS_MAX peers.
+
+    A peer is whatever the caller knows it by: a device id, or the name of an instance that has
+    been sighted and not met.
+    """
+
+    def __init__(self) -> None:
+        self._peers: dict[Peer, dict[Address, Entry]] = {}
+
+    def tell(self, peer: Peer, source: Source, addresses: Iterable[Address], now: float) -> None:
+        """`addresses` is all that `source` says of `peer` now; what it said before and omits is forgotten.
+
+        An address that worked is kept all the same. Being sighted shortens a rest to the first
+        one's length, as somebody is there. Peers beyond the bound are passed over.
+        """
+        if peer not in self._peers and len(self._peers) >= PEERS_MAX:
+            return
+        entries = self._peers.setdefault(peer, {})
+        told = dict.fromkeys(addresses)
+        for entry in list(entries.values()):
+            if entry.address not in told and source in entry.sources:
+                self._put(entries, replace(entry, sources=entry.sources - {source}))
+        for address in told:
+            entry = entries.get(address, Entry(address, frozenset()))
+            rests_until = entry.rests_until
+            if source is Source.SIGHTED:
+                rests_until = min(rests_until, now + BACK_OFF_FIRST_S)
+            entries[address] = replace(entry, sources=entry.sources | {source}, rests_until=rests_until)
+            self._shrink(entries)
+        if not entries:
+            del self._peers[peer]
+
+    def succeeded(self, peer: Peer, address: Address, now: float) -> None:
+        """A link was made there. An address that was not known becomes known."""
+        if peer not in self._peers and len(self._peers) >= PEERS_MAX:
+            return
+        entries = self._peers.setdefault(peer, {})
+        entry = entries.get(address, Entry(address, frozenset()))
+        entries[address] = replace(entry, succeeded_at=now, failures=0, rests_until=now)
+        self._shrink(entries)
+
+    def failed(self, peer: Peer, address: Address, now: float, chance: float) -> None:
+        """No link was made there; it rests for `back_off_s` of `chance`, which is in [0, 1)."""
+        if entry := self._peers.get(peer, {}).get(address):
+            failures = entry.failures + 1
+            rests_until = now + back_off_s(failures, chance)
+            self._peers[peer][address] = replace(entry, failures=failures, rests_until=rests_until)
+
+    def due(self, peer: Peer, now: float) -> list[Address]:
+        """Addresses to dial now, the likeliest first."""
+        entries = self._peers.get(peer, {}).values()
+        return [e.address for e in sorted(entries, key=_likelihood) if e.rests_until <= now]
+
+    def next_due(self, peer: Peer) -> float | None:
+        """When an address of `peer` is to be dialled next; None if there is none."""
+        return min((entry.rests_until for entry in self._peers.get(peer, {}).values()), default=None)
+
+    def entries(self, peer: Peer) -> list[Entry]:
+        """All that is known of a peer's addresses, the likeliest first."""
+        return sorted(self._peers.get(peer, {}).values(), key=_likelihood)
+
+    def peers(self) -> list[Peer]:
+        """Whose addresses are known, in the order in which they became known."""
+        return list(self._peers)
+
+    def forget(self, peer: Peer) -> None:
+        """Drop all addresses of a peer."""
+        self._peers.pop(peer, None)
+
+    @staticmethod
+    def _shrink(entries: dict[Address, Entry]) -> None:
+        if len(entries) > ADDRESSES_PER_PEER_MAX:
+            del entries[max(entries.values(), key=_worth).address]
+
+    @staticmethod
+    def _put(entries: dict[Address, Entry], entry: Entry) -> None:
+        if entry.sources or entry.succeeded_at is not None:
+            entries[entry.address] = entry
+        else:
+            del entries[entry.address]
+
+
+def back_off_s(failures: int, chance: float) -> float:
+    """How long an address rests after so many failures in a row; `chance` is in [0, 1).
+
+    It doubles from BACK_OFF_FIRST_S to BACK_OFF_MAX_S, and is half to one and a half times that, so
+    that devices which lost each other at once do not dial each other at once.
+    """
+    assert failures >= 1
+    middle = min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2.0 ** min(failures - 1, 30))
+    return middle * (0.5 + chance)
+
+
+def _likelihood(entry: Entry) -> tuple[bool, float, int, int, Address]:
+    """Sorts by: worked since it failed, the latest such; who said so; failures; then any fixed order."""
+    has_worked = entry.succeeded_at is not None and entry.failures == 0
+    latest = -entry.succeeded_at if entry.succeeded_at is not None else 0.0
+    return (not has_worked, latest, min(entry.sources, default=len(Source)), entry.failures, entry.address)
+
+
+def _worth(entry: Entry) -> tuple[bool, bool, int, float, Address]:
+    """Sorts what to keep first: the user's own, what has worked, what fails least."""
+    latest = -entry.succeeded_at if entry.succeeded_at is not None else 0.0
+    return (
+        Source.STATIC not in entry.sources,
+        entry.succeeded_at is None,
+        entry.failures,
+        latest,
+        entry.address,
+    )
+
+
+def _split(text: str, default_port: int | None) -> tuple[str, int]:
+    if len(text) > ADDRESS_TEXT_MAX:
+        raise FormatError("an address of too many characters")
+    matched = re.fullmatch(r"\[([^\[\]]*:[^\[\]]*)\](?::([0-9]{1,5}))?", text) or re.fullmatch(
+        r"([^:\[\]]*)(?::([0-9]{1,5}))?", text
+    )
+    host, port = matched.groups() if matched else (text, None)
+    if port is not None:
+        return host, int(port)
+    if default_port is None:
+        raise FormatError(f"{text!r} is not host:port")
+    return host, default_port
+
+
+def _ipv6(host: str) -> str:
+    number, has_scope, scope = host.partition("%")
+    if has_scope and not _SCOPE.fullmatch(scope):
+        raise FormatError(f"{scope!r} is not a network interface")
+    try:
+        return str(ipaddress.IPv6Address(number)) + has_scope + scope
+    except ValueError as error:
+        raise FormatError(f"{host!r} is not an IPv6 address") from error

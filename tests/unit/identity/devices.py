@@ -9,7 +9,9 @@ from tests.simulation.disk import SimulatedDisk
 from tests.unit.identity.files import Counted, key_files
 
 ENTROPY = Counted()
-LAPTOP, DESKTOP, NAS, PHONE, STRANGER = (create_device(key_files(SimulatedDisk()), ENTROPY) for _ in range(5))
+LAPTOP, DESKTOP, NAS, PHONE, STRANGER, PUPPET = (
+    create_device(key_files(SimulatedDisk()), ENTROPY) for _ in range(6)
+)
 
 
 class Share:

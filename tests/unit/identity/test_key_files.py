@@ -162,6 +162,34 @@ def test_after_a_crash_at_any_instant_a_key_file_is_absent_or_whole() -> None:
             assert files.read("volumes/v/secrets", Kind.VOLUME) == PAYLOAD
 
 
+def test_after_a_crash_at_any_instant_a_replaced_key_file_is_the_old_or_the_new_one() -> None:
+    disks: list[SimulatedDisk] = []
+    disk = SimulatedDisk()
+    key_files(disk).create("volumes/v/secrets", Kind.VOLUME, b"a longer payload from before")
+    disk.hook = lambda _event: disks.append(disk.fork())
+    key_files(disk).replace("volumes/v/secrets", Kind.VOLUME, PAYLOAD)
+    disks.append(disk.fork())
+    found = set()
+    for step, before in enumerate(disks):
+        for seed in range(20):
+            crashed = before.fork()
+            crashed.crash(seed)
+            payload = key_files(crashed).read("volumes/v/secrets", Kind.VOLUME)
+            found.add(payload)
+            if step == len(disks) - 1:
+                assert payload == PAYLOAD, "it was durable when `replace` returned"
+    assert found == {b"a longer payload from before", PAYLOAD}
+
+
+def test_only_a_key_that_is_there_and_private_is_replaced(files: KeyFiles, state: Path) -> None:
+    with pytest.raises(ConfigError, match="secrets is missing"):
+        files.replace("secrets", Kind.VOLUME, PAYLOAD)
+    (state / "device.key").chmod(0o644)
+    with pytest.raises(ConfigError, match="0644, not 0600"):
+        files.replace("device.key", Kind.DEVICE, b"another")
+    assert sorted(path.name for path in state.iterdir()) == ["device.key"]
+
+
 def test_a_key_that_was_read_survives_a_crash_even_if_its_maker_died() -> None:
     disk = SimulatedDisk()
     disk.fail_path("volumes/v", {"sync_directory"})

@@ -20,7 +20,9 @@ from dittofs.identity.keys import (
     encode_volume_secrets,
     make_volume_secrets,
     open_device,
+    open_root,
     open_volume_secrets,
+    replace_volume_secrets,
 )
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.identity.files import Counted, key_files
@@ -89,6 +91,19 @@ def test_a_second_device_or_volume_never_takes_the_place_of_the_first() -> None:
     with pytest.raises(ConfigError):
         create_volume_secrets(files, "v", Counted())
     assert open_device(files).id == device.id
+
+
+def test_erasing_the_root_key_leaves_the_rest() -> None:
+    disk = SimulatedDisk()
+    made = create_volume_secrets(key_files(disk), "v", Counted())
+    assert made.root is not None
+    replace_volume_secrets(key_files(disk), "v", made.without_root())
+    disk.crash(seed=1)
+    opened = open_volume_secrets(key_files(disk), "v")
+    assert opened.root is None
+    assert encode_volume_secrets(opened) == encode_volume_secrets(made.without_root())
+    assert made.root.secret not in key_files(disk).read("v/secrets", Kind.VOLUME)
+    assert open_root(made.root.secret, opened.genesis) == made.root
 
 
 def test_one_kind_of_key_file_does_not_pass_for_the_other() -> None:

@@ -1,6 +1,7 @@
 """What users of a history do, and what must hold right after each of it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -8,7 +9,7 @@ from typing import Protocol
 from dittofs.ids import ROOT, InodeId, Stamp
 from dittofs.tree.naming import CONFLICTS_SHOWN_MAX
 from dittofs.tree.record import Dot, Kind, Owner
-from dittofs.tree.tree import Entry, Group
+from dittofs.tree.tree import Entry, Group, Tree
 from tests.property.tree_replicas import Replica, Update, World, content_of
 
 DEPTH_MAX = 4
@@ -23,6 +24,25 @@ class Opened:
     base: Dot
     root: bytes
     rank: Stamp
+
+
+class Acting(Protocol):
+    """What users need of a replica."""
+
+    @property
+    def tree(self) -> Tree: ...
+    def group(self) -> AbstractContextManager[Group]: ...
+
+
+class User(Protocol):
+    """Who works on a replica."""
+
+    @property
+    def replica(self) -> Acting: ...
+    @property
+    def opened(self) -> list[Opened]: ...
+    @property
+    def unsynced(self) -> list[bytes]: ...
 
 
 @dataclass
@@ -52,7 +72,7 @@ def say(history: History, what: str) -> None:
     history.trace[-1] += " " + what
 
 
-def pick_directory(history: History, writer: Writer) -> InodeId:
+def pick_directory(history: History, writer: User) -> InodeId:
     """A visible directory, the root most of the time."""
     at = ROOT
     for _ in range(history.random.choice((0, 0, 1, 1, 2, DEPTH_MAX))):
@@ -66,7 +86,7 @@ def pick_directory(history: History, writer: Writer) -> InodeId:
 
 
 def pick_entry(
-    history: History, writer: Writer, wanted: Callable[[Entry], bool] = lambda _: True
+    history: History, writer: User, wanted: Callable[[Entry], bool] = lambda _: True
 ) -> tuple[InodeId, Entry] | None:
     directory = pick_directory(history, writer)
     entries = [entry for entry in writer.replica.tree.listing(directory) if wanted(entry)]
@@ -80,14 +100,14 @@ def pick_entry(
     return directory, entry
 
 
-def shown_root(writer: Writer, entry: Entry) -> bytes | None:
+def shown_root(writer: User, entry: Entry) -> bytes | None:
     """What a file or symlink shows; None for anything else."""
     attributes = writer.replica.tree.stat(entry.ref)
     assert attributes is not None
     return None if attributes.version is None else attributes.version.root
 
 
-def fresh_content(history: History, writer: Writer) -> str:
+def fresh_content(history: History, writer: User) -> str:
     """Mostly a new one; sometimes one that others write, too."""
     is_common = history.random.random() < 0.15
     text = f"same{history.random.randrange(2)}" if is_common else f"c{history.world.fresh()}"
@@ -96,13 +116,13 @@ def fresh_content(history: History, writer: Writer) -> str:
     return text
 
 
-def note_removal(history: History, writer: Writer, entry: Entry) -> None:
+def note_removal(history: History, writer: User, entry: Entry) -> None:
     root = shown_root(writer, entry)
     if root is not None:
         history.removed.add(root)
 
 
-def create(history: History, writer: Writer) -> None:
+def create(history: History, writer: User) -> None:
     kind = history.random.choice(history.profile.kinds)
     name = history.random.choice(history.profile.names).encode()
     parent = pick_directory(history, writer)
@@ -130,7 +150,7 @@ def create(history: History, writer: Writer) -> None:
         )
 
 
-def open_file(history: History, writer: Writer) -> None:
+def open_file(history: History, writer: User) -> None:
     found = pick_entry(history, writer, lambda entry: entry.kind is Kind.FILE)
     if found is not None:
         attributes = writer.replica.tree.stat(found[1].ref)
@@ -141,7 +161,7 @@ def open_file(history: History, writer: Writer) -> None:
         writer.opened.append(opened)
 
 
-def close_file(history: History, writer: Writer) -> None:
+def close_file(history: History, writer: User) -> None:
     """Write what was opened some time ago."""
     if not writer.opened:
         return
@@ -149,7 +169,7 @@ def close_file(history: History, writer: Writer) -> None:
     write_opened(history, writer, opened)
 
 
-def write_opened(history: History, writer: Writer, opened: Opened) -> bytes:
+def write_opened(history: History, writer: User, opened: Opened) -> bytes:
     tree = writer.replica.tree
     content = fresh_content(history, writer)
     say(history, f"{opened.inode[:4]} {content}")
@@ -166,7 +186,7 @@ def write_opened(history: History, writer: Writer, opened: Opened) -> bytes:
     return content.encode()
 
 
-def write(history: History, writer: Writer) -> None:
+def write(history: History, writer: User) -> None:
     found = pick_entry(history, writer, lambda entry: entry.kind is Kind.FILE)
     if found is None:
         return
@@ -192,7 +212,7 @@ def check_names_stay(
     after: dict[bytes, bytes | None],
     number: int,
     written: bytes,
-    writer: Writer,
+    writer: User,
 ) -> None:
     """An edit of a conflict entry changes its content, and nothing else."""
     if written in before.values():
@@ -211,7 +231,7 @@ def check_names_stay(
     assert attributes.number == number, "the number of an edited conflict entry changed"
 
 
-def unlink(history: History, writer: Writer) -> None:
+def unlink(history: History, writer: User) -> None:
     found = pick_entry(history, writer, lambda entry: entry.kind is not Kind.DIRECTORY)
     if found is None:
         return
@@ -237,14 +257,14 @@ def unlink(history: History, writer: Writer) -> None:
         assert entry.name not in after, (entry, before, after)
 
 
-def rmdir(history: History, writer: Writer) -> None:
+def rmdir(history: History, writer: User) -> None:
     found = pick_entry(history, writer, lambda entry: entry.kind is Kind.DIRECTORY)
     if found is not None:
         with writer.replica.group() as group:
             group.rmdir(*found, stamp=writer.replica.tree.tick())
 
 
-def remove_all(history: History, writer: Writer) -> None:
+def remove_all(history: History, writer: User) -> None:
     """rm -r: it ends, and the name is free."""
     found = pick_entry(history, writer, lambda entry: entry.kind is Kind.DIRECTORY)
     if found is not None and found[1].name != b"lost+found":
@@ -253,7 +273,7 @@ def remove_all(history: History, writer: Writer) -> None:
         assert writer.replica.tree.lookup(found[0], found[1].name) != found[1]
 
 
-def remove_below(history: History, writer: Writer, group: Group, directory: InodeId, entry: Entry) -> None:
+def remove_below(history: History, writer: User, group: Group, directory: InodeId, entry: Entry) -> None:
     tree = writer.replica.tree
     rounds = 0
     while below := tree.listing(entry.inode):
@@ -270,7 +290,7 @@ def remove_below(history: History, writer: Writer, group: Group, directory: Inod
     group.rmdir(directory, entry, stamp=tree.tick())
 
 
-def link(history: History, writer: Writer) -> None:
+def link(history: History, writer: User) -> None:
     found = pick_entry(history, writer, lambda entry: entry.kind is not Kind.DIRECTORY)
     if found is not None:
         to, name = pick_directory(history, writer), history.random.choice(history.profile.names).encode()
@@ -279,7 +299,7 @@ def link(history: History, writer: Writer) -> None:
             group.link(found[1].ref, to, name, stamp=writer.replica.tree.tick())
 
 
-def rename(history: History, writer: Writer) -> None:
+def rename(history: History, writer: User) -> None:
     found = pick_entry(history, writer)
     if found is None:
         return
@@ -315,14 +335,14 @@ def rename(history: History, writer: Writer) -> None:
         assert after.number == number.number, "a renamed thing changed its number"
 
 
-def exchange(history: History, writer: Writer) -> None:
+def exchange(history: History, writer: User) -> None:
     a, b = pick_entry(history, writer), pick_entry(history, writer)
     if a is not None and b is not None:
         with writer.replica.group() as group:
             group.exchange(*a, *b, stamp=writer.replica.tree.tick())
 
 
-def change_attributes(history: History, writer: Writer) -> None:
+def change_attributes(history: History, writer: User) -> None:
     found = pick_entry(history, writer)
     if found is None:
         return
@@ -346,7 +366,7 @@ def change_attributes(history: History, writer: Writer) -> None:
 class Profile:
     """What users of a history mostly do."""
 
-    operations: tuple[Callable[[History, Writer], None], ...]
+    operations: tuple[Callable[[History, User], None], ...]
     kinds: tuple[Kind, ...]
     names: tuple[str, ...]
     operation_share: float

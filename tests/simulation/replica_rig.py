@@ -1,15 +1,18 @@
 """One replica without a volume around it: tree and journal on a simulated disk, changed by path."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from dittofs.blocking import run_inline
-from dittofs.ids import ROOT, InodeId, Stamp, inode_id
+from dittofs.ids import ROOT, InodeId, Slot, Stamp, inode_id
 from dittofs.tree import encoding
 from dittofs.tree.entry import Change, Entry
 from dittofs.tree.group import Group
-from dittofs.tree.record import DOCUMENTS, Kind, NewVersion, Place, Record, shard_of
+from dittofs.tree.join import join_all
+from dittofs.tree.record import DOCUMENTS, META_SHARD, Kind, NewVersion, Place, Record, shard_of
 from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
 from dittofs.tree.states import Difference
+from dittofs.tree.tree import Tree
 from dittofs.volume.opening import open_replica
 from dittofs.volume.replica import Replica
 from tests.simulation.disk import SimulatedDisk
@@ -61,7 +64,31 @@ class ReplicaRig:
         self.replica.journal.abandon()
         self.open()
 
+    @property
+    def tree(self) -> Tree:
+        return self.replica.tree
+
+    @property
+    def slot(self) -> Slot:
+        return self.replica.slot
+
     # -- changes
+
+    @contextmanager
+    def group(self) -> Iterator[Group]:
+        """A group of tree operations: whole, or undone."""
+        with self.replica.change() as transaction:
+            yield transaction.group
+
+    def compact(self, number: int) -> bool:
+        """Begin a fresh epoch of a document, due or not."""
+        replica = self.replica
+        with replica._journalled():
+            taken = self.tree.exchange.compact(number)
+            assert taken is not None
+            replica._append(taken)
+        replica._tell(taken.change)
+        return True
 
     def inode(self) -> InodeId:
         return inode_id(self.entropy(12))
@@ -164,6 +191,16 @@ class ReplicaRig:
         tables = ("record", "claim", "directory", "number", "state", "setting", "total")
         found: dict[str, object] = {table: list(self.replica.journal.scan(table, b"")) for table in tables}
         found["log"] = [self.replica.journal.load(number) for number in range(DOCUMENTS)]
+        return found
+
+    def records(self) -> dict[str, Record]:
+        """The joined records, from what the journal holds."""
+        found: dict[str, Record] = {}
+        for number, state in enumerate(self.replica.states()):
+            if number != META_SHARD and state != (FIRST_EPOCH, b"\0"):
+                shard = self.shard_as(number, 2)
+                for key in shard.records():
+                    found[key] = join_all(map(encoding.decode, shard.get_slots(key).values()))
         return found
 
     # -- what a forger has

@@ -1,0 +1,289 @@
+"""Random histories of whole replicas, journals and all, that exchange groups and rounds, from a seed.
+
+What networks and time do to them: groups lost, doubled, late; partitions and replicas that are long away;
+rounds made against what was true some time ago; compaction anywhere at any time; restarts; copies of a
+device that both go on writing as one. In the end all agree, the index equals the oracle however it came
+about, nothing is gone that nobody removed, and nothing that was gone everywhere is back.
+
+    python -m tests.property.exchange_histories --count 1000 --seed 1 [--forks]
+"""
+
+import argparse
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+
+from dittofs.errors import Behind, FSError
+from dittofs.tree.shard import FIRST_EPOCH
+from dittofs.tree.states import Difference
+from dittofs.tree.view import View, view
+from tests.property.history_users import PROFILES, Opened
+from tests.property.tree_replicas import Update, World, assert_same, observe
+from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
+from tests.simulation.rig import SimulatedClock
+
+LABEL = "device"
+SKEW_S = 7.0
+COMMON = b"same"
+
+
+@dataclass
+class Node:
+    """A replica, its users, and what is on its way to it."""
+
+    replica: ReplicaRig
+    opened: list[Opened] = field(default_factory=list)
+    unsynced: list[bytes] = field(default_factory=list)
+    inbox: list[list[Update]] = field(default_factory=list)
+    old: list[list[Update]] = field(default_factory=list)
+    rounds: list[list[Difference]] = field(default_factory=list)
+    """Parts of rounds that were made and have not arrived."""
+    away: int = 0
+    """So many steps it hears of nobody."""
+
+
+class History:
+    """One run. `run` raises AssertionError where a promise is broken; `trace` says how it came to that."""
+
+    def __init__(self, seed: int, *, replicas: int = 3, steps: int = 40, forks: bool = False) -> None:
+        self.random = random.Random(seed)
+        self.seed = seed
+        self.steps = steps
+        self.forks = forks
+        self.profile = PROFILES[seed % len(PROFILES)]
+        self.world = World()
+        self.nodes = [Node(self._rig(number)) for number in range(replicas)]
+        self.written: set[bytes] = set()
+        self.removed: set[bytes] = set()
+        self.dead: set[bytes] = set()
+        """Contents that were once written and then to be seen nowhere, with nothing on its way."""
+        self.trace: list[str] = []
+
+    def _rig(self, number: int) -> ReplicaRig:
+        skew = number * SKEW_S * (self.seed % 3 == 0)
+        return ReplicaRig(
+            LABEL,
+            seed=self.seed * 16 + number,
+            clock=SimulatedClock(1_795_000_000.0 + skew),
+            boot=f"machine-{number}",
+        )
+
+    def run(self) -> None:
+        for _ in range(6):
+            self._operate(self.nodes[0])
+        for other in self.nodes[1:]:
+            self._pull(other, self.nodes[0])
+        fork_at = self.random.randrange(self.steps) if self.forks and self.steps else -1
+        for step in range(self.steps):
+            if step == fork_at:
+                self._copy(self.random.choice(self.nodes))
+            self._step(self.random.choice(self.nodes))
+            if self.random.random() < 0.03:
+                self._settle()
+        self._settle()
+        self._check_all()
+
+    def _step(self, node: Node) -> None:
+        node.away -= 1
+        choice = self.random.random()
+        if choice < 0.5:
+            self._operate(node)
+        elif choice < 0.68:
+            self._deliver(node)
+        elif choice < 0.8:
+            self._pull(node, self.random.choice(self.nodes))
+        elif choice < 0.84:
+            self._begin_round(node, self.random.choice(self.nodes))
+        elif choice < 0.87:
+            self._end_round(node)
+        elif choice < 0.93:
+            self._compact(node)
+        elif choice < 0.95:
+            node.replica.tree.unload()
+        elif choice < 0.97:
+            self._restart(node)
+        elif choice < 0.98:
+            node.replica.replica.renew_index()
+            self.trace.append(f"{self._who(node)} makes its index anew")
+        else:
+            node.away = self.random.choice((10, 100))
+            self.trace.append(f"{self._who(node)} is away")
+
+    # -- the network
+
+    def _deliver(self, node: Node) -> None:
+        """The next group, or a late one, or an old one again."""
+        if not node.inbox or node.away > 0:
+            return
+        fate = self.random.random()
+        if fate < 0.1:
+            node.inbox.pop(0)
+            return
+        at = self.random.randrange(len(node.inbox)) if fate < 0.2 else 0
+        updates = node.inbox.pop(at)
+        if fate > 0.9 and node.old:
+            updates = self.random.choice(node.old)
+        node.old.append(updates)
+        try:
+            is_new = node.replica.replica.receive(updates, b"v" * 32)
+            self.trace.append(f"{self._who(node)} receives {len(updates)}{'' if is_new else ' known'}")
+        except Behind as error:
+            self.trace.append(f"{self._who(node)} is behind: {error}")
+
+    def _pull(self, node: Node, giver: Node) -> None:
+        if node is not giver and node.away <= 0 and giver.away <= 0:
+            self.trace.append(f"{self._who(node)} pulls from {self._who(giver)}")
+            self._round(node, giver)
+
+    def _round(self, node: Node, giver: Node) -> None:
+        try:
+            pull(node.replica, giver.replica)
+        except Behind as error:
+            self.trace.append(f"{self._who(node)} is behind: {error}")
+
+    def _begin_round(self, node: Node, giver: Node) -> None:
+        if node is not giver and node.away <= 0 and giver.away <= 0:
+            node.rounds.append(list(parts_for(node.replica, giver.replica)))
+
+    def _end_round(self, node: Node) -> None:
+        """A round that took long: both have moved on. It may be lost."""
+        if node.rounds and self.random.random() < 0.8:
+            parts = node.rounds.pop(0)
+            try:
+                node.replica.replica.receive_round(parts, b"v" * 32)
+                self.trace.append(f"{self._who(node)} takes an old round")
+            except Behind as error:
+                self.trace.append(f"{self._who(node)} is behind its round: {error}")
+
+    # -- what happens to devices
+
+    def _compact(self, node: Node) -> None:
+        states = node.replica.replica.states()
+        numbers = [number for number, state in enumerate(states) if state != (FIRST_EPOCH, b"\0")]
+        for number in self.random.sample(numbers, min(len(numbers), 3)):
+            node.replica.compact(number)
+            self.trace.append(f"{self._who(node)} compacts {number}")
+
+    def _restart(self, node: Node) -> None:
+        node.opened.clear()
+        if self.random.random() < 0.5:
+            node.replica.close()
+            node.replica.open()
+            self.trace.append(f"{self._who(node)} ends and begins")
+        else:
+            node.replica.restart()
+            self.trace.append(f"{self._who(node)} dies and begins")
+        node.rounds.clear()  # links do not outlive a process
+
+    def _copy(self, node: Node) -> None:
+        """A device that ended cleanly is copied, and both copies go on as the same writer."""
+        self.trace.append(f"{self._who(node)} is copied")
+        node.replica.close()
+        disk = node.replica.disk.fork()
+        node.replica.open()
+        number = len(self.nodes)
+        copy = ReplicaRig(
+            LABEL,
+            seed=self.seed * 16 + number,
+            disk=disk,
+            clock=SimulatedClock(1_795_000_100.0),
+            boot=node.replica.boot,
+        )
+        assert copy.slot == node.replica.slot
+        self.nodes.append(Node(copy))
+
+    # -- what must hold
+
+    def _settle(self) -> None:
+        """Everybody gets everything, whatever is still on its way."""
+        for node in self.nodes:
+            node.away = 0
+        for _ in range(4 + 4 * self.forks):
+            for a in self.nodes:
+                for b in self.nodes:
+                    if a is not b:
+                        self._round(a, b)
+            if len({node.replica.replica.root_digest() for node in self.nodes}) == 1:
+                break
+        self.trace.append("all meet")
+        roots = {node.replica.replica.root_digest() for node in self.nodes}
+        assert len(roots) == 1, "replicas do not come to the same"
+        expected = self._oracle(self.nodes[0])
+        visible = {version.root for version in expected.contents.values()}
+        gone = self.written - visible - self.removed
+        assert not gone, f"nobody removed {sorted(gone)}"
+        if not self.forks:
+            back = {root for root in visible & self.dead if not root.startswith(COMMON)}
+            assert not back, f"{sorted(back)} were gone everywhere"
+        if not any(node.rounds or node.inbox for node in self.nodes):
+            self.dead |= self.written - visible
+        for node in self.nodes[1:]:
+            assert_same(observe(node.replica.tree), expected)
+
+    def _check_all(self) -> None:
+        records = self.nodes[0].replica.records()
+        expected = self._oracle(self.nodes[0])
+        for node in self.nodes:
+            assert node.replica.records() == records
+            node.replica.tree.unload()
+            assert_same(observe(node.replica.tree), expected)
+        node = self.random.choice(self.nodes)
+        states = node.replica.replica.states()
+        node.replica.replica.renew_index()
+        assert node.replica.replica.states() == states
+        assert_same(observe(node.replica.tree), expected)
+
+    def _oracle(self, node: Node) -> View:
+        expected = view(node.replica.records(), lambda _slot: LABEL)
+        assert_same(observe(node.replica.tree), expected)
+        return expected
+
+    # -- what users do
+
+    def _operate(self, node: Node) -> None:
+        operation = self.random.choice(self.profile.operations)
+        before = len(self.trace)
+        self.trace.append(f"{self._who(node)} {operation.__name__}")
+        node.replica.changes.clear()
+        try:
+            operation(self, node)
+        except FSError as error:
+            self.trace[before] += f" ({error})"
+            return
+        updates = [update for change in node.replica.changes for update in change.updates]
+        for other in self.nodes:
+            if updates and other is not node and self.random.random() < 0.7:
+                other.inbox.append(updates)
+
+    def _who(self, node: Node) -> str:
+        return f"{self.nodes.index(node)}@{node.replica.slot}"
+
+
+def run(seed: int, *, replicas: int = 3, steps: int = 40, forks: bool = False) -> None:
+    """One history. What breaks carries the seed and the trace."""
+    history = History(seed, replicas=replicas, steps=steps, forks=forks)
+    try:
+        history.run()
+    except Exception as error:
+        error.add_note(f"history of seed {seed}:\n" + "\n".join(history.trace))
+        raise
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--forks", action="store_true")
+    arguments = parser.parse_args()
+    begun = time.monotonic()
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        run(seed, replicas=arguments.replicas, steps=arguments.steps, forks=arguments.forks)
+    print(f"{arguments.count} histories in {time.monotonic() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -282,6 +282,13 @@ def _findings(opened: OpenVolume) -> Iterator[Finding]:
             f"closed files stay staged on this device, and are tried again: {volume.publisher.problem}",
             mend="see that the disk has room",
         )
+    for reason in dict.fromkeys(volume.publisher.waiting.values()):
+        yield Finding(
+            "warning",
+            "publication",
+            f"edits stay staged until another device gives what they are based on: {reason}",
+            mend="connect a device that has these files",
+        )
     for reason in volume.publisher.stuck.values():
         yield Finding("damage", "file", f"staged, and cannot be published: {reason}", mend="dittofs check")
     for reason in volume.recovered.damaged:

@@ -150,6 +150,12 @@ class ContentReader:
         nodes = [part for part in parts if part.kind is ChunkKind.MANIFEST]
         return list(dict.fromkeys((one.kind, one.chunk) for one in nodes or parts if one.chunk is not None))
 
+    def absent_nodes(self) -> list[tuple[ChunkKind, ChunkId]]:
+        """The topmost nodes of the manifest that are not here. Empty: all are. Raises FormatError."""
+        parts = self._manifest.parts(0, self._size) if self._manifest else ()
+        nodes = [(ChunkKind.MANIFEST, part.chunk) for part in parts if isinstance(part, Gap)]
+        return list(dict.fromkeys(nodes))
+
     def _has(self, chunk: ChunkId) -> bool:
         return self._store.has(ChunkKind.DATA, chunk)
 

@@ -81,6 +81,7 @@ def store_job(chunks: ChunkStore, slot: Slot, job: Job, chunking: Chunking) -> N
         base = job.published
         job.root = store_content(chunks, source, base.root, base.size, chunking=chunking)
         job.node = store_version_node(chunks, job.root, job.size, job.mtime, slot, job.previous)
+        job.error = None
     except (Damaged, ChunkMissing) as error:
         job.error = error
 

@@ -13,11 +13,21 @@ import structlog
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.errors import Damaged, DiskError, DiskFull, DittoError, FormatError, ReadOnlyVolume
+from dittofs.errors import (
+    ChunkUnavailable,
+    Damaged,
+    DiskError,
+    DiskFull,
+    DittoError,
+    FormatError,
+    ReadOnlyVolume,
+)
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
+from dittofs.volume.borrowing import borrow, lacks_chunks
 from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.fetching import can_fetch
 from dittofs.volume.jobs import Job, store_job, store_jobs
 from dittofs.volume.replica import Transaction
 from dittofs.volume.rows import LocalEntry
@@ -33,6 +43,10 @@ GATHER_S = 0.05  # between two points nobody waits for: a stream of closes share
 OPEN_INTERVAL_S = 2.0  # a file held open is published at most this often
 DRAIN_PATIENCE_S = 1.0  # how long a removal waits behind content nobody asked to be durable
 RETRY_S = 2.0
+HOLD_S = (
+    1.0  # how long a point waits for chunks that are on other devices, before it goes on without that file
+)
+WAIT_MIN_S, WAIT_MAX_S = 5.0, 300.0  # between two attempts for a file that was left behind
 
 
 class Publisher:
@@ -52,6 +66,9 @@ class Publisher:
         """Names that somebody else used first, of the group that is being published."""
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
+        self.waiting: dict[Ref, str] = {}
+        """Files whose edits need chunks that no device gave yet, and why; their bytes stay staged."""
+        self._source_changed = trio.Event()
         self.problem: str | None = None
         """Why the last attempt failed, while content waits."""
 
@@ -62,22 +79,24 @@ class Publisher:
 
     def pending(self) -> tuple[int, int]:
         """Files and bytes not yet published."""
-        refs = {*self._queue, *self._open, *(job.ref for job in self._inflight)}
+        refs = {*self._queue, *self._open, *self.waiting, *(job.ref for job in self._inflight)}
         contents = [self._state.contents.peek(ref) for ref in refs]
         return len(refs), sum(content.size for content in contents if content is not None)
 
     def is_queued(self, ref: Ref) -> bool:
-        return ref in self._queue or ref in self._open
+        return ref in self._queue or ref in self._open or ref in self.waiting
 
     def enqueue(self, ref: Ref) -> None:
-        """A file was closed."""
+        """A file was closed. One that waits for chunks has its turn when they have come."""
+        if ref in self.waiting:
+            return
         self._open.pop(ref, None)
         self._queue.setdefault(ref, None)
         self._wake.set()
 
     def enqueue_open(self, ref: Ref) -> None:
         """A file that stays open was fsynced, or has been open for long."""
-        if ref not in self._queue:
+        if ref not in self._queue and ref not in self.waiting:
             self._open.setdefault(ref, None)
             self._wake.set()
 
@@ -86,6 +105,7 @@ class Publisher:
         was_open = old in self._open
         self._queue.pop(old, None)
         self._open.pop(old, None)
+        self.waiting.pop(old, None)
         if was_open:
             self.enqueue_open(new)
         else:
@@ -119,6 +139,11 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish for ever; cancelled at shutdown after `drain`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._retry_for_ever)
+            await self._publish_for_ever()
+
+    async def _publish_for_ever(self) -> None:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -132,6 +157,56 @@ class Publisher:
                         continue
                 if not await self.publish_point():
                     await trio.sleep(RETRY_S)
+
+    def source_changed(self) -> None:
+        """A device connected: what waits for chunks is tried again, and what cannot be read here."""
+        for ref in list(self.stuck):
+            self.enqueue(ref)
+        self._source_changed.set()
+
+    async def _retry_for_ever(self) -> None:
+        wait_s = WAIT_MIN_S
+        while True:
+            with trio.move_on_after(wait_s if self.waiting else math.inf) as waiting:
+                await self._source_changed.wait()
+            if not waiting.cancelled_caught:
+                self._source_changed = trio.Event()
+                wait_s = WAIT_MIN_S
+            elif self.waiting:
+                wait_s = min(2 * wait_s, WAIT_MAX_S)
+            await self.retry_waiting()
+
+    async def retry_waiting(self) -> None:
+        """Try once more to have what the waiting files need; those that have it take their turn now.
+
+        All at the same time: what cannot be had keeps nothing else. A source bounds how long it takes.
+        """
+        if not can_fetch(self._state.source):
+            return
+        async with trio.open_nursery() as nursery:
+            for ref in list(self.waiting):
+                nursery.start_soon(self._retry, ref)
+
+    async def _retry(self, ref: Ref) -> None:
+        job = self._state.replica.mended(partial(self._job, ref))
+        if job is not None and job.layer is not None:
+            job.error = ChunkUnavailable(self.waiting[ref])
+            with job.layer.in_use():
+                await self._borrow(job)
+            if job.error is not None and ref in self.waiting:
+                self.waiting[ref] = str(job.error)
+                return
+        if self.waiting.pop(ref, None) is not None:
+            self.enqueue(ref)
+
+    async def _borrow(self, job: Job) -> None:
+        replica = self._state.replica
+        try:
+            await borrow(
+                self._state.source, replica.chunks, replica.slot, job, self._chunking, replica.run_blocking
+            )
+        except (DiskFull, DiskError, FormatError) as error:
+            job.error = error
 
     def _wait_s(self) -> float:
         """Seconds until the next point is due: a file held open holds the whole volume's order."""
@@ -160,7 +235,7 @@ class Publisher:
 
     def _is_waiting(self, ref: Ref, content: Content | None, layers: list[Layer]) -> bool:
         """Whether one of those layers, or the empty file, is not in the tree yet and still to come."""
-        if self._is_stuck(ref):
+        if self._is_stuck(ref) or ref in self.waiting:
             return False
         if content is None:
             return ref in self._queue or ref in self._open or any(job.ref == ref for job in self._inflight)
@@ -238,6 +313,13 @@ class Publisher:
                 await trio.lowlevel.checkpoint()
         others = [job for job in jobs if not job.is_small]
         await replica.run_blocking(store_jobs, replica.chunks, replica.slot, others, self._chunking)
+        lacking = [job for job in others if lacks_chunks(job)]
+        if lacking and can_fetch(self._state.source):
+            # In order if the chunks are near; whoever needs those of a device far away is left behind.
+            with trio.move_on_after(HOLD_S):
+                async with trio.open_nursery() as nursery:
+                    for job in lacking:
+                        nursery.start_soon(self._borrow, job)
 
     def _freeze(self) -> list[Job]:
         """Take the next files, in order, at one instant."""
@@ -304,6 +386,10 @@ class Publisher:
         self._met = []
         with self._state.replica.change() as change:
             for job in jobs:
+                if self._must_wait(job):
+                    self.waiting[job.ref] = str(job.error)
+                    log.info("a file waits for chunks", reason=str(job.error))
+                    continue
                 if job.error is not None:
                     self.stuck[job.ref] = str(job.error)
                     log.error("a file cannot be published", reason=str(job.error))
@@ -317,6 +403,10 @@ class Publisher:
             above = self._state.inodes.of_ref((parent, None))
             if above is not None:
                 self._state.announce(above, name, is_remote=True)
+
+    def _must_wait(self, job: Job) -> bool:
+        """Whether what stopped the job may be mended by another device."""
+        return lacks_chunks(job) and (can_fetch(self._state.source) or not isinstance(job.error, Damaged))
 
     def _commit_one(self, change: Transaction, job: Job) -> Published | None:
         """Within the transaction: one file enters the tree. None if it was removed meanwhile."""

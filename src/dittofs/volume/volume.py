@@ -63,6 +63,8 @@ class Summary:
     pending_bytes: int
     read_only: str | None
     publication_problem: str | None
+    waiting: tuple[str, ...]
+    """Why edits wait for chunks of other devices, each reason once."""
     recovered: Recovered
     damage: tuple[str, ...]
 
@@ -167,6 +169,7 @@ class Volume:
     def source_changed(self) -> None:
         """A device connected, or another source was given: what waits for chunks is tried again."""
         self._rules_wanted.set()
+        self.publisher.source_changed()
 
     def load_rules(self) -> None:
         """Take up a changed `.dittoignore`, or have it fetched. A bad line leaves the old rules in force."""
@@ -254,6 +257,7 @@ class Volume:
             pending_bytes=size,
             read_only=self.replica.read_only,
             publication_problem=self.publisher.problem,
+            waiting=tuple(dict.fromkeys(self.publisher.waiting.values())),
             recovered=self.recovered,
             damage=tuple(self._damage()),
         )

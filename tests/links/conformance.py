@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 import trio
+import trio.testing
 
 from dittofs.links.link import Link, LinkBroken
 

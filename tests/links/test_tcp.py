@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from dittofs.errors import FormatError
 from dittofs.links.link import Alpn, HandshakeRefused, Link, LinkBroken

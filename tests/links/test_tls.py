@@ -3,10 +3,12 @@
 import datetime
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -102,7 +104,8 @@ async def test_a_protocol_that_the_other_side_does_not_take_is_refused() -> None
 
 
 async def test_a_device_removed_while_the_handshake_runs_is_refused() -> None:
-    answers = iter((True, False))
+    # The library asks twice about a self-signed certificate: of its signer, and in the end. Then we do.
+    answers = iter((True, True, False))
     ends = await outcomes(new_device(), new_device(), accepter_admits=lambda _, __: next(answers))
     assert isinstance(ends[1], HandshakeRefused)
     assert isinstance(ends[0], LinkBroken)
@@ -143,6 +146,12 @@ async def converse(engine: SSL.Connection, stream: Pipe) -> None:
             if not (arrived := await stream.receive_some(65536)):
                 return
             engine.bio_write(arrived)
+
+
+async def outlive(engine: SSL.Connection, stream: Pipe) -> None:
+    """Be a foreign client that takes whatever end it gets."""
+    with suppress(SSL.Error, trio.BrokenResourceError):
+        await converse(engine, stream)
 
 
 async def refusal_of(engine: SSL.Connection) -> HandshakeRefused:
@@ -206,6 +215,7 @@ def certificate(
     signer: Ed25519PrivateKey | ec.EllipticCurvePrivateKey,
     subject: str,
     issuer: str,
+    ballast: bytes = b"",
 ) -> x509.Certificate:
     now = datetime.datetime(2020, 1, 1)
     builder = (
@@ -218,6 +228,9 @@ def certificate(
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=subject == issuer, path_length=None), critical=True)
     )
+    if ballast:
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), ballast)
+        builder = builder.add_extension(extension, critical=False)
     return builder.sign(signer, None if isinstance(signer, Ed25519PrivateKey) else hashes.SHA256())
 
 
@@ -251,7 +264,8 @@ async def test_no_session_is_resumed() -> None:
     session = await visit(None)
     begun_anew = len(asked)
     await visit(session)
-    # In a full handshake the certificate is judged when it comes and once more afterwards.
+    # The certificate was judged again when it came, and not only afterwards.
+    assert begun_anew > 1
     assert len(asked) == 2 * begun_anew
     assert set(asked) == {device.id}
 
@@ -276,6 +290,18 @@ async def test_a_handshake_without_end_is_cut_off() -> None:
             await secure(far, new_device(), is_dialer=False, admits=anybody, description="memory")
     cut(near)
     assert sent < 2**30
+
+
+async def test_a_handshake_that_the_library_would_take_is_cut_off_at_our_limit() -> None:
+    context, key = foreign_context(new_device()), Ed25519PrivateKey.generate()
+    for _ in range(10):
+        context.add_extra_chain_cert(certificate(key, key, "ballast", "ballast", ballast=bytes(8 << 10)))
+    near, far = pipe_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outlive, SSL.Connection(context, None), near)
+        with pytest.raises(HandshakeRefused, match="more than"):
+            await secure(far, new_device(), is_dialer=False, admits=anybody, description="memory")
+    cut(near)
 
 
 async def test_a_handshake_of_many_small_messages_is_cut_off() -> None:

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import trio
+import trio.testing
 
 from dittofs.links.asyncio_thread import AsyncioStopped, AsyncioThread, Inbound, open_asyncio_thread
 

@@ -23,23 +23,31 @@ async def check(volume: Volume, names: Sequence[bytes]) -> AsyncGenerator[CheckI
         async for item in _check_store(volume):
             findings += isinstance(item, Finding)
             yield item
-    files = chunks = verified = 0
+    files = chunks = verified = elsewhere = elsewhere_bytes = 0
     last = trio.current_time()
     browsing = Browsing(volume)
     for seen in browsing.walk(names, recursive=True):
         if seen.stat.kind is not Kind.FILE:
             continue
         files += 1
-        count, problem = await trio.to_thread.run_sync(_verify, browsing, seen.shown)
+        count, here, problem = await trio.to_thread.run_sync(_verify, volume, browsing, seen.shown)
         chunks += count
-        verified += seen.shown.size
+        verified += here
+        if here < seen.shown.size and not problem:
+            elsewhere += 1
+            elsewhere_bytes += seen.shown.size - here
         if problem:
             findings += 1
-            mend = "restore the file from another copy; the bytes are not on this device"
+            mend = "restore the file from another copy, or read it while a device is connected that has it"
             yield Finding("damage", "file", problem, mend=mend, **path_fields(seen.path))
         if trio.current_time() - last >= PROGRESS_INTERVAL_S:
             last = trio.current_time()
             yield CheckProgress(verified, volume.summary().content_bytes, "files")
+    if elsewhere:
+        detail = f"{elsewhere} files are not whole on this device: {elsewhere_bytes} bytes are on others only"
+        yield Finding(
+            "warning", "missing", f"{detail}, and were not looked at", mend="dittofs list --missing"
+        )
     yield CheckDone(files=files, chunks=chunks, bytes=verified, findings=findings)
 
 
@@ -55,14 +63,18 @@ async def _check_store(volume: Volume) -> AsyncGenerator[CheckItem, None]:
             yield CheckProgress(step.done_bytes, step.total_bytes, "packs")
 
 
-def _verify(browsing: Browsing, shown: Published) -> tuple[int, str]:
-    """Blocking: read every chunk of a published content. How many there are, and what is wrong."""
-    count = 0
+def _verify(volume: Volume, browsing: Browsing, shown: Published) -> tuple[int, int, str]:
+    """Blocking: read every chunk of a content that is here. How many, their bytes, what is wrong."""
+    count = here = 0
     try:
-        for _, _, identity in browsing.chunks(shown):
-            count += identity is not None
-        for _ in browsing.read_version(shown):
-            pass
-    except (ChunkMissing, Damaged, FormatError) as error:
-        return count, str(error)
-    return count, ""
+        for part in browsing.presence(shown):
+            if part.is_here and part.chunk is not None:
+                count += 1
+                if len(volume.replica.chunks.get(part.kind, part.chunk)) != part.length:
+                    return count, here, f"chunk {part.chunk.hex()} is not {part.length} bytes long"
+            here += part.length * part.is_here
+    except (Damaged, FormatError) as error:
+        return count, here, str(error)
+    except ChunkMissing:  # it was found damaged since
+        return count, here, ""
+    return count, here, ""

@@ -174,30 +174,29 @@ class DaemonService:
         names = components(path_bytes(request))
         for seen in browsing.walk(names, recursive=request.recursive):
             is_file = seen.stat.kind is Kind.FILE
-            chunks = (
-                list(browsing.chunks(seen.shown)) if is_file and (request.chunks or request.missing) else []
-            )
-            here = [identity is None or browsing.has(identity) for _, _, identity in chunks]
-            if request.missing and all(here):
+            if request.missing and not seen.missing_bytes:
                 continue
-            yield self._entry(seen, sum(c[1] for c, one in zip(chunks, here, strict=True) if not one))
-            if request.chunks:
-                for start in range(0, len(chunks), CHUNK_IDS_MAX):
-                    run = chunks[start : start + CHUNK_IDS_MAX]
-                    yield ChunkRun(
-                        offset=run[0][0],
-                        ids=tuple(identity.hex() if identity else "" for _, _, identity in run),
-                        sizes=tuple(length for _, length, _ in run),
-                        here=tuple(here[start : start + CHUNK_IDS_MAX]),
-                    )
+            yield self._entry(seen)
+            parts = list(browsing.presence(seen.shown)) if is_file and request.chunks else []
+            for start in range(0, len(parts), CHUNK_IDS_MAX):
+                run = parts[start : start + CHUNK_IDS_MAX]
+                yield ChunkRun(
+                    offset=run[0].offset,
+                    # Of a part whose manifest is elsewhere no chunk is known.
+                    ids=tuple(
+                        part.chunk.hex() if part.chunk and part.kind is ChunkKind.DATA else "" for part in run
+                    ),
+                    sizes=tuple(part.length for part in run),
+                    here=tuple(part.is_here for part in run),
+                )
 
-    def _entry(self, seen: Seen, missing_bytes: int) -> Entry:
+    def _entry(self, seen: Seen) -> Entry:
         return Entry(
             kind=KIND_NAMES[seen.stat.kind],
             size=seen.stat.size,
             mtime_ns=seen.stat.mtime,
             mode=seen.stat.mode,
-            bytes_here=max(0, seen.stat.size - missing_bytes),
+            bytes_here=max(0, seen.stat.size - seen.missing_bytes),
             number=seen.stat.number,
             id=seen.inode,
             is_conflict=seen.is_conflict,
@@ -231,7 +230,7 @@ class DaemonService:
         names = components(path_bytes(request))
         stat, parts = self._browsing(request.volume).read(names, request.offset, request.length)
         end = stat.size if request.length < 0 else min(stat.size, request.offset + request.length)
-        return Content(max(0, end - request.offset), _stepped(parts), stat.mode, stat.mtime)
+        return Content(max(0, end - request.offset), parts, stat.mode, stat.mtime)
 
     async def get_chunks(self, request: ChunksRequest) -> Content:
         chunks = self._node.require_open(request.volume).volume.replica.chunks

@@ -1,26 +1,27 @@
 """A volume without a mount: list what is there, read a version, add a file. For the local API."""
 
 import errno
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from dittofs.chunks.content import ContentReader
-from dittofs.chunks.seal import ChunkKind
-from dittofs.errors import FSError
-from dittofs.ids import ChunkId, InodeId, inode_id
+import trio
+
+from dittofs.chunks.content import ContentReader, Part
+from dittofs.errors import Damaged, FormatError, FSError
+from dittofs.ids import InodeId, inode_id
 from dittofs.tree.record import Kind
 from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.inodes import Inode, Stat
 from dittofs.volume.names import INODE_ID_BYTES
+from dittofs.volume.staging import Layer
 from dittofs.volume.state import Caller
 from dittofs.volume.volume import Volume
 
 PART_BYTES = 1 << 20
 LISTED_AT_ONCE = 256
 SETTLE_TRIES = 8  # times a file that is written all the while is waited for before it is replaced
-Chunk = tuple[int, int, bytes | None]
-"""(offset, length, id; None for a hole)"""
+AHEAD_BYTES = 8 << 20  # asked of other devices while a file is handed out: who gets it whole will want it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Seen:
     is_conflict: bool
     is_local: bool
     shown: Published
+    missing_bytes: int
+    """What reading it would have to fetch from other devices."""
 
 
 class Browsing:
@@ -101,20 +104,31 @@ class Browsing:
             is_conflict=inode.ref[1] is not None,
             is_local=state.local.get(inode.id) is not None or state.contents.peek(inode.ref) is not None,
             shown=state.shown(inode) if inode.kind is Kind.FILE else UNBORN,
+            missing_bytes=self._missing_bytes(inode, stat.size) if inode.kind is Kind.FILE else 0,
         )
 
-    def chunks(self, shown: Published) -> Iterator[Chunk]:
-        """The chunks of a published version."""
-        if shown.root:
-            reader = ContentReader(self._volume.replica.chunks, shown.root, shown.size)
-            yield from reader.chunks()
+    def _missing_bytes(self, inode: Inode, size: int) -> int:
+        try:
+            base = self._volume.files.content_base(inode)
+        except (Damaged, FormatError):
+            return 0  # what is staged cannot be read: that is another matter
+        stretches = base.shown_through(0, size) if isinstance(base, Layer) else [(base, 0, size)]
+        return sum(
+            min(part.offset + part.length, end) - max(part.offset, start)
+            for bottom, start, end in stretches
+            if isinstance(bottom, ContentReader)
+            for part in bottom.presence(start, end)
+            if not part.is_here
+        )
 
-    def has(self, identity: bytes) -> bool:
-        """Whether a data chunk is on this device."""
-        return self._volume.replica.chunks.has(ChunkKind.DATA, ChunkId(identity))
+    def presence(self, shown: Published) -> Iterator[Part]:
+        """What a published version consists of, and what of it is on this device. From any thread."""
+        return ContentReader(self._volume.replica.chunks, shown.root, shown.size).presence()
 
-    def read(self, names: Sequence[bytes], offset: int, length: int) -> tuple[Stat, Iterator[bytes]]:
-        """Attributes and bytes of a file as it is now; `length` -1 for all that follow."""
+    def read(
+        self, names: Sequence[bytes], offset: int, length: int
+    ) -> tuple[Stat, AsyncGenerator[bytes, None]]:
+        """Attributes and bytes of a file as it is now, fetched where need be; `length` -1: to its end."""
         inode = self.find(names)
         if inode.kind is Kind.DIRECTORY:
             raise FSError(errno.EISDIR)
@@ -124,26 +138,23 @@ class Browsing:
         end = stat.size if length < 0 else min(stat.size, offset + length)
         return stat, self._parts(inode, offset, end)
 
-    def read_version(self, shown: Published) -> Iterator[bytes]:
-        """Every byte of a published version, in parts. From any thread."""
-        reader = ContentReader(self._volume.replica.chunks, shown.root, shown.size)
-        for offset in range(0, shown.size, PART_BYTES):
-            yield reader.read(offset, min(PART_BYTES, shown.size - offset))
-
-    def _parts(self, inode: Inode, offset: int, end: int) -> Iterator[bytes]:
-        content = self._volume.state.content(inode)
-        shown = self._volume.state.shown(inode)
-        reader = (
-            content.top if content is not None else self._volume.state.contents.reader(shown.root, shown.size)
-        )
+    async def _parts(self, inode: Inode, offset: int, end: int) -> AsyncGenerator[bytes, None]:
+        files, source = self._volume.files, self._volume.state.source
+        base = files.content_base(inode)
         # Between two parts others run: the layer may be published, and must not be given up before the end.
-        with content.top.in_use() if content is not None else nullcontext():
+        with base.in_use() if isinstance(base, Layer) else nullcontext():
             while offset < end:
-                part = reader.read(offset, min(PART_BYTES, end - offset))
+                answer = files.read_base(base, offset, min(PART_BYTES, end - offset))
+                part = answer if isinstance(answer, bytes) else await answer
                 if not part:
                     raise FSError(errno.EIO, "the file became shorter while it was read")
                 yield part
                 offset += len(part)
+                if isinstance(base, ContentReader) and not isinstance(answer, bytes):
+                    ahead = base.absent(offset, min(end, offset + AHEAD_BYTES))
+                    if ahead:
+                        source.prefetch(base.root, ahead)
+                await trio.lowlevel.checkpoint()
 
     async def add(
         self,

@@ -90,7 +90,12 @@ class Files:
         """
         if inode.virtual is not None:
             return inode.virtual.content()[offset : offset + length]
-        base = self.content_base(inode)
+        return self.read_base(self.content_base(inode), offset, length, ahead)
+
+    def read_base(
+        self, base: Base, offset: int, length: int, ahead: ReadAhead | None = None
+    ) -> bytes | Coroutine[Any, Any, bytes]:
+        """Bytes of what `content_base` gave, whatever has become of the file since. As `read`."""
         try:
             data = base.read(offset, length)
         except (AbsentChunk, Damaged) as error:

@@ -46,7 +46,8 @@ from dittofs.control.protocol import (
 from dittofs.control.service import Content
 from dittofs.errors import FSError
 from dittofs.ids import ChunkId
-from dittofs.node import Node, OpenVolume
+from dittofs.node import Node
+from dittofs.shared_volume import SharedVolume
 from dittofs.tree.record import Kind
 from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.state import Caller
@@ -270,7 +271,7 @@ async def _stepped(parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         await trio.lowlevel.checkpoint()
 
 
-def _findings(opened: OpenVolume) -> Iterator[Finding]:
+def _findings(opened: SharedVolume) -> Iterator[Finding]:
     volume = opened.volume
     for damage in volume.replica.journal.damage:
         yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend="dittofs check")

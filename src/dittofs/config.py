@@ -8,13 +8,15 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from dittofs.errors import ConfigError
+from dittofs.address import Address
+from dittofs.errors import ConfigError, FormatError
 
 LABEL_BYTES_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 FILE_BYTES_MAX: Final = 64 << 10
+PEERS_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class Settings:
     """What people call this device, on one line: it becomes part of names of conflicting versions."""
     log_level: str = "info"
     """One of `LOG_LEVELS`."""
+    bind: str = ""
+    """The address to listen on; empty: every one of this machine."""
+    port: int | None = None
+    """The port to listen on, 0 for any free one; None: the usual one, or any if that is taken."""
+    peers: tuple[Address, ...] = ()
+    """Where other devices may be, beside those that are found."""
+    uses_mdns: bool = True
+    """Whether this device is found, and finds others, on local networks by itself."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -79,9 +89,16 @@ class Settings:
     def parse(cls, data: bytes, origin: str, label: str) -> Self:
         """The settings in TOML `data`, which came from `origin`; `label` is the default. Errors as `read`."""
         given = _parse(data, origin)
+        network = given.get("network", {})
+        port = network.get("port")
+        peers = network.get("peers", [])
         return cls(
             label=str(given.get("device", {}).get("label", label)),
             log_level=str(given.get("log", {}).get("level", "info")),
+            bind=str(network.get("bind", "")),
+            port=port if isinstance(port, int) else None,
+            peers=tuple(map(Address.parse, peers)) if isinstance(peers, list) else (),
+            uses_mdns=network.get("mdns", True) is True,
         )
 
 
@@ -101,15 +118,44 @@ def default_label(hostname: str) -> str:
     return label if is_label(label) else "device"
 
 
+def _is_host(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(Address.of(value, 1))
+    except FormatError:
+        return False
+
+
+def _is_port(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16
+
+
+def _are_addresses(value: object) -> bool:
+    try:
+        return isinstance(value, list) and len(value) <= PEERS_MAX and all(map(Address.parse, value))
+    except (FormatError, TypeError):
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    holds: Callable[[str], bool]
+    holds: Callable[[Any], bool]
     says: str
 
 
 _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
-    "device": {"label": _Rule(is_label, f"a text of 1 to {LABEL_BYTES_MAX} printable bytes without /")},
+    "device": {
+        "label": _Rule(
+            lambda value: isinstance(value, str) and is_label(value),
+            f"a text of 1 to {LABEL_BYTES_MAX} printable bytes without /",
+        )
+    },
     "log": {"level": _Rule(LOG_LEVELS.__contains__, f"one of {', '.join(LOG_LEVELS)}")},
+    "network": {
+        "bind": _Rule(_is_host, "an address of this machine"),
+        "port": _Rule(_is_port, "a number from 0 to 65535"),
+        "peers": _Rule(_are_addresses, f"a list of at most {PEERS_MAX} texts like host:port"),
+        "mdns": _Rule(lambda value: isinstance(value, bool), "true or false"),
+    },
 }
 _HEADER: Final = re.compile(r"""\s*\[\s*["']?(?P<table>[^"'\]\s]+)["']?\s*\]""")
 _SETTING: Final = re.compile(r"""\s*["']?(?P<name>[^"'=\s]+)["']?\s*=""")
@@ -138,7 +184,7 @@ def _parse(data: bytes, origin: str) -> dict[str, dict[str, object]]:
             if rule is None:
                 known = ", ".join(_KNOWN[table])
                 raise ConfigError(f"{place}: there is no setting {name!r} in [{table}], only: {known}")
-            if not isinstance(value, str) or not rule.holds(value):
+            if not rule.holds(value):
                 raise ConfigError(f"{place}: {name} is {rule.says}, not {value!r}")
     return document
 

@@ -2,31 +2,46 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import structlog
 import trio
 
+from dittofs.address import Address
 from dittofs.blocking import RunBlocking
 from dittofs.chunks.chunker import Chunking
-from dittofs.chunks.seal import VolumeKeys
 from dittofs.clock import Clock, Entropy
 from dittofs.config import Paths, Settings
 from dittofs.disk import DiskLock
 from dittofs.errors import ConfigError, Damaged, DittoError
+from dittofs.identity.granting import found_volume
 from dittofs.identity.key_files import KeyFiles, OwnerOnly
 from dittofs.identity.keys import (
     DEVICE_FILE,
     Device,
+    DeviceId,
+    VolumeSecrets,
     create_device,
     create_volume_secrets,
     open_device,
     open_volume_secrets,
+    replace_volume_secrets,
+    write_volume_secrets,
 )
+from dittofs.identity.pairing import Joined
+from dittofs.ids import VolumeId
+from dittofs.known_addresses import KnownAddresses
 from dittofs.local_disk import LocalDisk
+from dittofs.pairing_desk import PairingDesk
+from dittofs.replication.members import Members
+from dittofs.replication.network import Network
+from dittofs.replication.peers import Peers
+from dittofs.shared_volume import SharedVolume, keys_of
+from dittofs.volume.live_content import LiveContents
 from dittofs.volume.opening import open_replica
+from dittofs.volume.replica import Replica
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
@@ -37,6 +52,8 @@ REGISTRY_BYTES_MAX = 1 << 20
 VOLUMES = "volumes"
 DAEMON_LOCK = "daemon.lock"
 DIRECTORY_BYTES = 8
+INSTANCE_BYTES = 16
+ADDRESSES_S = 5.0
 VOLUME_NAME_BYTES_MAX = 100
 
 
@@ -60,14 +77,6 @@ class _Registry(msgspec.Struct, frozen=True):
     volumes: tuple[VolumeRecord, ...]
 
 
-@dataclass(slots=True, eq=False)
-class OpenVolume:
-    """A volume in use."""
-
-    volume: Volume
-    scope: trio.CancelScope
-
-
 class Node:
     """The device and its volumes. One per daemon; the daemon's lock is held from `start` to `close`."""
 
@@ -84,19 +93,27 @@ class Node:
         self.label = settings.label
         self.on_state: Callable[[str], None] = lambda _name: None
         """Told the name of a volume whose state changed."""
+        self.on_peer: Callable[[str, DeviceId, bool], None] = lambda _name, _device, _is_up: None
+        """Told that a device of a volume connected or disconnected."""
+        self.network: Network | None = None
+        self.desk: PairingDesk | None = None
         self._paths = paths
         self._clock = clock
         self._entropy = entropy
         self._run_blocking = run_blocking
         self._nursery = nursery
         self._records: dict[str, VolumeRecord] = {}
-        self._open: dict[str, OpenVolume] = {}
+        self._settings = settings
+        self._open: dict[str, SharedVolume] = {}
         self._opening = trio.Lock()
         self._saving = trio.Lock()  # held from reading the registry to having replaced it
         self._failures: dict[str, str] = {}
         self._disk: LocalDisk | None = None
         self._lock: DiskLock | None = None
         self._device: Device | None = None
+        self._known_addresses: KnownAddresses | None = None
+        self._instance = entropy(INSTANCE_BYTES)
+        self._is_networked = False
 
     @property
     def device_id(self) -> bytes:
@@ -113,6 +130,20 @@ class Node:
             open_device(files) if files.exists(DEVICE_FILE) else create_device(files, self._entropy)
         )
         self._records = _read_registry(disk, str(self._paths.state / REGISTRY))
+        self._known_addresses = KnownAddresses(disk)
+        self.network = Network(
+            self._device,
+            clock=self._clock,
+            entropy=self._entropy,
+            bind=self._settings.bind or None,
+            port=self._settings.port,
+            static=self._settings.peers,
+            uses_mdns=self._settings.uses_mdns,
+        )
+        self.network.connector.on_address = self._known_addresses.note
+        self.desk = PairingDesk(
+            self._device, self.network, entropy=self._entropy, label=self.label, find=self.volume_with_id
+        )
 
     def _key_files(self, disk: LocalDisk) -> KeyFiles:
         return KeyFiles(disk, OwnerOnly(self._paths.state))
@@ -124,8 +155,16 @@ class Node:
     def record(self, name: str) -> VolumeRecord:
         return self._records[name]
 
-    def opened(self, name: str) -> OpenVolume | None:
+    def opened(self, name: str) -> SharedVolume | None:
         return self._open.get(name)
+
+    def volume_with_id(self, identity: VolumeId) -> SharedVolume | None:
+        """The open volume with this id."""
+        return next((volume for volume in self._open.values() if volume.id == identity), None)
+
+    def name_of(self, identity: VolumeId) -> str | None:
+        """What this device calls a volume, open or not; None if it has none of that id."""
+        return next((one.name for one in self._records.values() if one.volume_id == identity.hex()), None)
 
     def failure(self, name: str) -> str:
         """Why the volume could not be opened, or empty."""
@@ -135,7 +174,7 @@ class Node:
         """The volume last mounted on `path`."""
         return next((one.name for one in self._records.values() if one.path == path), None)
 
-    def require_open(self, name: str) -> OpenVolume:
+    def require_open(self, name: str) -> SharedVolume:
         """The volume `name`. ConfigError if there is none, or it could not be opened."""
         opened = self._open.get(name)
         if opened is not None:
@@ -153,12 +192,12 @@ class Node:
             except DittoError as error:
                 log.error("a volume cannot be opened", volume=name, reason=str(error))
 
-    async def open(self, name: str, *, trusts_root: bool) -> OpenVolume:
+    async def open(self, name: str, *, trusts_root: bool) -> SharedVolume:
         """Open a volume, made if this device has none of that name."""
         async with self._opening:
             return await self._open_one(name, trusts_root=trusts_root)
 
-    async def _open_one(self, name: str, *, trusts_root: bool) -> OpenVolume:
+    async def _open_one(self, name: str, *, trusts_root: bool) -> SharedVolume:
         opened = self._open.get(name)
         if opened is not None:
             opened.volume.state.trusts_root = opened.volume.state.trusts_root or trusts_root
@@ -169,18 +208,80 @@ class Node:
                 record = await self._run_blocking(self._create, name)
                 async with self._saving:
                     await self._run_blocking(self._save, {**self._records, name: record})
-            volume = await self._run_blocking(self._open_volume, record, trusts_root)
+            replica, secrets = await self._run_blocking(self._open_replica, record)
+            opened = await self._run_blocking(self._join_parts, record, replica, secrets, trusts_root)
         except DittoError as error:
             self._failures[name] = str(error)
             raise
         self._failures.pop(name, None)
-        opened = self._open[name] = OpenVolume(volume, trio.CancelScope())
-        self._nursery.start_soon(self._run, opened)
+        self._open[name] = opened
+        self._nursery.start_soon(opened.run)
+        self._connect(opened)
         return opened
 
-    async def _run(self, opened: OpenVolume) -> None:
-        with opened.scope:
-            await opened.volume.run()
+    def _connect(self, opened: SharedVolume) -> None:
+        assert self.network is not None
+        assert self._known_addresses is not None
+        known = self._known_addresses.of(opened.id)
+        self.network.connector.add(opened.peers, opened.secrets.secret, known)
+        if not self._is_networked:
+            self._is_networked = True
+            self._nursery.start_soon(self.network.run)
+            self._nursery.start_soon(self._remember_addresses)
+
+    async def _remember_addresses(self) -> None:
+        assert self._known_addresses is not None
+        while True:
+            await trio.sleep(ADDRESSES_S)
+            if self._known_addresses.is_changed:
+                try:
+                    await self._run_blocking(self._known_addresses.save)
+                except DittoError as error:
+                    log.error("where other devices are could not be saved", reason=str(error))
+
+    async def join(self, joined: Joined, name: str) -> SharedVolume:
+        """Take up a volume that pairing gave, as `name`; one that is here already gets the new records."""
+        present = self.name_of(joined.secrets.volume_id)
+        if present is not None:
+            opened = await self.open(present, trusts_root=False)
+            opened.members.add(joined.records)
+        else:
+            require_volume_name(name)
+            if name in self._records:
+                raise ConfigError(f'this device has another volume called "{name}": give another --name')
+            async with self._opening:
+                record = await self._run_blocking(self._create_joined, joined, name)
+                async with self._saving:
+                    await self._run_blocking(self._save, {**self._records, name: record})
+                opened = await self._open_one(name, trusts_root=False)
+        assert self.network is not None
+        addresses = [Address.parse(text) for text in joined.addresses]
+        self.network.connector.tell(opened.id, joined.inviter, addresses)
+        return opened
+
+    def _create_joined(self, joined: Joined, name: str) -> VolumeRecord:
+        """Blocking: keys and records of a volume that others made. It is here once the registry names it."""
+        assert self._disk is not None
+        directory = self._entropy(DIRECTORY_BYTES).hex()
+        place = f"{VOLUMES}/{directory}"
+        self._disk.make_directory(place)
+        write_volume_secrets(self._key_files(self._disk), place, joined.secrets)
+        record = VolumeRecord(name=name, directory=directory, volume_id=joined.secrets.volume_id.hex())
+        replica, secrets = self._open_replica(record)
+        try:
+            Members(replica.journal, secrets.genesis).add(joined.records)
+        finally:
+            _close_parts(replica)
+        return record
+
+    async def forget(self, name: str) -> None:
+        """Close a volume and take it out of the registry. What lies on the disk stays there."""
+        await self.close_volume(name)
+        assert self._known_addresses is not None
+        self._known_addresses.forget(VolumeId(bytes.fromhex(self._records[name].volume_id)))
+        async with self._saving:
+            rest = {key: record for key, record in self._records.items() if key != name}
+            await self._run_blocking(self._save, rest)
 
     def _create(self, name: str) -> VolumeRecord:
         """Blocking: keys for a volume that did not exist. It does once the registry names it."""
@@ -192,31 +293,79 @@ class Node:
         secrets = create_volume_secrets(self._key_files(self._disk), place, self._entropy)
         return VolumeRecord(name=name, directory=directory, volume_id=secrets.volume_id.hex())
 
-    def _open_volume(self, record: VolumeRecord, trusts_root: bool) -> Volume:
-        """Blocking: journal, chunks and tree of one volume, recovered."""
+    def _open_replica(self, record: VolumeRecord) -> tuple[Replica, VolumeSecrets]:
+        """Blocking: journal, chunks and tree of one volume."""
         assert self._disk is not None
         place = f"{VOLUMES}/{record.directory}"
         secrets = open_volume_secrets(self._key_files(self._disk), place)
-        keys = VolumeKeys(secrets.volume_id, secrets.secret, secrets.generations, secrets.current)
         replica = open_replica(
             LocalDisk(str(self._paths.state / place)),
-            keys,
+            keys_of(secrets),
             clock=self._clock,
             entropy=self._entropy,
             run_blocking=self._run_blocking,
             label=self.label,
             machine=_machine(),
         )
-        volume = Volume(
-            replica,
-            uid=os.geteuid(),
-            gid=os.getegid(),
-            chunking=Chunking.CONTENT_DEFINED,
-            volume_id=secrets.volume_id,
-            trusts_root=trusts_root,
-        )
-        volume.recover()
-        return volume
+        return replica, secrets
+
+    def _join_parts(
+        self, record: VolumeRecord, replica: Replica, secrets: VolumeSecrets, trusts_root: bool
+    ) -> SharedVolume:
+        """Blocking: a volume that works, recovered, of its replica. Closes the replica if that fails."""
+        assert self._disk is not None
+        assert self._device is not None
+        try:
+            members = Members(replica.journal, secrets.genesis)
+            if not members.membership.records:
+                if secrets.root is None:
+                    raise Damaged(record.name, "the records of its members are missing")
+                members.add(found_volume(secrets, self._device, self.label))
+            volume = Volume(
+                replica,
+                uid=os.geteuid(),
+                gid=os.getegid(),
+                chunking=Chunking.CONTENT_DEFINED,
+                volume_id=secrets.volume_id,
+                trusts_root=trusts_root,
+            )
+            peers = Peers(
+                replica,
+                LiveContents(replica),
+                members,
+                device=self._device.id,
+                volume=secrets.volume_id,
+                label=self.label,
+                instance=self._instance,
+                port=self._port,
+                free_bytes=replica.disk.free_bytes,
+                on_event=partial(self._on_peer, record.name),
+            )
+            opened = SharedVolume(
+                record.name,
+                volume,
+                self._device,
+                secrets,
+                members,
+                peers,
+                entropy=self._entropy,
+                run_blocking=self._run_blocking,
+                save_secrets=partial(
+                    replace_volume_secrets, self._key_files(self._disk), f"{VOLUMES}/{record.directory}"
+                ),
+            )
+            volume.recover()
+        except BaseException:
+            replica.chunks.close()
+            replica.journal.abandon()
+            raise
+        return opened
+
+    def _port(self) -> int:
+        return self.network.port if self.network is not None else 0
+
+    def _on_peer(self, name: str, event: str, device: DeviceId) -> None:
+        self.on_peer(name, device, event == "up")
 
     async def remember(self, name: str, path: str, options: Sequence[str], *, is_mounted: bool) -> None:
         """Keep in the registry where a volume is mounted."""
@@ -248,11 +397,13 @@ class Node:
         if opened is None:
             return
         try:
-            await opened.volume.close()
+            await opened.close()
         except DittoError as error:
             log.error("a volume could not be closed cleanly", volume=name, reason=str(error))
+        assert self.network is not None
+        self.network.connector.remove(opened.id)
         opened.scope.cancel()
-        await self._run_blocking(_close_parts, opened.volume)
+        await self._run_blocking(_close_parts, opened.volume.replica)
 
     async def close(self) -> None:
         """Close all volumes and give the lock back."""
@@ -273,8 +424,7 @@ def require_volume_name(name: str) -> None:
         )
 
 
-def _close_parts(volume: Volume) -> None:
-    replica = volume.replica
+def _close_parts(replica: Replica) -> None:
     try:
         replica.chunks.close()
     finally:

@@ -91,8 +91,8 @@ def test_settings_are_read(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('[device]\n\nlabl = "x"', "config.toml:3: there is no setting 'labl' in [device], only: label"),
-        ('\n[devise]\nlabel = "x"', "config.toml:2: there is no 'devise', only: [device], [log]"),
-        ('label = "x"', "config.toml:1: there is no 'label', only: [device], [log]"),
+        ('\n[devise]\nlabel = "x"', "config.toml:2: there is no 'devise', only: [device], [log], [network]"),
+        ('label = "x"', "config.toml:1: there is no 'label', only: [device], [log], [network]"),
         ('[log]\nlevel = "loud"', "config.toml:2: level is one of debug, info, warning, error, not 'loud'"),
         ("[log]\nlevel = 3", "config.toml:2: level is one of debug, info, warning, error, not 3"),
         ('device = "x"', "config.toml:1: device is a table: write [device]"),

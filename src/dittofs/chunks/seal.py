@@ -76,6 +76,13 @@ class Sealer:
         self._entropy = entropy
         self._codecs = _Codecs()
 
+    def renew(self, keys: VolumeKeys) -> None:
+        """Know the generations of `keys`, too, and seal under its current one from now on."""
+        for name, secret in keys.generations.items():
+            if name not in self._chunk_keys:
+                self._chunk_keys[name] = derive("chunk", secret)
+        self._current = keys.current
+
     def identify(self, kind: ChunkKind, plain: Buffer) -> ChunkId:
         """The id of a plaintext."""
         return ChunkId(blake3.blake3(plain, key=self._id_keys[kind]).digest())

@@ -84,6 +84,10 @@ class ChunkStore:
             raise
         return store
 
+    def renew_keys(self, keys: VolumeKeys) -> None:
+        """Open what is sealed under the generations of `keys`, too, and seal under its current one."""
+        self._sealer.renew(keys)
+
     def put(self, items: Sequence[tuple[ChunkKind, Buffer]]) -> list[ChunkId]:
         """Store plaintexts and return their ids, in order; what is there already is not stored again.
 

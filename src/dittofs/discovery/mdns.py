@@ -19,7 +19,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from dittofs.discovery.addresses import Address
+from dittofs.address import Address
 from dittofs.errors import FormatError
 
 SERVICE: Final = "_dittofs._tcp.local."

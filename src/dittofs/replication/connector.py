@@ -13,8 +13,9 @@ import structlog
 import trio
 import trio.lowlevel
 
+from dittofs.address import Address
 from dittofs.clock import Clock
-from dittofs.discovery.addresses import Address, AddressBook, Source
+from dittofs.discovery.addresses import AddressBook, Source
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.records import Role
@@ -57,6 +58,7 @@ class Connector:
         self._static = tuple(static)
         self._volumes: dict[VolumeId, _Volume] = {}
         self._wake = trio.Event()
+        self._looked = trio.Event()
         self._dials = trio.Semaphore(DIALS_MAX)
         self._sightings: dict[str, tuple[frozenset[bytes], tuple[Address, ...]]] = {}
         self.on_pairing: Callable[[Link], Awaitable[None]] | None = None
@@ -118,6 +120,12 @@ class Connector:
     def look(self) -> None:
         """Something changed: see whom to dial."""
         self._wake.set()
+        self._looked.set()
+        self._looked = trio.Event()
+
+    async def looked(self) -> None:
+        """Return when something has changed."""
+        await self._looked.wait()
 
     @property
     def has_others(self) -> bool:
@@ -127,7 +135,7 @@ class Connector:
     async def needed(self) -> None:
         """Return when there is anybody to talk to."""
         while not (self.has_others or self.on_pairing):
-            await self._wake.wait()
+            await self.looked()
 
     def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]] | None) -> None:
         """Admit strangers to pairing, or no longer."""

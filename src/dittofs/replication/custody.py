@@ -86,6 +86,7 @@ class Custody:
         self._copies = copies
         """How many devices should hold each content."""
         self._lonely: dict[bytes, Lonely] = {}
+        self._of_inode: dict[InodeId, set[bytes]] = {}
         self._queue: deque[Change | Item] = deque()
         self._wake = trio.Event()
         self._must_scan = True
@@ -222,9 +223,26 @@ class Custody:
         self.changed = trio.Event()
 
     def _settle(self, lonely: Lonely) -> None:
-        """Forget what is held by enough devices, or refers to nothing."""
+        """Forget what is held by enough devices, or what no file has."""
         if lonely.copies >= max(SAFE_COPIES, self._copies()) or not lonely.inodes:
             self._lonely.pop(lonely.root, None)
+            for inode in lonely.inodes:
+                self._forget(inode, lonely.root)
+
+    def _went(self, inode: InodeId, roots: set[bytes]) -> None:
+        for root in roots:
+            self._forget(inode, root)
+            lonely = self._lonely.get(root)
+            if lonely is not None:
+                lonely.inodes.discard(inode)
+                self._settle(lonely)
+
+    def _forget(self, inode: InodeId, root: bytes) -> None:
+        roots = self._of_inode.get(inode)
+        if roots is not None:
+            roots.discard(root)
+            if not roots:
+                del self._of_inode[inode]
 
     # -- following the tree
 
@@ -247,6 +265,7 @@ class Custody:
 
     async def _scan(self) -> None:
         self._lonely.clear()
+        self._of_inode.clear()
         some: list[Item] = []
         for item in self._content.content_roots():
             some.append(item)
@@ -264,10 +283,7 @@ class Custody:
             if isinstance(one, Change):
                 arrived, went = self._content.roots_of(one)
                 for inode, root, _ in went:
-                    lonely = self._lonely.get(root)
-                    if lonely is not None:
-                        lonely.inodes.discard(inode)
-                        self._settle(lonely)
+                    self._went(inode, {root} if root else set(self._of_inode.get(inode, ())))
                 if len(arrived) > SLICE:
                     self._queue.extendleft(reversed(arrived))
                 else:
@@ -294,6 +310,7 @@ class Custody:
                 lonely = self._lonely[root] = Lonely(root, size, set(), here[root], holders)
             lonely.is_here = here[root]
             lonely.inodes.add(inode)
+            self._of_inode.setdefault(inode, set()).add(root)
             self._settle(lonely)
             if root not in told:
                 told.add(root)

@@ -53,4 +53,4 @@ class LiveContent(Protocol):
     def roots_of(
         self, change: Change
     ) -> tuple[Sequence[tuple[InodeId, bytes, int]], Sequence[tuple[InodeId, bytes, int]]]:
-        """What came and what went with a change."""
+        """What came and what went with a change; an inode that went with an empty root went altogether."""

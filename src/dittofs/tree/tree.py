@@ -132,6 +132,16 @@ class Tree:
         """The extended attributes of an inode."""
         return self._status.xattrs(inode)
 
+    def kind(self, inode: InodeId) -> Kind | None:
+        """What an inode is, visible or not; None: nothing is known of it."""
+        record = self._rows.inode(inode).record
+        return None if record is None else record.kind
+
+    def inodes(self, prefix: str) -> Sequence[InodeId]:
+        """The inodes whose id begins with `prefix`, visible or not."""
+        keys = self._store.scan("record", prefix.encode("ascii"))
+        return [InodeId(key.decode("ascii")) for key, _ in keys if b"." not in key]
+
     def versions(self, inode: InodeId) -> Sequence[Version]:
         """The live contents of a file, the shown one first; equal ones once."""
         meaning = self._rows.inode(inode).meaning

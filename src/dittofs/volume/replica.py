@@ -1,6 +1,6 @@
 """One volume on this device: the tree, the journal and the chunks, changed together or not at all."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from dittofs.blocking import RunBlocking
 from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.disk import Disk
-from dittofs.errors import Damaged, DiskError, DiskFull, ReadOnlyVolume
+from dittofs.errors import Behind, Contradiction, Damaged, DiskError, DiskFull, Forked, ReadOnlyVolume
 from dittofs.ids import Slot, slot_of_client
 from dittofs.journal.damage import Damage, IndexDamaged
 from dittofs.journal.journal import Journal
@@ -30,6 +30,8 @@ SYNC_FAILED = "a sync of the journal failed: the volume has to be mounted anew"
 INDEX_FORMAT = "index format"
 CURRENT_INDEX = b"2"
 """Of an index of any other form nothing is believed: it is made anew."""
+HEALED = "healed"
+"""Kind of the local rows that name slots of ours which stood for two histories and are given up."""
 LOCAL_VIA = b""
 """The voucher of what was written here."""
 
@@ -93,16 +95,26 @@ class Replica:
         self.run_blocking = run_blocking
         self.slot = slot
         self._own_slots = own_slots
+        healed = {Slot(key.decode("ascii")) for key, _ in journal.scan_local(HEALED, b"")}
+        tree.exchange.judge.forkable |= own_slots - healed
         self.label = label
         self.boot = boot
         self._must_remount = False
         self._snapshot_bytes: dict[int, int] = {}
         self.read_only: str | None = None
         """Why nothing can be changed, or None."""
+        self.not_allowed: str | None = None
+        """Why this device may not change the volume itself, or None. What others change is taken in."""
         self.listeners: list[Callable[[Change], None]] = []
         """Called after each change of the tree with what it touched."""
 
     def require_writable(self) -> None:
+        """ReadOnlyVolume unless this device can and may change the volume."""
+        if self.not_allowed is not None:
+            raise ReadOnlyVolume(self.not_allowed)
+        self._require_usable()
+
+    def _require_usable(self) -> None:
         if self.read_only is not None:
             raise ReadOnlyVolume(self.read_only)
 
@@ -153,8 +165,8 @@ class Replica:
     def receive(self, updates: Sequence[tuple[int, Epoch, bytes]], via: bytes) -> bool:
         """Take a group of another replica whole, as one step; True if anything in it was new.
 
-        `Behind`: it does not continue what is here, pull (`Forked`: heal first). FormatError: no replica
-        makes such updates. In all three cases nothing has changed. `via`: the device that vouches for it.
+        `Behind`: it does not continue what is here, pull. FormatError: no replica makes such updates.
+        Nothing of it was taken then. `via`: the device that vouches for it.
         """
         return self._receive(lambda: self.tree.exchange.judge.group(updates), via, is_round=False)
 
@@ -167,12 +179,20 @@ class Replica:
         return self._receive(lambda: self.tree.exchange.judge.round(parts), via, is_round=True)
 
     def _receive(self, judge: Callable[[], Delivery], via: bytes, *, is_round: bool) -> bool:
-        self.require_writable()
+        self._require_usable()
         damages = len(self.journal.damage)
-        delivery = self.mended(judge)
+        try:
+            delivery = self.mended(judge)
+        except Forked as error:
+            self.heal_fork([error.client])
+            raise
+        except Contradiction as error:
+            if self._mark_forked(error.clients):
+                raise Behind(str(error)) from None
+            raise
         if len(self.journal.damage) > damages:
             self._require_remount(self.journal.damage[damages])
-            self.require_writable()
+            self._require_usable()
         if delivery.is_new:
             taken = self.mended(lambda: self._take(delivery, via, is_round=is_round))
             self._tell(taken.change)
@@ -185,7 +205,12 @@ class Replica:
         return taken
 
     def compact_if_due(self, number: int) -> bool:
-        """Begin a fresh epoch of a document in which garbage prevails. False: nothing was done."""
+        """Begin a fresh epoch of a document in which garbage prevails. False: nothing was done.
+
+        A device that may not write never does: nobody would follow it into that epoch.
+        """
+        if self.not_allowed is not None:
+            return False
         self.require_writable()
         if not self.tree.exchange.is_compaction_due(number):
             return False
@@ -197,29 +222,51 @@ class Replica:
             self._tell(taken.change)
         return taken is not None
 
-    def heal_fork(self) -> None:
-        """Go on as a fresh writer, and call what the present one wrote by the fresh one's name. Blocking.
+    def _mark_forked(self, clients: Iterable[int]) -> bool:
+        """Tell all replicas that two histories seem to write as each of these. False: they know already."""
+        known = self.tree.settings()
+        names = [name for name in map(fork_setting, sorted(clients)) if name not in known]
+        if names:
+            with self.change() as transaction:
+                for name in names:
+                    transaction.group.set_setting(name, b"")
+        return bool(names)
 
-        Somebody else wrote as this writer too, so that one name stands for different things. Afterwards
-        rounds join both. Nothing is lost; what only one side removed or replaced since may be back.
+    def heal_fork(self, clients: Collection[int] = ()) -> None:
+        """Go on as a fresh writer, and call what the present one wrote by a fresh name. Blocking.
+
+        Somebody else wrote as this writer too, so that one name stands for different things; `clients`: so it
+        is with these earlier writers of ours. Afterwards rounds join both histories. Nothing is lost; what
+        only one of them removed or replaced may be back. The index is made anew.
         """
         self.require_writable()
-        old = self.tree.client_id
-        client_id = self.journal.claim_writer(self.entropy, self.boot.decode())
-        slot = slot_of_client(client_id)
-        self._own_slots.add(slot)
+        present = self.tree.client_id
+        forkable = self.tree.exchange.judge.forkable
+        forked = [client for client in clients if client != present and slot_of_client(client) in forkable]
+        names: dict[Slot, Slot] = {}
+        for client in (*forked, present):
+            # The last one claimed is the one to write with.
+            fresh = self.journal.claim_writer(self.entropy, self.boot.decode())
+            names[slot_of_client(client)] = slot_of_client(fresh)
         try:
             with self._journalled():
-                taken = self.tree.exchange.rename(client_id, {self.slot: slot})
-                group = self.tree.group()
-                group.set_setting(fork_setting(old), b"")
-                mark = group.finish()
+                taken = self.tree.exchange.rename(fresh, names)
                 self._append(taken)
+                self.journal.clear_index()
+                self.tree.rebuild_index()
+                group = self.tree.group()
+                for client in (*forked, present):
+                    group.set_setting(fork_setting(client), b"")
+                    self.journal.put_local(HEALED, slot_of_client(client).encode("ascii"), b"")
+                mark = group.finish()
                 self.journal.append(self.journal.next_group, mark.updates, LOCAL_VIA)
         except BaseException:
-            self.tree.exchange.write_as(old)
+            self.tree.exchange.write_as(present)
             raise
-        self.slot = slot
+        self.slot = slot_of_client(fresh)
+        self._own_slots.update(names.values())
+        forkable -= names.keys()
+        forkable |= set(names.values())
         log.error("another copy of this device has written too; both are kept")
         self._tell(taken.change)
 

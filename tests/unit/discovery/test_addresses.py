@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dittofs.address import Address
 from dittofs.discovery.addresses import (
     ADDRESSES_PER_PEER_MAX,
     BACK_OFF_FIRST_S,
     BACK_OFF_MAX_S,
     PEERS_MAX,
-    Address,
     AddressBook,
     Source,
     back_off_s,

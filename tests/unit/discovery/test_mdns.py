@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 from zeroconf.asyncio import AsyncServiceInfo
 
-from dittofs.discovery.addresses import Address
+from dittofs.address import Address
 from dittofs.discovery.mdns import (
     ADDRESSES_PER_SIGHTING_MAX,
     SERVICE,

@@ -1,0 +1,85 @@
+"""Where the devices of each volume were last reached, in a file: found again without a network's help."""
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from dittofs.address import Address
+from dittofs.disk import Disk
+from dittofs.errors import FormatError
+from dittofs.identity.keys import DeviceId
+from dittofs.ids import VolumeId
+
+log = structlog.get_logger()
+
+FILE: Final = "peers.json"
+FILE_BYTES_MAX: Final = 4 << 20
+ADDRESSES_KEPT: Final = 4
+
+
+class KnownAddresses:
+    """Hints only: a file that cannot be read is begun anew."""
+
+    def __init__(self, disk: Disk) -> None:
+        """Blocking."""
+        self._disk = disk
+        self._known = _read(disk)
+        self.is_changed = False
+
+    def of(self, volume: VolumeId) -> list[tuple[DeviceId, Address]]:
+        """What is known of a volume, the latest of each device last."""
+        found = []
+        for device, addresses in self._known.get(volume.hex(), {}).items():
+            for text in addresses:
+                try:
+                    found.append((DeviceId(bytes.fromhex(device)), Address.parse(text)))
+                except (ValueError, FormatError):
+                    continue
+        return found
+
+    def note(self, volume: VolumeId, device: DeviceId, address: Address) -> None:
+        """A device was reached there, or probably can be."""
+        known = self._known.setdefault(volume.hex(), {}).setdefault(device.hex(), [])
+        text = str(address)
+        if known and known[-1] == text:
+            return
+        if text in known:
+            known.remove(text)
+        known.append(text)
+        del known[:-ADDRESSES_KEPT]
+        self.is_changed = True
+
+    def forget(self, volume: VolumeId) -> None:
+        """The volume is not on this device any more."""
+        self.is_changed = self._known.pop(volume.hex(), None) is not None or self.is_changed
+
+    def save(self) -> None:
+        """Blocking: replace the file, whole or not at all."""
+        self.is_changed = False
+        data = msgspec.json.encode(self._known)
+        file = self._disk.open(f"{FILE}.new", create=True)
+        try:
+            file.truncate(0)
+            file.write(0, data)
+            file.sync()
+        finally:
+            file.close()
+        self._disk.rename(f"{FILE}.new", FILE)
+        self._disk.sync_directory("")
+
+
+def _read(disk: Disk) -> dict[str, dict[str, list[str]]]:
+    try:
+        file = disk.open(FILE, read_only=True)
+    except FileNotFoundError:
+        return {}
+    try:
+        data = file.read(0, FILE_BYTES_MAX)
+    finally:
+        file.close()
+    try:
+        return msgspec.json.decode(data, type=dict[str, dict[str, list[str]]])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.error("where other devices are was lost; they are looked for", reason=str(error))
+        return {}

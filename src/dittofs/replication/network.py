@@ -1,0 +1,132 @@
+"""This device on its networks: where it listens, how it is found, whom it finds, once that is needed."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.address import Address
+from dittofs.clock import Clock, Entropy
+from dittofs.errors import DittoError
+from dittofs.identity.keys import Device
+from dittofs.links.link import Link
+from dittofs.links.tcp import Endpoint, listen
+from dittofs.replication.connector import Connector
+
+log = structlog.get_logger()
+
+DEFAULT_PORT: Final = 7347
+TAGS_S: Final = 600.0  # how often the tags are told anew: they change every day
+RETRY_S: Final = 10.0
+
+
+class Network:
+    """Listens, is found, finds and dials. One per daemon."""
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        bind: str | None = None,
+        port: int | None = None,
+        static: Sequence[Address] = (),
+        uses_mdns: bool = True,
+    ) -> None:
+        """`port`: None for DEFAULT_PORT, or any free one if that is taken; 0 for any."""
+        self.connector = Connector(device, clock=clock, static=static)
+        self._device = device
+        self._entropy = entropy
+        self._bind = bind
+        self._wanted_port = port
+        self._uses_mdns = uses_mdns
+        self._listening = trio.Event()
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.problem = ""
+        """Why nobody can reach this device, or empty."""
+
+    @property
+    def port(self) -> int:
+        """Where links are accepted; 0 while they are not."""
+        return self.endpoints[0][1] if self.endpoints else 0
+
+    async def listening(self) -> None:
+        """Return when links are accepted, or cannot be (`problem`)."""
+        await self._listening.wait()
+
+    def addresses(self) -> list[Address]:
+        """Where other devices may reach this one, the likeliest first."""
+        # Loaded when first needed: with zeroconf come ten megabytes that a device alone never uses.
+        from dittofs.discovery.mdns import own_addresses
+
+        if not self.port:
+            return []
+        if self._bind is not None:
+            return [Address.of(self._bind, self.port)]
+        return [Address.of(host, self.port) for host in own_addresses() if not host.startswith("fe80:")]
+
+    def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]] | None) -> None:
+        """Admit strangers to pairing with `serve`; None: no longer."""
+        self.connector.open_to_pairing(serve)
+
+    async def run(self) -> None:
+        """For ever. Without a network, or with a port that is taken, everything else goes on."""
+        await self.connector.needed()
+        async with trio.open_nursery() as nursery:
+            await self._listen(nursery)
+            nursery.start_soon(self.connector.run)
+            if self._uses_mdns:
+                nursery.start_soon(self._discover)
+
+    async def _listen(self, nursery: trio.Nursery) -> None:
+        ports = [DEFAULT_PORT, 0] if self._wanted_port is None else [self._wanted_port]
+        for port in ports:
+            try:
+                self.endpoints = await nursery.start(self._accept, nursery, port)
+            except DittoError as error:
+                self.problem = str(error)
+                continue
+            self.problem = ""
+            log.info("listening", port=self.port)
+            break
+        else:
+            log.error("nobody can reach this device", reason=self.problem)
+        self._listening.set()
+
+    async def _accept(
+        self, nursery: trio.Nursery, port: int, *, task_status: trio.TaskStatus[tuple[Endpoint, ...]]
+    ) -> None:
+        await listen(
+            self._device,
+            self.connector.accept,
+            nursery,
+            admits=self.connector.admits,
+            bind=self._bind,
+            port=port,
+            task_status=task_status,
+        )
+
+    async def _discover(self) -> None:
+        """Be found and find. What is heard is a hint: the connector dials before it believes."""
+        from dittofs.discovery.mdns import INSTANCE_NAME_BYTES, Mdns
+        from dittofs.links.asyncio_thread import open_asyncio_thread
+
+        async with open_asyncio_thread() as thread, trio.open_nursery() as nursery:
+            mdns = Mdns(thread, self.port, self._entropy(INSTANCE_NAME_BYTES))
+            nursery.start_soon(self._tell_tags, mdns.advertise)
+            await nursery.start(mdns.run)
+            async for sighting in mdns.sightings:
+                addresses = () if sighting.is_gone else sighting.addresses
+                self.connector.sighted(sighting.instance, sighting.tags, addresses)
+
+    async def _tell_tags(self, advertise: Callable[[Sequence[bytes]], Awaitable[None]]) -> None:
+        told: list[bytes] = []
+        while True:
+            tags = sorted(self.connector.tags())
+            if tags != told:
+                await advertise(tags)
+                told = tags
+            with trio.move_on_after(TAGS_S):
+                await self.connector.looked()

@@ -1,0 +1,217 @@
+"""A volume in use on this device: what programs see of it, its members, and the sessions with them."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.blocking import RunBlocking
+from dittofs.chunks.seal import VolumeKeys
+from dittofs.clock import Entropy
+from dittofs.errors import ConfigError, DittoError
+from dittofs.identity.authoring import NotAllowed
+from dittofs.identity.generations import mend, unwrap
+from dittofs.identity.granting import remove, resign
+from dittofs.identity.keys import Device, DeviceId, VolumeSecrets
+from dittofs.identity.membership import Member, Membership
+from dittofs.identity.pairing import Admission, admit
+from dittofs.identity.records import Role
+from dittofs.ids import VolumeId
+from dittofs.replication.members import Members
+from dittofs.replication.peers import Peers
+from dittofs.replication.policy import SETTING, Policy
+from dittofs.volume.volume import Volume
+
+log = structlog.get_logger()
+
+GOODBYE_S: Final = 5.0
+RETRY_S: Final = 10.0
+
+
+def keys_of(secrets: VolumeSecrets) -> VolumeKeys:
+    """The part of a volume's secrets that chunks are sealed with."""
+    return VolumeKeys(secrets.volume_id, secrets.secret, secrets.generations, secrets.current)
+
+
+class SharedVolume:
+    """See the module. `run` until `close`."""
+
+    def __init__(
+        self,
+        name: str,
+        volume: Volume,
+        device: Device,
+        secrets: VolumeSecrets,
+        members: Members,
+        peers: Peers,
+        *,
+        entropy: Entropy,
+        run_blocking: RunBlocking,
+        save_secrets: Callable[[VolumeSecrets], None],
+    ) -> None:
+        self.name = name
+        self.volume = volume
+        self.members = members
+        self.peers = peers
+        self.scope = trio.CancelScope()
+        self._device = device
+        self._secrets = secrets
+        self._entropy = entropy
+        self._run_blocking = run_blocking
+        self._save_secrets = save_secrets
+        self._is_keeping = trio.Lock()
+        self._duties = trio.Event()
+        self._duties.set()
+        volume.state.source = peers.fetcher
+        members.listeners.append(self._members_changed)
+        self._judge_self()
+
+    @property
+    def id(self) -> VolumeId:
+        return self._secrets.volume_id
+
+    @property
+    def membership(self) -> Membership:
+        return self.members.membership
+
+    @property
+    def role(self) -> Role:
+        """What this device may do."""
+        return self.members.role(self._device.id)
+
+    @property
+    def secrets(self) -> VolumeSecrets:
+        return self._secrets
+
+    async def run(self) -> None:
+        """Serve programs and peers until cancelled."""
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.volume.run)
+                nursery.start_soon(self.peers.run)
+                nursery.start_soon(self._do_duties)
+                nursery.start_soon(self._follow_sessions)
+
+    async def _follow_sessions(self) -> None:
+        while True:
+            await self.peers.changed.wait()
+            self.volume.source_changed()
+
+    # -- members
+
+    def _members_changed(self) -> None:
+        self._judge_self()
+        self._duties.set()
+
+    def _judge_self(self) -> None:
+        """What the members' records let this device do."""
+        replica = self.volume.replica
+        if self.role >= Role.WRITER:
+            replica.not_allowed = None
+        elif self.role > Role.NONE:
+            replica.not_allowed = "this device may read the volume, and not change it"
+        else:
+            replica.not_allowed = "this device is not a member of the volume any more"
+
+    async def _do_duties(self) -> None:
+        """After each change of the members: take up generations; an owner gives what it owes the others."""
+        while True:
+            await self._duties.wait()
+            self._duties = trio.Event()
+            try:
+                async with self._is_keeping:
+                    await self._take_up_generations()
+                    if self.role is Role.OWNER:
+                        records, secrets = mend(self.membership, self._secrets, self._device, self._entropy)
+                        await self._keep(records, secrets)
+            except NotAllowed as error:
+                log.info("this device may not do an owner's duties", reason=str(error))
+            except DittoError as error:
+                log.error("the volume's secrets could not be brought up to date", reason=str(error))
+                self._duties.set()
+                await trio.sleep(RETRY_S)
+
+    async def _take_up_generations(self) -> None:
+        if self.role < Role.READER:
+            return
+        fresh = unwrap(self.membership, self._device, self._secrets)
+        if fresh.generations != self._secrets.generations or fresh.current != self._secrets.current:
+            await self._keep((), fresh)
+
+    async def _keep(self, records: Sequence[bytes], secrets: VolumeSecrets) -> None:
+        """Records are durable before a generation they begin seals anything: others can open it, or will."""
+        if records:
+            self.members.add(records)
+            await self._run_blocking(self.volume.replica.journal.sync)
+        if secrets != self._secrets:
+            await self._run_blocking(self._save_secrets, secrets)
+            self._secrets = secrets
+            self.volume.replica.chunks.renew_keys(keys_of(secrets))
+
+    async def admit(self, admission: Admission) -> None:
+        """Make a device a member, durably. NotAllowed or PairingRefused if it cannot be."""
+        async with self._is_keeping:
+            records = admit(self.membership, self._secrets, self._device, admission)
+            await self._keep(records, self._secrets)
+
+    async def remove_member(self, device: DeviceId) -> list[Member]:
+        """Take a device out and begin a generation it cannot open; return whom it had invited.
+
+        NotAllowed says why not. What the device has already it keeps.
+        """
+        invited = self.membership.granted_by(device)
+        async with self._is_keeping:
+            records, secrets = remove(self.membership, self._secrets, self._device, device, self._entropy)
+            await self._keep(records, secrets)
+        return invited
+
+    async def resign(self) -> None:
+        """End this device's own membership, and tell who is connected."""
+        if self.role is Role.OWNER and len(self.membership.owners()) == 1 and self.peers.others:
+            raise NotAllowed(
+                "this is the last owner of the volume: without one nobody can invite or remove a device"
+            )
+        async with self._is_keeping:
+            await self._keep([resign(self.membership, self._device)], self._secrets)
+        with trio.move_on_after(GOODBYE_S):
+            for session in self.peers.open_sessions:
+                await session.outbox.flushed()
+        self.peers.close()
+
+    def find_member(self, text: str) -> Member:
+        """The member called `text`, or whose id begins with it. ConfigError if there is none, or several."""
+        members = self.membership.members()
+        found = [one for one in members if one.name == text] or [
+            one for one in members if len(text) >= 4 and one.device.hex().startswith(text.lower())
+        ]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(sorted(one.name for one in members))
+        if found:
+            raise ConfigError(f"several devices are called {text!r}; give the id that `devices -v` shows")
+        raise ConfigError(f'no device of "{self.name}" is called {text!r}; there are: {known}')
+
+    # -- recovery words
+
+    async def erase_root(self) -> None:
+        """The owner key is written down: this device forgets it."""
+        async with self._is_keeping:
+            await self._keep((), self._secrets.without_root())
+
+    # -- policy
+
+    @property
+    def copies(self) -> Policy:
+        """How many devices hold each content."""
+        return self.peers.policy
+
+    def set_copies(self, policy: Policy) -> None:
+        """Change that for all devices. ReadOnlyVolume if this one may not write."""
+        with self.volume.replica.change() as change:
+            change.group.set_setting(SETTING, str(policy).encode())
+
+    async def close(self) -> None:
+        """Publish and sync everything; sessions end last, so that what was written can still leave."""
+        await self.volume.close()
+        self.peers.close()

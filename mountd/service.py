@@ -119,7 +119,7 @@ class DaemonService:
             files=summary.files,
             directories=summary.directories,
             bytes=summary.content_bytes,
-            bytes_here=summary.content_bytes,
+            bytes_here=summary.bytes_here,
             stored_bytes=statistics.pack_bytes + statistics.index_bytes,
             conflicts=summary.conflicts,
             pending=Pending(files=summary.pending_files, bytes=summary.pending_bytes),

@@ -63,7 +63,9 @@ def _volume_lines(volume: VolumeStatus, *, is_alone: bool, verbose: bool) -> lis
     if volume.state == "failed":
         return [head, f"  FAILED      {volume.failure}    dittofs doctor"]
     sizes = human_size(volume.bytes)
-    if volume.bytes_here != volume.bytes:
+    if volume.bytes_here is None:
+        sizes += " (counting what is here)"
+    elif volume.bytes_here != volume.bytes:
         sizes += f" ({human_size(volume.bytes_here)} here)"
     found = [f"{head}   {counted(volume.files, 'file')}, {sizes}"]
     if volume.read_only:

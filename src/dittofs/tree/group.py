@@ -86,8 +86,11 @@ class Group:
         rdev: int = 0,
         xattrs: Mapping[bytes, bytes],
         stamp: Stamp,
+        revives: bool = False,
     ) -> None:
         """Make a file, directory, symlink or special file under a free name.
+
+        `revives`: a directory that was removed meanwhile is shown again, because this is in it.
 
         `inode` is a fresh id. A regular file and a symlink come with a version. `mtime`: an explicit one,
         else the version's, or the birth. The directory's times move to the birth, or to an earlier stamp.
@@ -95,7 +98,8 @@ class Group:
         assert kind is not Kind.LINK
         assert (version is not None) == (kind in WITH_CONTENT)
         check_name(name)
-        group = self._directory(parent)
+        is_hidden = revives and self._is_directory(parent) and not self._display.members(parent)
+        group = (parent,) if is_hidden else self._directory(parent)
         check_free(self._display, group, name)
         if self._rows.inode(inode).record is not None:
             raise FSError(errno.EEXIST)

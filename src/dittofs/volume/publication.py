@@ -22,7 +22,7 @@ from dittofs.errors import (
     FormatError,
     ReadOnlyVolume,
 )
-from dittofs.ids import InodeId, Stamp
+from dittofs.ids import ROOT, InodeId, Stamp
 from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
 from dittofs.volume.borrowing import borrow, lacks_chunks
@@ -64,6 +64,8 @@ class Publisher:
         self._waiters = 0  # who holds something up until all is published
         self._met: list[tuple[InodeId, bytes]] = []
         """Names that somebody else used first, of the group that is being published."""
+        self._revived: list[InodeId] = []
+        """Directories that somebody else removed, and that this group brings back."""
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
         self.waiting: dict[Ref, str] = {}
@@ -383,7 +385,7 @@ class Publisher:
 
     def _commit(self, jobs: list[Job]) -> None:
         done: list[tuple[Job, Published]] = []
-        self._met = []
+        self._met, self._revived = [], []
         with self._state.replica.change() as change:
             for job in jobs:
                 if self._must_wait(job):
@@ -403,6 +405,10 @@ class Publisher:
             above = self._state.inodes.of_ref((parent, None))
             if above is not None:
                 self._state.announce(above, name, is_remote=True)
+        for directory in self._revived:
+            while directory != ROOT:
+                self._state.announce_names(directory)
+                directory = self._state.replica.tree.parent(directory)
 
     def _must_wait(self, job: Job) -> bool:
         """Whether what stopped the job may be mended by another device."""
@@ -459,6 +465,8 @@ class Publisher:
         inode = InodeId(local.inode)
         parent, name = local.names[0]
         name = self._free_name(InodeId(parent), name, stamp)
+        if not self._state.replica.tree.members(InodeId(parent)):
+            self._revived.append(InodeId(parent))
         kind = Kind(local.kind)
         if kind is Kind.SYMLINK:
             version = NewVersion(local.target, len(local.target), local.mtime, b"")
@@ -475,6 +483,7 @@ class Publisher:
             rdev=local.rdev,
             xattrs=local.xattrs,
             stamp=stamp,
+            revives=True,
         )
         for parent, name in local.names[1:]:
             name = self._free_name(InodeId(parent), name, stamp)

@@ -24,13 +24,14 @@ class RemoteChanges:
         """Bring numbers and open files up to date; announce what a peer changed."""
         inodes = self._state.inodes
         known = [inode for one in change.touched for inode in inodes.of_id(one)]
-        if change.via:
+        is_foreign = bool(change.via) or change.is_round
+        if is_foreign:
             for inode in known:
                 self._renumber(inode)
         for inode in known:
             if inode.opens and not inode.writers:
                 self._state.remember(inode)
-        if not change.via:
+        if not is_foreign:
             return
         if self._state.rules_inode in change.touched:
             self._state.are_rules_stale = True

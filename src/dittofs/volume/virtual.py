@@ -13,10 +13,11 @@ VIRTUAL_BIT = 1 << 62
 README = b"""This folder is a DittoFS volume.
 
 It is the same on all devices that are paired with it, and works without a network.
+A file whose bytes are on another device is fetched from there when it is read.
 What its files hold is stored encrypted; their names are not.
 
 What you find here in .dittofs cannot be changed; it tells what is so:
-  status    files, bytes, and what is not yet safe
+  status    files, bytes, how many of them are on this device, and what is not yet safe
 
 From a terminal:
   dittofs status      the same, for all volumes

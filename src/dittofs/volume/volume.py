@@ -21,6 +21,7 @@ from dittofs.volume.attributes import AttributeOperations
 from dittofs.volume.contents import Contents
 from dittofs.volume.directories import Directories
 from dittofs.volume.files import FREE_BYTES_FLOOR, Files
+from dittofs.volume.holdings import Holdings
 from dittofs.volume.ignore import FILE_BYTES_MAX, FILE_NAME, IgnoreRules
 from dittofs.volume.inodes import Inode, InodeTable
 from dittofs.volume.local_layer import LocalLayer
@@ -58,6 +59,8 @@ class Summary:
     files: int
     directories: int
     content_bytes: int
+    bytes_here: int | None
+    """Of them, readable on this device alone; None: not counted yet."""
     conflicts: int
     pending_files: int
     pending_bytes: int
@@ -94,6 +97,7 @@ class Volume:
         self.attributes = AttributeOperations(self.state, self.files)
         self.directories = Directories(self.state, self.names, volume_id)
         self.remote = RemoteChanges(self.state)
+        self.holdings = Holdings(replica)
         self.recovered = Recovered()
         self._rules_text: bytes | None = None
         self._rules_wanted = trio.Event()
@@ -122,6 +126,7 @@ class Volume:
             nursery.start_soon(self._save_periodically)
             nursery.start_soon(self._sync_periodically)
             nursery.start_soon(self._fetch_rules)
+            nursery.start_soon(self.holdings.run)
 
     async def _save_periodically(self) -> None:
         while True:
@@ -252,6 +257,7 @@ class Volume:
             files=counts.files,
             directories=counts.directories,
             content_bytes=counts.bytes,
+            bytes_here=self.holdings.bytes_here,
             conflicts=counts.conflicts,
             pending_files=files,
             pending_bytes=size,
@@ -276,8 +282,10 @@ class Volume:
             f"files        {summary.files}",
             f"directories  {summary.directories}",
             f"bytes        {summary.content_bytes}",
+            f"here         {'not counted yet' if summary.bytes_here is None else summary.bytes_here}",
             f"conflicts    {summary.conflicts}",
             f"unpublished  {summary.pending_files} files, {summary.pending_bytes} bytes",
             f"state        {'read-only: ' + summary.read_only if summary.read_only else 'writable'}",
         ]
+        lines += [f"waiting      {reason}" for reason in summary.waiting]
         return "\n".join(lines).encode() + b"\n"

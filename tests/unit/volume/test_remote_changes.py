@@ -323,3 +323,22 @@ async def test_a_file_of_both_is_in_a_listing_that_was_begun_before(pair: Pair) 
     names = [line.name for line in pair.b.volume.directories.read(handle, 2, 10)]
     pair.b.volume.directories.release(handle)
     assert names == [b"f"]
+
+
+async def test_a_file_not_yet_published_brings_back_the_directory_removed_around_it(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    pair.a.mkdir("d/e")
+    await pair.settle()
+    handle = pair.b.open_file("d/e/f", os.O_RDWR | os.O_CREAT)
+    await pair.b.write_at(handle, 0, b"kept")
+    await pair.a.rmdir("d/e")
+    await pair.a.rmdir("d")
+    pair.carry()
+    assert not pair.b.exists("d")
+    heard = Announced(pair.b)
+    pair.b.close_file(handle)
+    await pair.settle()
+    assert pair.b.read("d/e/f") == b"kept"
+    assert await pair.a.fetch("d/e/f") == b"kept"
+    assert (pair.b.volume.root.number, "d") in heard.names
+    assert not pair.b.volume.publisher.stuck

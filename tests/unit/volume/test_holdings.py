@@ -1,0 +1,59 @@
+"""What status says is on this device is there."""
+
+import os
+import random
+
+from dittofs.volume.holdings import Holdings
+from tests.simulation.pair import Pair
+
+BIG = random.Random(2).randbytes(2 << 20)
+
+
+async def test_what_is_here_is_counted_as_files_come_and_chunks_follow(pair: Pair) -> None:
+    await pair.a.write("early", b"x" * 1000)
+    await pair.settle()
+    holdings = Holdings(pair.b.volume.replica)
+    assert holdings.bytes_here is None
+    await holdings.count()
+    assert holdings.bytes_here == 0
+    await pair.a.write("big", BIG)
+    await pair.settle()
+    assert holdings.bytes_here is None, "not looked at yet"
+    await holdings.look_again()
+    assert holdings.bytes_here == 0
+    await pair.b.fetch("big", 0, 100_000)
+    await holdings.look_again()
+    assert holdings.bytes_here is not None
+    assert 100_000 <= holdings.bytes_here < len(BIG)
+    await pair.b.fetch("big")
+    await pair.b.fetch("early")
+    await holdings.look_again()
+    assert holdings.bytes_here == len(BIG) + 1000
+
+
+async def test_what_is_written_here_is_here_at_once_and_what_is_borrowed_is_not(pair: Pair) -> None:
+    await pair.a.write("big", BIG)
+    await pair.settle()
+    holdings = Holdings(pair.b.volume.replica)
+    await holdings.count()
+    await pair.b.write("mine", b"y" * 500)
+    await pair.b.publish()
+    assert holdings.bytes_here == 500
+    handle = pair.b.open_file("big", os.O_RDWR)
+    await pair.b.write_at(handle, 1_000_000, b"#")
+    pair.b.close_file(handle)
+    await pair.b.publish()
+    await holdings.look_again()
+    assert holdings.bytes_here is not None
+    assert holdings.bytes_here < len(BIG)
+    await pair.b.unlink("big")
+    await holdings.look_again()
+    assert holdings.bytes_here == 500
+
+
+async def test_a_device_that_holds_everything_looks_at_nothing(pair: Pair) -> None:
+    holdings = Holdings(pair.a.volume.replica)
+    await holdings.count()
+    await pair.a.write("big", BIG)
+    await pair.a.publish()
+    assert holdings.bytes_here == len(BIG), "without looking again"

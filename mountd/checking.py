@@ -16,8 +16,13 @@ from dittofs.volume.volume import Volume
 PROGRESS_INTERVAL_S = 0.5
 
 
-async def check(volume: Volume, names: Sequence[bytes]) -> AsyncGenerator[CheckItem, None]:
-    """Verify the journal and every pack frame (without a path), then that each file reads back whole."""
+async def check(
+    volume: Volume, names: Sequence[bytes], *, is_alone: bool = True
+) -> AsyncGenerator[CheckItem, None]:
+    """Verify the journal and every pack frame (without a path), then that each file reads back whole.
+
+    `is_alone`: no other device has the volume, so what is not here is lost.
+    """
     findings = 0
     if not names:
         async for item in _check_store(volume):
@@ -33,6 +38,8 @@ async def check(volume: Volume, names: Sequence[bytes]) -> AsyncGenerator[CheckI
         count, here, problem = await trio.to_thread.run_sync(_verify, volume, browsing, seen.shown)
         chunks += count
         verified += here
+        if here < seen.shown.size and not problem and is_alone:
+            problem = f"{seen.shown.size - here} bytes are not on this device, and no other has the volume"
         if here < seen.shown.size and not problem:
             elsewhere += 1
             elsewhere_bytes += seen.shown.size - here

@@ -6,6 +6,7 @@ operation, a command, a peer task.
 
 import errno as _errno
 import os
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -46,7 +47,19 @@ class Behind(FormatError):
 
 
 class Forked(Behind):
-    """Somebody else wrote as this replica's writer: it must take a fresh one (`Replica.heal_fork`), then pull."""
+    """Two histories wrote as `client`, which is this replica: it goes on as a fresh one, and must pull."""
+
+    def __init__(self, client: int, detail: str) -> None:
+        super().__init__(detail)
+        self.client = client
+
+
+class Contradiction(FormatError):
+    """An update and what is known here cannot both be what `clients` wrote: forged, or a fork of theirs."""
+
+    def __init__(self, clients: Iterable[int], detail: str) -> None:
+        super().__init__(detail)
+        self.clients = frozenset(clients)
 
 
 class Damaged(DittoError):

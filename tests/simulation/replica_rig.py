@@ -13,7 +13,7 @@ from dittofs.tree.record import DOCUMENTS, META_SHARD, Kind, NewVersion, Place, 
 from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
 from dittofs.tree.states import Difference
 from dittofs.tree.tree import Tree
-from dittofs.volume.opening import open_replica
+from dittofs.volume.opening import _label, open_replica
 from dittofs.volume.replica import Replica
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import KEYS, SeededEntropy, SimulatedClock
@@ -73,6 +73,10 @@ class ReplicaRig:
         return self.replica.slot
 
     # -- changes
+
+    def sign(self) -> None:
+        """Make a writer's first change, which says what its device is called."""
+        self.do(lambda _group, _stamp: None)
 
     @contextmanager
     def group(self) -> Iterator[Group]:
@@ -186,12 +190,21 @@ class ReplicaRig:
                     ahead.append((entry.inode, called + "/"))
         return dict(sorted(out.items()))
 
+    def settings(self) -> dict[str, bytes]:
+        """The settings of the volume, but for what writers and forks leave there."""
+        found = self.tree.settings().items()
+        return {name: value for name, value in found if not name.startswith(("writer/", "fork/"))}
+
     def dump(self) -> dict[str, object]:
         """Everything that is stored."""
         tables = ("record", "claim", "directory", "number", "state", "setting", "total")
         found: dict[str, object] = {table: list(self.replica.journal.scan(table, b"")) for table in tables}
         found["log"] = [self.replica.journal.load(number) for number in range(DOCUMENTS)]
         return found
+
+    def label_of(self, slot: Slot) -> str:
+        """What the device of a writer is called here."""
+        return _label(self.tree, slot)
 
     def records(self) -> dict[str, Record]:
         """The joined records, from what the journal holds."""

@@ -7,11 +7,13 @@ its document is known. Then journal and documents may take it without a doubt le
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dittofs.errors import Behind, Forked, FormatError
-from dittofs.ids import ROOT, InodeId
+from dittofs.errors import Behind, Contradiction, Forked, FormatError
+from dittofs.ids import ROOT, InodeId, Slot, client_of_slot, slot_of_client
 from dittofs.tree import encoding
 from dittofs.tree.documents import Documents
+from dittofs.tree.encoding import JOINED_BYTES_MAX
 from dittofs.tree.heads import Heads, Preview
+from dittofs.tree.join import join, slots_of_difference
 from dittofs.tree.record import DOCUMENTS, META_SHARD, Record, shard_of, split_key
 from dittofs.tree.rows import Rows
 from dittofs.tree.settings import decode_setting, is_setting_name
@@ -61,6 +63,8 @@ class Judge:
     def __init__(self, rows: Rows, documents: Documents) -> None:
         self._rows = rows
         self._documents = documents
+        self.forkable: set[Slot] = {documents.slot}
+        """Slots of ours that still stand for one history only, as far as is known."""
 
     def group(self, updates: Sequence[Update]) -> Delivery:
         """A group as its writer made it. `Behind`, `Forked` or FormatError if it cannot be taken whole."""
@@ -100,7 +104,9 @@ class Judge:
             shard = self._documents.shard(number)
             preview = shard.preview(fresh)
             if shard.empties(preview):
-                raise FormatError("an update leaves nothing of a record")
+                known = self._rows.states.known(number)
+                writers = {client for update in fresh for client in update.ranges if client in known}
+                raise Contradiction(writers, "an update leaves nothing of a record")
             self._judge_records(delivery, number, preview)
             delivery.arrivals[number] = Arrival(fresh, preview)
 
@@ -116,7 +122,7 @@ class Judge:
                 if client == GENESIS_CLIENT:
                     raise FormatError("an update adds to what compaction wrote")
                 if client == self._documents.client_id:
-                    raise Forked("an update holds operations of this writer that it did not make")
+                    raise Forked(client, "an update holds operations of this writer that it did not make")
                 ahead[client] = end
                 is_new = True
         return is_new
@@ -129,7 +135,8 @@ class Judge:
         except Behind as error:
             raise FormatError(f"a snapshot is not whole: {error}") from None
         if self._documents.client_id in update.ranges:
-            raise Forked(f"this writer wrote in epoch {epoch.number}, in which it never was")
+            client = self._documents.client_id
+            raise Forked(client, f"this writer wrote in epoch {epoch.number}, in which it never was")
         self._judge_records(delivery, number, preview)
         delivery.wholes.append(whole)
         delivery.arrivals[number] = Arrival([update], preview, epoch)
@@ -147,22 +154,53 @@ class Judge:
                 continue
             record = encoding.decode(value)
             if record.context.get(slot, 0) > mine:
-                raise Forked("a record has seen changes of this writer that it did not make")
+                client = self._documents.client_id
+                raise Forked(client, "a record has seen changes of this writer that it did not make")
+            if self._rows.states.known(number):
+                self._compare(name, record)
             if len(delivery.records) < RECORDS_KEPT_MAX:
                 delivery.records[value] = record
+
+    def _compare(self, key: str, record: Record) -> None:
+        """A record that has seen nothing which ours has not must say nothing which ours does not.
+
+        Unless it is known whose history forked: what that one did was told anew under other names.
+        """
+        inode, link = split_key(key)
+        known = self._rows.inode(inode)
+        ours = known.links.get(link) if link else known.record
+        if ours is None or any(ours.context.get(slot, 0) < n for slot, n in record.context.items()):
+            return
+        joined = join(ours, record)
+        if encoding.encode(joined, JOINED_BYTES_MAX) != encoding.encode(ours, JOINED_BYTES_MAX):
+            detail = f"a record contradicts what its writers did to {key}"
+            slots = slots_of_difference(joined, ours) | slots_of_difference(joined, record)
+            for slot in sorted(slots & self.forkable):
+                raise Forked(client_of_slot(slot), detail)
+            clients = map(client_of_slot, slots)
+            unknown = [one for one in clients if self._rows.settings.get(fork_setting(one)) is None]
+            if unknown:
+                raise Contradiction(unknown, detail)
 
     def _judge_setting(self, name: str, value: bytes | None) -> None:
         if not is_setting_name(name):
             raise FormatError("the meta document holds what is no setting")
         if value is not None:
             decode_setting(value)
-            if name == fork_setting(self._documents.client_id):
-                raise Forked("another replica found that two histories write as this writer")
+            client = _forked_client(name)
+            if client is not None and slot_of_client(client) in self.forkable:
+                raise Forked(client, "another replica found that two histories wrote as this one")
 
 
 def fork_setting(client_id: int) -> str:
     """The setting that says that two histories wrote as this client."""
     return f"{FORK_SETTING}{client_id:012x}"
+
+
+def _forked_client(name: str) -> int | None:
+    number = name.removeprefix(FORK_SETTING)
+    is_client = number != name and len(number) == 12 and set(number) <= set("0123456789abcdef")
+    return int(number, 16) if is_client else None
 
 
 def by_inode(number: int, keys: Iterable[str]) -> Mapping[InodeId, list[str]]:

@@ -7,7 +7,7 @@ store is rolled back after `take`, `compact`, `rename` or an error in one of the
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dittofs.ids import InodeId, Slot
+from dittofs.ids import InodeId, Slot, client_of_slot
 from dittofs.tree import encoding
 from dittofs.tree.delivery import (
     Arrival,
@@ -23,12 +23,15 @@ from dittofs.tree.epochs import compacted, join_into
 from dittofs.tree.hlc import Clock
 from dittofs.tree.join import join_all
 from dittofs.tree.placement import Placement, Touched
-from dittofs.tree.record import DOCUMENTS, META_SHARD, SHARDS, Record, key_of, shard_of, split_key
+from dittofs.tree.record import DOCUMENTS, META_SHARD, Record, key_of, shard_of, split_key
 from dittofs.tree.rows import Inode, Rows
 from dittofs.tree.settings import decode_setting, join_settings
 from dittofs.tree.shard import EPOCHS_MAX, Shard
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.update import decode_state_vector
+
+WRITERS_MAX = 128
+"""Clients in one state vector, before a fresh epoch forgets them. A restart may make a new one."""
 
 
 @dataclass(slots=True)
@@ -213,9 +216,10 @@ class Exchange:
     # -- fresh epochs
 
     def is_compaction_due(self, number: int) -> bool:
-        """Whether garbage prevails in a document."""
+        """Whether garbage prevails in a document, or its state vector has grown long."""
         shard = self._documents.shard(number)
-        return shard.garbage().is_excessive and shard.epoch.number + 1 < EPOCHS_MAX
+        is_due = shard.garbage().is_excessive or len(shard.known) > WRITERS_MAX
+        return is_due and shard.epoch.number + 1 < EPOCHS_MAX
 
     def compact(self, number: int) -> Taken | None:
         """Begin a fresh epoch of a document. None: a record of it does not fit into one value."""
@@ -230,41 +234,37 @@ class Exchange:
     def rename(self, client_id: int, names: Mapping[Slot, Slot]) -> Taken:
         """Write as `client_id` from now on; what slots of ours wrote is called by other `names`.
 
-        Every document that speaks of one of them begins a fresh epoch, so that the others' records of that
-        name and ours meet as what they are: changes of two writers. The meta document says whose it was.
+        Every document that they wrote in or that speaks of them begins a fresh epoch, so that the others'
+        records of that name and ours meet as what they are: changes of two writers. Nothing of it is in the
+        index yet: it is made anew once the journal has the snapshots, for what was seen may not be any more.
         """
-        old = self._documents.slot
         self.write_as(client_id)
-        touched = self._placement.touched = Touched()
         wholes: list[Update] = []
-        effects: list[Effect] = []
-        states = self._rows.states
-        counts = {number: states.own_count(number, old) for number in range(SHARDS)}
-        for number in sorted(self._speaking_of(names)):
+        spoken_of = self._speaking_of(names)
+        clients = {client_of_slot(slot) for slot in names}
+        numbers = {shard_of(inode) for inode in spoken_of}
+        numbers.update(n for n in range(DOCUMENTS) if not clients.isdisjoint(self._rows.states.known(n)))
+        for number in sorted(numbers):
             shard = self._documents.shard(number)
             fresh = compacted(shard, number, names) if shard.epoch.number + 1 < EPOCHS_MAX else None
-            if fresh is None:
-                continue
-            self._documents.replace(number, fresh)
-            wholes.append((number, fresh.epoch, fresh.snapshot()))
-            effects.extend(self._follow(number, fresh, set(fresh.records()), {}, {}))
-        for number, count in counts.items():
-            if count and old in names:
-                states.put_own_count(number, names[old], count)
-        self._rows.flush(self._clock.greatest)
-        change = Change((), effects, frozenset(touched.inodes), frozenset(touched.names), is_round=True)
-        return Taken(change, wholes)
+            if fresh is not None:
+                self._documents.replace(number, fresh)
+                wholes.append((number, fresh.epoch, fresh.snapshot()))
+        found = (self._rows.inode(inode).meaning for inode in spoken_of)
+        shown = {(one.place.parent, one.place.name) for meaning in found if meaning for one in meaning.names}
+        touched = spoken_of | {parent for parent, _ in shown}
+        return Taken(Change((), (), frozenset(touched), frozenset(shown), is_round=True), wholes)
 
     def write_as(self, client_id: int) -> None:
         """Write as another client from now on."""
         self._documents.drop()
         self._documents.client_id = client_id
 
-    def _speaking_of(self, slots: Iterable[Slot]) -> set[int]:
-        """The shards with a record that names one of `slots`."""
+    def _speaking_of(self, slots: Iterable[Slot]) -> set[InodeId]:
+        """The inodes with a record that names one of `slots`."""
         needles = [encoding.pack_id(slot) for slot in slots]
         return {
-            shard_of(split_key(key.decode("ascii"))[0])
+            split_key(key.decode("ascii"))[0]
             for key, row in self._rows.raw_records()
             if any(needle in row for needle in needles)
         }

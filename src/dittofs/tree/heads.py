@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from dittofs.errors import Behind, FormatError
+from dittofs.errors import Behind, Contradiction
 from dittofs.ids import Slot
 from dittofs.tree.update import DecodedUpdate, Deletion, StateVector, client_of, slot_of
 
@@ -72,10 +72,11 @@ class Heads:
         self._clocks.update(preview.clocks)
 
     def preview(self, updates: Iterable[DecodedUpdate]) -> Preview:
-        """What `updates`, in this order, would change. Raises FormatError unless they continue this history.
+        """What `updates`, in this order, would change.
 
-        `Behind` if something before them is missing. Operations that are known already change nothing, even
-        if they differ from the ones known: the library passes them over by their number.
+        Raises `Behind` if something before them is missing, `Contradiction` if they continue another history.
+        Operations that are known already change nothing, even if they differ from the ones known: the library
+        passes them over by their number.
         """
         heads: dict[tuple[int, str], int] = {}
         values: dict[tuple[int, str], bytes | None] = {}
@@ -156,18 +157,18 @@ class Heads:
     ) -> str:
         """The record that an operation writes, given the `chain` and the heads `changed` before it.
 
-        Raises FormatError unless it replaces the head of its key, or is the first where there is none.
+        Raises Contradiction unless it replaces the head of its key, or is the first where there is none.
         """
         if key is not None:
             record = key.rpartition(":")[0]
         else:
             known = chain.get(origin) or self._chains.get(client, {}).get(origin)
             if known is None:
-                raise FormatError("an operation replaces what is no key's last operation")
+                raise Contradiction([client], "an operation replaces what is no key's last operation")
             record = known
         head = changed.get((client, record), self._head(client, record))
         if (head != _NONE) if origin < 0 else (_clock(head) != origin):
-            raise FormatError("an operation replaces what is not the last operation on its key")
+            raise Contradiction([client], "an operation replaces what is not the last operation on its key")
         return record
 
 

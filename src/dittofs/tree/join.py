@@ -57,6 +57,23 @@ def join(a: Record, b: Record) -> Record:
     )
 
 
+def slots_of_difference(a: Record, b: Record) -> set[Slot]:
+    """Who made what the one says and the other does not."""
+    slots = {version.dot[0] for version in set(a.versions) ^ set(b.versions)}
+    for one, other in ((a.place, b.place), (a.mode, b.mode), (a.owner, b.owner), (a.mtime, b.mtime)):
+        if one != other:
+            slots.update(register.slot for register in (one, other) if register is not None)
+    for mine, theirs in ((a.names, b.names), (a.content, b.content), (a.context, b.context)):
+        slots.update(slot for slot in mine.keys() | theirs.keys() if mine.get(slot) != theirs.get(slot))
+    for name in a.xattrs.keys() | b.xattrs.keys():
+        found = (a.xattrs.get(name), b.xattrs.get(name))
+        if found[0] != found[1]:
+            slots.update(attribute.slot for attribute in found if attribute is not None)
+    slots.update(forward.slot for forward in a.forwards if forward not in b.forwards)
+    slots.update(forward.slot for forward in b.forwards if forward not in a.forwards)
+    return slots
+
+
 def join_contexts(a: Context, b: Context) -> dict[Slot, int]:
     """Pointwise the greater."""
     joined = dict(a)

@@ -152,6 +152,11 @@ class Tree:
         totals = self._rows.totals
         return Counts(totals.files, totals.directories, totals.bytes, totals.conflicts)
 
+    def setting(self, name: str) -> bytes | None:
+        """One setting of the volume, None if it has no value."""
+        found = self._rows.settings.get(name)
+        return None if found is None else found.value
+
     def settings(self) -> Mapping[str, bytes]:
         """The settings of the volume that all replicas share, by name."""
         return self._rows.settings.values()

@@ -6,19 +6,21 @@ from dittofs.blocking import RunBlocking
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
+from dittofs.config import is_label
 from dittofs.disk import Disk
 from dittofs.errors import Damaged
-from dittofs.ids import slot_of_client
+from dittofs.ids import GENESIS_SLOT, Slot, slot_of_client
 from dittofs.journal.damage import IndexDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.tree import Tree
-from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
+from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica, writer_setting
 
 log = structlog.get_logger()
 
 JOURNAL = "journal.db"
 CHUNKS = "chunks"
 INITIALISED = "initialised"
+NAMELESS = "another device"
 
 
 def open_replica(
@@ -71,7 +73,7 @@ def _join(
         journal,
         client_id=client_id,
         own_slots=own.__contains__,
-        device_label=lambda _slot: label,
+        device_label=lambda slot: _label(tree, slot),
         now_ns=clock.now_ns,
         greatest=journal.greatest_stamp(),
     )
@@ -101,6 +103,14 @@ def _join(
         replica.renew_index()
     replica.mended(tree.recall)
     return replica
+
+
+def _label(tree: Tree, slot: Slot) -> str:
+    """What the device of a writer is called, wherever it is shown."""
+    if slot == GENESIS_SLOT:
+        return NAMELESS
+    label = (tree.setting(writer_setting(slot)) or b"").decode("utf-8", "replace")
+    return label if is_label(label) else NAMELESS
 
 
 def _is_index_readable(tree: Tree) -> bool:

@@ -11,7 +11,7 @@ from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.disk import Disk
 from dittofs.errors import Behind, Contradiction, Damaged, DiskError, DiskFull, Forked, ReadOnlyVolume
-from dittofs.ids import Slot, slot_of_client
+from dittofs.ids import Slot, client_of_slot, slot_of_client
 from dittofs.journal.damage import Damage, IndexDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.delivery import Delivery, fork_setting
@@ -34,6 +34,11 @@ HEALED = "healed"
 """Kind of the local rows that name slots of ours which stood for two histories and are given up."""
 LOCAL_VIA = b""
 """The voucher of what was written here."""
+
+
+def writer_setting(slot: Slot) -> str:
+    """The setting that says what the device of a writer is called."""
+    return f"writer/{client_of_slot(slot):012x}"
 
 
 class Transaction:
@@ -127,12 +132,21 @@ class Replica:
         with self._journalled(transaction):
             yield transaction
             if transaction.has_group:
+                self._sign(transaction.group)
                 change = transaction.group.finish()
                 self.journal.append(self.journal.next_group, change.updates, LOCAL_VIA)
                 self.journal.append_history(change.effects)
         transaction.run_after()
         if change is not None:
             self._tell(change)
+
+    def _sign(self, group: Group) -> None:
+        """A writer's first change says what its device is called: conflict entries are named by it, alike
+        everywhere. A label among writers, not a proof.
+        """
+        name = writer_setting(self.slot)
+        if self.tree.setting(name) is None:
+            group.set_setting(name, self.label.encode())
 
     # -- other replicas
 
@@ -255,9 +269,10 @@ class Replica:
                 self.journal.clear_index()
                 self.tree.rebuild_index()
                 group = self.tree.group()
-                for client in (*forked, present):
-                    group.set_setting(fork_setting(client), b"")
-                    self.journal.put_local(HEALED, slot_of_client(client).encode("ascii"), b"")
+                for old, new in names.items():
+                    group.set_setting(fork_setting(client_of_slot(old)), b"")
+                    group.set_setting(writer_setting(new), self.label.encode())
+                    self.journal.put_local(HEALED, old.encode("ascii"), b"")
                 mark = group.finish()
                 self.journal.append(self.journal.next_group, mark.updates, LOCAL_VIA)
         except BaseException:
@@ -265,8 +280,8 @@ class Replica:
             raise
         self.slot = slot_of_client(fresh)
         self._own_slots.update(names.values())
-        forkable -= names.keys()
-        forkable |= set(names.values())
+        forkable.difference_update(names)
+        forkable.update(names.values())
         log.error("another copy of this device has written too; both are kept")
         self._tell(taken.change)
 

@@ -19,8 +19,13 @@ def one() -> ReplicaRig:
 
 
 @pytest.fixture
-def other() -> ReplicaRig:
-    return ReplicaRig("other", seed=2)
+def other(one: ReplicaRig) -> ReplicaRig:
+    other = ReplicaRig("other", seed=2)
+    for rig in (one, other):
+        rig.sign()
+    pull(one, other)
+    pull(other, one)
+    return other
 
 
 def test_a_group_is_shown_logged_and_in_the_history_of_whoever_receives_it(
@@ -151,7 +156,7 @@ def test_states_outlive_a_restart_and_an_index_made_anew(one: ReplicaRig) -> Non
     assert (one.replica.states(), one.replica.root_digest()) == (states, root)
     one.replica.renew_index()
     assert (one.replica.states(), one.replica.root_digest()) == (states, root)
-    assert one.replica.tree.settings() == {"copies": b"2"}
+    assert one.settings() == {"copies": b"2"}
 
 
 def test_an_index_of_an_earlier_format_is_made_anew(one: ReplicaRig) -> None:
@@ -214,14 +219,14 @@ def test_the_latest_setting_wins_everywhere(one: ReplicaRig, other: ReplicaRig) 
     one.set("volume/label", b"home")
     pull(one, other)
     pull(other, one)
-    assert one.replica.tree.settings() == {"copies": b"3", "volume/label": b"home"}
-    assert other.replica.tree.settings() == one.replica.tree.settings()
+    assert one.settings() == {"copies": b"3", "volume/label": b"home"}
+    assert other.settings() == one.settings()
     one.set("copies", b"1")  # later, whatever this clock says
     pull(other, one)
-    assert other.replica.tree.settings()["copies"] == b"1"
+    assert other.settings()["copies"] == b"1"
     one.set("copies", None)
     pull(other, one)
-    assert other.replica.tree.settings() == {"volume/label": b"home"}
+    assert other.settings() == {"volume/label": b"home"}
 
 
 def test_the_clock_goes_on_from_its_own_stamps_and_not_from_anothers_future(

@@ -81,11 +81,56 @@ class DaemonService:
         return Health(version=__version__, pid=os.getpid())
 
     def status(self) -> StatusReport:
-        return self._reports.status()
+        return StatusReport(
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=time.monotonic() - self._started,
+            memory_bytes=_resident_bytes(),
+            volumes=tuple(self.volume_status(name) for name in self._node.names()),
+            devices=(
+                DeviceStatus(
+                    name=self._node.label, id=self._node.device_id.hex(), is_this=True, is_online=True
+                ),
+            ),
+        )
+
+    def volume_status(self, name: str) -> VolumeStatus:
+        """One volume as `status` shows it."""
+        record = self._node.record(name)
+        mount = self._mounting.of_volume(name)
+        where = path_fields(os.fsencode(mount.path if mount else record.path))
+        opened = self._node.opened(name)
+        if opened is None:
+            failure = self._node.failure(name)
+            return VolumeStatus(
+                name=name,
+                id=record.volume_id,
+                state="failed" if failure else "unmounted",
+                failure=failure,
+                **where,
+            )
+        summary = opened.volume.summary()
+        statistics = opened.volume.replica.chunks.statistics()
+        return VolumeStatus(
+            name=name,
+            id=record.volume_id,
+            state="mounted" if mount else "unmounted",
+            options=tuple(record.options),
+            files=summary.files,
+            directories=summary.directories,
+            bytes=summary.content_bytes,
+            bytes_here=summary.bytes_here,
+            stored_bytes=statistics.pack_bytes + statistics.index_bytes,
+            conflicts=summary.conflicts,
+            pending=Pending(files=summary.pending_files, bytes=summary.pending_bytes),
+            read_only=summary.read_only or "",
+            damage=tuple(_findings(opened))[:DAMAGE_MAX],
+            **where,
+        )
 
     def publish_state(self, name: str) -> None:
         """Tell who listens that a volume changed its state, and what was found damaged since."""
-        status = self._reports.volume(name)
+        status = self.volume_status(name)
         self._feed.publish(VolumeEvent(status))
         for finding in status.damage:
             if (name, finding) not in self._told:
@@ -95,7 +140,7 @@ class DaemonService:
     async def mount(self, request: MountRequest) -> MountResult:
         done = await self._mounting.mount(os.fsdecode(path_bytes(request)), request.name, request.options)
         return MountResult(
-            volume=self._reports.volume(done.volume),
+            volume=self.volume_status(done.volume),
             device=self._node.label,
             is_new_volume=done.is_new_volume,
             is_new_directory=done.is_new_directory,
@@ -225,3 +270,40 @@ async def _stepped(parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     for part in parts:
         yield part
         await trio.lowlevel.checkpoint()
+
+
+def _findings(opened: SharedVolume) -> Iterator[Finding]:
+    volume = opened.volume
+    for damage in volume.replica.journal.damage:
+        yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend="dittofs check")
+    if volume.publisher.problem is not None:
+        yield Finding(
+            "warning",
+            "publication",
+            f"closed files stay staged on this device, and are tried again: {volume.publisher.problem}",
+            mend="see that the disk has room",
+        )
+    for reason in dict.fromkeys(volume.publisher.waiting.values()):
+        yield Finding(
+            "warning",
+            "publication",
+            f"edits stay staged until another device gives what they are based on: {reason}",
+            mend="connect a device that has these files",
+        )
+    for reason in volume.publisher.stuck.values():
+        yield Finding("damage", "file", f"staged, and cannot be published: {reason}", mend="dittofs check")
+    for reason in volume.recovered.damaged:
+        yield Finding("damage", "staging", reason, mend="dittofs check")
+    for name in volume.recovered.set_beside:
+        yield Finding(
+            "warning",
+            "file",
+            "holds what was being written when the daemon died; the last whole version kept its name",
+            mend="look at it, then rename or remove it",
+            **path_fields(name),
+        )
+
+
+def _resident_bytes() -> int:
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

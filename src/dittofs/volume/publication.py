@@ -14,7 +14,6 @@ import trio
 
 from dittofs.chunks.chunker import Chunking
 from dittofs.errors import (
-    ChunkUnavailable,
     Damaged,
     DiskError,
     DiskFull,
@@ -25,7 +24,7 @@ from dittofs.errors import (
 from dittofs.ids import ROOT, InodeId, Stamp
 from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
-from dittofs.volume.borrowing import borrow, lacks_chunks
+from dittofs.volume.borrowing import lacks_chunks
 from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.fetching import can_fetch
 from dittofs.volume.jobs import Job, store_job, store_jobs
@@ -33,6 +32,7 @@ from dittofs.volume.replica import Transaction
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import State
+from dittofs.volume.waiting import Waiting
 
 log = structlog.get_logger()
 
@@ -46,7 +46,6 @@ RETRY_S = 2.0
 HOLD_S = (
     1.0  # how long a point waits for chunks that are on other devices, before it goes on without that file
 )
-WAIT_MIN_S, WAIT_MAX_S = 5.0, 300.0  # between two attempts for a file that was left behind
 
 
 class Publisher:
@@ -68,11 +67,15 @@ class Publisher:
         """Directories that somebody else removed, and that this group brings back."""
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
-        self.waiting: dict[Ref, str] = {}
-        """Files whose edits need chunks that no device gave yet, and why; their bytes stay staged."""
-        self._source_changed = trio.Event()
+        self.left_behind = Waiting(state, chunking, self._job, self.enqueue)
+        """Files whose edits need chunks that no device gave yet."""
         self.problem: str | None = None
         """Why the last attempt failed, while content waits."""
+
+    @property
+    def waiting(self) -> dict[Ref, str]:
+        """Files that were left behind, and why; their bytes stay staged."""
+        return self.left_behind.reasons
 
     @property
     def is_idle(self) -> bool:
@@ -142,7 +145,7 @@ class Publisher:
     async def run(self) -> None:
         """Publish for ever; cancelled at shutdown after `drain`."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._retry_for_ever)
+            nursery.start_soon(self.left_behind.run)
             await self._publish_for_ever()
 
     async def _publish_for_ever(self) -> None:
@@ -164,51 +167,7 @@ class Publisher:
         """A device connected: what waits for chunks is tried again, and what cannot be read here."""
         for ref in list(self.stuck):
             self.enqueue(ref)
-        self._source_changed.set()
-
-    async def _retry_for_ever(self) -> None:
-        wait_s = WAIT_MIN_S
-        while True:
-            with trio.move_on_after(wait_s if self.waiting else math.inf) as waiting:
-                await self._source_changed.wait()
-            if not waiting.cancelled_caught:
-                self._source_changed = trio.Event()
-                wait_s = WAIT_MIN_S
-            elif self.waiting:
-                wait_s = min(2 * wait_s, WAIT_MAX_S)
-            await self.retry_waiting()
-
-    async def retry_waiting(self) -> None:
-        """Try once more to have what the waiting files need; those that have it take their turn now.
-
-        All at the same time: what cannot be had keeps nothing else. A source bounds how long it takes.
-        """
-        if not can_fetch(self._state.source):
-            return
-        async with trio.open_nursery() as nursery:
-            for ref in list(self.waiting):
-                nursery.start_soon(self._retry, ref)
-
-    async def _retry(self, ref: Ref) -> None:
-        job = self._state.replica.mended(partial(self._job, ref))
-        if job is not None and job.layer is not None:
-            job.error = ChunkUnavailable(self.waiting[ref])
-            with job.layer.in_use():
-                await self._borrow(job)
-            if job.error is not None and ref in self.waiting:
-                self.waiting[ref] = str(job.error)
-                return
-        if self.waiting.pop(ref, None) is not None:
-            self.enqueue(ref)
-
-    async def _borrow(self, job: Job) -> None:
-        replica = self._state.replica
-        try:
-            await borrow(
-                self._state.source, replica.chunks, replica.slot, job, self._chunking, replica.run_blocking
-            )
-        except (DiskFull, DiskError, FormatError) as error:
-            job.error = error
+        self.left_behind.source_changed()
 
     def _wait_s(self) -> float:
         """Seconds until the next point is due: a file held open holds the whole volume's order."""
@@ -321,7 +280,7 @@ class Publisher:
             with trio.move_on_after(HOLD_S):
                 async with trio.open_nursery() as nursery:
                     for job in lacking:
-                        nursery.start_soon(self._borrow, job)
+                        nursery.start_soon(self.left_behind.borrow, job)
 
     def _freeze(self) -> list[Job]:
         """Take the next files, in order, at one instant."""
@@ -388,7 +347,7 @@ class Publisher:
         self._met, self._revived = [], []
         with self._state.replica.change() as change:
             for job in jobs:
-                if self._must_wait(job):
+                if self.left_behind.may_take(job):
                     self.waiting[job.ref] = str(job.error)
                     log.info("a file waits for chunks", reason=str(job.error))
                     continue
@@ -409,10 +368,6 @@ class Publisher:
             while directory != ROOT:
                 self._state.announce_names(directory)
                 directory = self._state.replica.tree.parent(directory)
-
-    def _must_wait(self, job: Job) -> bool:
-        """Whether what stopped the job may be mended by another device."""
-        return lacks_chunks(job) and (can_fetch(self._state.source) or not isinstance(job.error, Damaged))
 
     def _commit_one(self, change: Transaction, job: Job) -> Published | None:
         """Within the transaction: one file enters the tree. None if it was removed meanwhile."""

@@ -83,7 +83,7 @@ async def test_an_edit_that_cannot_be_published_stays_staged_and_holds_up_nothin
     await pair.b.rename("f", "h")
 
     pair.from_a.is_gone = False
-    await pair.b.volume.publisher.retry_waiting()
+    await pair.b.volume.publisher.left_behind.retry()
     await pair.settle()
     assert pair.b.volume.summary().pending_files == 0
     assert (await pair.a.fetch("h"))[3_000_000:3_000_010] == b"#" * 10
@@ -158,7 +158,7 @@ async def test_closes_while_an_edit_waits_are_all_published_in_order(pair: Pair)
         await pair.b.publish()
     assert pair.b.volume.files.read(pair.b.walk("f"), 3_000_000, 6) == b"#" * 6
     pair.from_a.is_gone = False
-    await pair.b.volume.publisher.retry_waiting()
+    await pair.b.volume.publisher.left_behind.retry()
     await pair.settle()
     assert (await pair.a.fetch("f"))[3_000_000:3_000_006] == b"#" * 6
     assert pair.a.listing("") == ["f"]

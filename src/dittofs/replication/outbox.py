@@ -42,6 +42,7 @@ class Outbox:
         self._bytes: list[int] = [0, 0]
         self._wake = trio.Event()
         self._sent = trio.Event()
+        self._is_sending = False
         self.total_bytes = 0
         """Handed to the link since the beginning."""
 
@@ -68,28 +69,26 @@ class Outbox:
     def _queued_bytes(self) -> int:
         return self._bytes[False] + self._bytes[True]
 
-    @property
-    def is_empty(self) -> bool:
-        return not self._queues[0] and not self._queues[1]
-
     async def flushed(self) -> None:
-        """Return when everything queued now has been handed to the link."""
-        while not self.is_empty:
+        """Return when everything queued has been handed to the link."""
+        while self._is_sending or self._queues[0] or self._queues[1]:
             await self._sent.wait()
 
     async def run(self, sink: Sink) -> None:
         """Send for ever. What the link raises ends it."""
         while True:
-            batch = self._batch()
-            if not batch:
-                self._signal()
-                self._wake = trio.Event()
-                await self._wake.wait()
-                continue
+            await self.drain(sink)
+            self._wake = trio.Event()
+            await self._wake.wait()
+
+    async def drain(self, sink: Sink) -> None:
+        """Send what is queued. Raises what the link raises."""
+        while batch := self._batch():
             data = b"".join(batch) if len(batch) > 1 else batch[0]
             await sink.send_all(data)
             self.total_bytes += len(data)
             self._signal()
+        self._signal()
 
     def _signal(self) -> None:
         self._sent.set()

@@ -55,7 +55,7 @@ class LiveState(Protocol):
 
 
 class Rounds:
-    """`run` does both: what is pulled and what is served are independent of each other."""
+    """`pull` and `serve` run beside each other: neither waits for the other."""
 
     def __init__(
         self, session: RoundSession, replica: LocalReplica, durable: Callable[[], Awaitable[None]]
@@ -72,6 +72,7 @@ class Rounds:
         self._to_server, self._server = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](QUEUED_MAX)
         self._asked_for: tuple[int, list[int]] | None = None
         self._part_came = trio.Event()
+        self._awaited: tuple[type[Message], ...] = ()
         self.is_pulling = False
         self.completed = 0
         """Rounds pulled to their end."""
@@ -98,6 +99,8 @@ class Rounds:
     def take(self, message: wire.AnyMessage, body: bytes) -> None:
         """A message of either half. ProtocolError if it comes out of turn."""
         is_answer = isinstance(message, wire.States | wire.RoundEnd)
+        if is_answer and not isinstance(message, self._awaited):
+            raise ProtocolError(f"{type(message).__name__} without a question")
         try:
             (self._to_puller if is_answer else self._to_server).send_nowait((message, body))
         except trio.WouldBlock:
@@ -111,15 +114,10 @@ class Rounds:
         self._collector.add(Difference(part.document, epoch, body, part.is_whole))
         self._part_came.set()
 
-    async def run(self) -> None:
-        """For ever."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pull)
-            nursery.start_soon(self._serve)
-
     # -- pulling
 
-    async def _pull(self) -> None:
+    async def pull(self) -> None:
+        """For ever: take what we lack."""
         repeats = 0
         while True:
             await self._begin.wait()
@@ -142,7 +140,7 @@ class Rounds:
         session, replica = self._session, self._replica
         self._number += 1
         session.send(wire.Pull(self._number), pack_digests(replica.digests()))
-        message, body = await self._next(self._puller)
+        message, body = await self._next(wire.States)
         if not isinstance(message, wire.States) or message.round != self._number:
             raise ProtocolError("an answer to another round")
         theirs = parse_states(wire.decode_states(body))
@@ -157,7 +155,7 @@ class Rounds:
         self._collector = Collector(numbers)
         try:
             session.send(wire.Want(self._number), wire.encode_states(pack_states(numbers, ours)))
-            message, _ = await self._next(self._puller)
+            message, _ = await self._next(wire.RoundEnd)
             if not isinstance(message, wire.RoundEnd) or message.round != self._number:
                 raise ProtocolError("the end of another round")
             parts = self._collector.parts
@@ -173,20 +171,23 @@ class Rounds:
             session.send(wire.Digest(replica.root_digest(), session.live.sequence))
         return is_enough
 
-    async def _next(
-        self, channel: "trio.MemoryReceiveChannel[tuple[wire.AnyMessage, bytes]]"
-    ) -> tuple[wire.AnyMessage, bytes]:
-        """The next message of the puller's half; parts that come meanwhile count as progress."""
-        while True:
-            self._part_came = trio.Event()
-            with trio.move_on_after(PROGRESS_S):
-                return await channel.receive()
-            if not self._part_came.is_set():
-                raise ProtocolError(f"a round stopped for {PROGRESS_S:g} s")
+    async def _next(self, kind: type[Message]) -> tuple[wire.AnyMessage, bytes]:
+        """The answer to what was asked; parts that come meanwhile count as progress."""
+        self._awaited = (kind,)
+        try:
+            while True:
+                self._part_came = trio.Event()
+                with trio.move_on_after(PROGRESS_S):
+                    return await self._puller.receive()
+                if not self._part_came.is_set():
+                    raise ProtocolError(f"a round stopped for {PROGRESS_S:g} s")
+        finally:
+            self._awaited = ()
 
     # -- serving
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
+        """For ever: give what the peer lacks."""
         async for message, body in self._server:
             match message, self._asked_for:
                 case wire.Pull(round=number), _:

@@ -98,7 +98,8 @@ class Session:
         self._reader = reader
         self._phase = Phase.READY if ours.members == theirs.members else Phase.MEMBERS
         self._is_telling = self._phase is Phase.MEMBERS
-        self._role = Role.NONE
+        self._is_refusing = False
+        self._records_told = 0
         self._pings: dict[int, float] = {}
         self._ping_number = 0
         self._ponged = trio.Event()
@@ -146,10 +147,12 @@ class Session:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     nursery.start_soon(self._guard, self._send)
+                    nursery.start_soon(self._guard, self._begin)
                     nursery.start_soon(self._guard, self._receive)
                     nursery.start_soon(self._guard, self._watch)
                     nursery.start_soon(self._guard, self.live.acknowledge)
-                    nursery.start_soon(self._guard, self.rounds.run)
+                    nursery.start_soon(self._guard, self.rounds.pull)
+                    nursery.start_soon(self._guard, self.rounds.serve)
                     nursery.start_soon(self._guard, self.serving.run)
         finally:
             self.is_open = False
@@ -183,11 +186,15 @@ class Session:
             self.end("a bug of this program")
 
     async def _send(self) -> None:
+        await self.outbox.run(self.link)
+
+    async def _begin(self) -> None:
+        """Tell the member records if the two sides know others; judge the peer at once if they do not."""
         if self._is_telling:
             self.outbox.put(wire.Members(), wire.encode_records(self._sessions.records()))
         else:
             self._judge()
-        await self.outbox.run(self.link)
+        self._records_told = len(self._sessions.records())
 
     async def _receive(self) -> None:
         data = b""  # what came with the Hello is in the reader already
@@ -213,6 +220,7 @@ class Session:
                 self._answered(number)
             case Phase.MEMBERS, wire.Members():
                 self._sessions.take_records(wire.decode_records(body), self)
+                self._records_told = len(self._sessions.records())
                 self._phase = Phase.READY
                 self._judge()
             case Phase.READY, wire.Ready(root=root):
@@ -221,6 +229,8 @@ class Session:
             case Phase.OPEN, wire.Members():
                 self._charge(50)
                 self._sessions.take_records(wire.decode_records(body), self)
+            case Phase.OPEN, _ if self._is_refusing:
+                return  # what was on its way when the peer lost its place
             case Phase.OPEN, _:
                 await self._take_open(message, body)
             case _, _:
@@ -266,8 +276,8 @@ class Session:
         if self._phase is Phase.OPEN:
             self.send(wire.Members(), wire.encode_records(self._sessions.records()))
         if self.is_open and self.role <= Role.STORE:
-            self.outbox.put(wire.Refuse("removed", "this device is not a member of the volume any more"))
-            self.end("it was removed from the volume")
+            self._is_refusing = True
+            self.spawn(self.refuse, "removed", "this device is not a member of the volume any more")
 
     def _open(self, root: bytes) -> None:
         if self.role <= Role.STORE:
@@ -277,6 +287,8 @@ class Session:
         self.opened_at = trio.current_time()
         self.live.begin()
         self._sessions.opened(self)
+        if self._records_told != len(self._sessions.records()):  # some came from others meanwhile
+            self.send(wire.Members(), wire.encode_records(self._sessions.records()))
         if root != self._sessions.replica.root_digest():
             self.rounds.begin()
 

@@ -1,0 +1,116 @@
+"""Two replicas that talk: what one has, the other gets, and nothing is lost when links come and go."""
+
+import trio
+from trio.testing import MockClock
+
+from dittofs.identity.records import Role
+from tests.unit.replication.pair import Side, connect, sides, until
+
+
+async def settled(*some: Side) -> None:
+    """Return when all replicas are equal."""
+    await until(lambda: len({side.rig.volume.replica.root_digest() for side in some}) == 1)
+    await until(lambda: not any(side.peers.custody.is_counting for side in some))
+
+
+async def content(side: Side, path: str) -> bytes:
+    handle = side.rig.open_file(path)
+    try:
+        size = side.rig.volume.state.stat(handle.inode).size
+        data = side.rig.volume.files.read(handle.inode, 0, size)
+        return data if isinstance(data, bytes) else await data
+    finally:
+        side.rig.volume.files.release(handle)
+
+
+async def test_what_is_there_before_the_link_and_after_it_reaches_the_other_side(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        await a.write("before", b"1" * 100)
+        connect(nursery, a, b)
+        await settled(a, b)
+        await b.write("after", b"2" * 100)
+        await settled(a, b)
+        assert a.rig.listing("") == b.rig.listing("") == ["after", "before"]
+        assert await content(b, "before") == b"1" * 100
+        assert await content(a, "after") == b"2" * 100
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_changed_apart_is_on_both_sides_after_the_link_returns(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        await a.write("file", b"base")
+        cut, _ = connect(nursery, a, b)
+        await settled(a, b)
+        cut.close()
+        await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions), 30)
+        await a.write("file", b"of a")
+        await b.write("file", b"of b!")
+        a.rig.mkdir("made by a")
+        connect(nursery, b, a)
+        await settled(a, b)
+        assert a.rig.listing("") == b.rig.listing("")
+        assert {await content(a, name) for name in a.rig.listing("") if name.startswith("file")} == {
+            b"of a",
+            b"of b!",
+        }
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_change_reaches_who_is_connected_only_through_another(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER, Role.WRITER) as (a, b, c), trio.open_nursery() as nursery:
+        connect(nursery, a, b)
+        connect(nursery, b, c)
+        await settled(a, b, c)
+        await a.write("from a", b"x" * 5000)
+        await c.write("from c", b"y" * 5000)
+        await settled(a, b, c)
+        assert await content(c, "from a") == b"x" * 5000
+        assert await content(a, "from c") == b"y" * 5000
+        nursery.cancel_scope.cancel()
+
+
+async def test_content_is_known_to_be_safe_only_when_the_other_side_holds_all_of_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        await a.write("large", bytes(range(256)) * 4000)
+        await settled(a)
+        assert a.peers.custody.tally().only_here == 1
+        connect(nursery, a, b)
+        await settled(a, b)
+        await until(lambda: not a.peers.custody.tally().unsent)
+        assert b.rig.read("large") == bytes(range(256)) * 4000  # without asking anybody
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_demand_nothing_but_names_is_sent_and_status_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"on-demand")
+        await a.write("large", bytes(range(256)) * 4000)
+        connect(nursery, a, b)
+        await settled(a, b)
+        await trio.sleep(60)
+        assert a.peers.custody.tally().only_here == 1
+        assert b.peers.custody.tally().only_elsewhere == 1
+        assert await content(b, "large") == bytes(range(256)) * 4000
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reader_sees_what_writers_do_and_cannot_write(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.READER) as (a, b), trio.open_nursery() as nursery:
+        await a.write("file", b"1")
+        connect(nursery, a, b)
+        await settled(a, b)
+        assert await content(b, "file") == b"1"
+        nursery.cancel_scope.cancel()

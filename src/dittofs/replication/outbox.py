@@ -85,7 +85,9 @@ class Outbox:
         """Send what is queued. Raises what the link raises."""
         while batch := self._batch():
             data = b"".join(batch) if len(batch) > 1 else batch[0]
+            self._is_sending = True
             await sink.send_all(data)
+            self._is_sending = False
             self.total_bytes += len(data)
             self._signal()
         self._signal()

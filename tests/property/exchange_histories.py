@@ -58,6 +58,8 @@ class History:
         self.removed: set[bytes] = set()
         self.dead: set[bytes] = set()
         """Contents that were once written and then to be seen nowhere, with nothing on its way."""
+        self.unnoticed: set[bytes] = set()
+        """Written by one of two copies before anybody could tell one's changes from the other's."""
         self.trace: list[str] = []
 
     def _rig(self, number: int) -> ReplicaRig:
@@ -172,7 +174,7 @@ class History:
             self.trace.append(f"{self._who(node)} compacts {number}")
 
     def _restart(self, node: Node) -> None:
-        if self.forks and sum(other.replica.slot == node.replica.slot for other in self.nodes) > 1:
+        if self._is_shared(node):
             return  # a fork is found while somebody still writes as that writer
         node.opened.clear()
         if self.random.random() < 0.5:
@@ -183,6 +185,9 @@ class History:
             node.replica.restart()
             self.trace.append(f"{self._who(node)} dies and begins")
         node.rounds.clear()  # links do not outlive a process
+
+    def _is_shared(self, node: Node) -> bool:
+        return sum(other.replica.slot == node.replica.slot for other in self.nodes) > 1
 
     def _copy(self, node: Node) -> None:
         """A device that ended cleanly is copied, and both copies go on as the same writer."""
@@ -223,7 +228,7 @@ class History:
         assert len(roots) == 1, "replicas do not come to the same"
         expected = self._oracle(self.nodes[0])
         visible = {version.root for version in expected.contents.values()}
-        gone = self.written - visible - self.removed
+        gone = self.written - visible - self.removed - self.unnoticed
         assert not gone, f"nobody removed {sorted(gone)}"
         if not self.forks:
             back = {root for root in visible & self.dead if not root.startswith(COMMON)}
@@ -258,11 +263,14 @@ class History:
         before = len(self.trace)
         self.trace.append(f"{self._who(node)} {operation.__name__}")
         node.replica.changes.clear()
+        written = set(self.written)
         try:
             operation(self, node)
         except FSError as error:
             self.trace[before] += f" ({error})"
             return
+        if self._is_shared(node):
+            self.unnoticed |= self.written - written
         updates = [update for change in node.replica.changes for update in change.updates]
         for other in self.nodes:
             if updates and other is not node and self.random.random() < 0.7:

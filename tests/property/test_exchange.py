@@ -25,3 +25,10 @@ def test_histories_of_any_seed_and_size_converge_and_lose_nothing(
     seed: int, replicas: int, steps: int
 ) -> None:
     run(seed, replicas=replicas, steps=steps)
+
+
+@pytest.mark.logs_warning("another copy of this device")
+@pytest.mark.parametrize("batch", range(4))
+def test_copies_of_a_device_that_go_on_as_one_writer_converge_with_all_others(batch: int) -> None:
+    for seed in range(batch, 48, 4):
+        run(seed, forks=True, replicas=2 + seed % 2)

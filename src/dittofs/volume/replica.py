@@ -44,15 +44,18 @@ def writer_setting(slot: Slot) -> str:
 class Transaction:
     """One change: tree operations, local rows, and what follows once both are in the journal."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, not_allowed: str | None = None) -> None:
         self._tree = tree
+        self._not_allowed = not_allowed
         self._group: Group | None = None
         self._after: list[Callable[[], None]] = []
 
     @property
     def group(self) -> Group:
-        """The tree operations of this change, made at first use."""
+        """The tree operations of this change, made at first use. ReadOnlyVolume if this device may not."""
         if self._group is None:
+            if self._not_allowed is not None:
+                raise ReadOnlyVolume(self._not_allowed)
             self._group = self._tree.group()
         return self._group
 
@@ -125,9 +128,12 @@ class Replica:
 
     @contextmanager
     def change(self) -> Iterator[Transaction]:
-        """A transaction that is with the operating system when the block ends, or has not happened."""
-        self.require_writable()
-        transaction = Transaction(self.tree)
+        """A transaction that is with the operating system when the block ends, or has not happened.
+
+        Rows of this device alone may be changed by one that may not change the volume.
+        """
+        self._require_usable()
+        transaction = Transaction(self.tree, self.not_allowed)
         change: Change | None = None
         with self._journalled(transaction):
             yield transaction

@@ -157,7 +157,8 @@ class Volume:
             if self.replica.try_writing():
                 await self.files.sync()
                 for number in self.replica.tree.loaded_shards():
-                    self.replica.shorten_log(number)
+                    if not self.replica.compact_if_due(number):
+                        self.replica.shorten_log(number)
                     await trio.lowlevel.checkpoint()
                 if self.replica.journal.is_checkpoint_due:
                     await self.replica.run_blocking(self.replica.journal.checkpoint)

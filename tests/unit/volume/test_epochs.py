@@ -1,0 +1,185 @@
+"""Fresh epochs of replicas: compaction, adoption, copies of one device."""
+
+import pytest
+
+from dittofs.errors import Behind
+from dittofs.tree.entry import Change
+from dittofs.tree.shard import GARBAGE_ITEMS_MIN
+from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
+
+VIA = b"v" * 32
+
+
+@pytest.fixture
+def one() -> ReplicaRig:
+    return ReplicaRig("one", seed=1)
+
+
+@pytest.fixture
+def other(one: ReplicaRig) -> ReplicaRig:
+    other = ReplicaRig("other", seed=2)
+    for rig in (one, other):
+        rig.sign()
+    meet(one, other)
+    return other
+
+
+def meet(*rigs: ReplicaRig) -> None:
+    """Rounds until all know everything."""
+    for _ in range(4):
+        for a in rigs:
+            for b in rigs:
+                if a is not b:
+                    try:
+                        pull(a, b)
+                    except Behind:
+                        continue
+    assert len({rig.replica.root_digest() for rig in rigs}) == 1
+    assert all(rig.show() == rigs[0].show() for rig in rigs)
+
+
+def documents_of(change: Change) -> set[int]:
+    return {number for number, _, _ in change.updates}
+
+
+def test_garbage_begins_a_fresh_epoch_that_peers_are_told_to_pull(one: ReplicaRig, other: ReplicaRig) -> None:
+    (number,) = documents_of(one.make("f", b"x", inode=one.inode_in(7)))
+    one.make("g", b"x", inode=one.inode_in(7))
+    for count in range(GARBAGE_ITEMS_MIN // 2 - 10):
+        one.write("f", b"%d" % count)
+        one.write("g", b"%d" % count)
+    assert not one.replica.compact_if_due(number)
+    for count in range(150):
+        one.write("f", b"more %d" % count)
+        one.write("g", b"more %d" % count)
+    meet(one, other)
+    heard: list[Change] = []
+    one.replica.listeners.append(heard.append)
+    assert one.replica.compact_if_due(number)
+    assert [(change.is_round, change.updates) for change in heard] == [(True, ())]
+    assert one.replica.states()[number].epoch.number == 1
+    assert not one.replica.compact_if_due(number)
+    shown = one.show()
+    one.restart()
+    assert one.show() == shown
+    meet(one, other)
+    assert other.replica.states()[number].epoch.number == 1
+
+
+def test_whoever_is_behind_an_epoch_adopts_it_and_keeps_its_own(one: ReplicaRig, other: ReplicaRig) -> None:
+    (number,) = documents_of(one.make("f", b"x", inode=one.inode_in(7)))
+    meet(one, other)
+    other.write("f", b"mine")
+    other.make("g", b"other", inode=one.inode_in(7))
+    one.write("f", b"theirs")
+    one.compact(number)
+    parts = parts_for(other, one)
+    assert [part.is_whole for part in parts] == [True]
+    heard: list[Change] = []
+    other.replica.listeners.append(heard.append)
+    assert other.replica.receive_round(parts, VIA)
+    assert heard[0].is_round
+    assert sorted(other.show().values()) == [b"mine", b"other", b"theirs"]
+    shown = other.show()
+    other.restart()
+    assert other.show() == shown
+    meet(one, other)
+    assert one.show() == shown
+
+
+def test_equal_content_compacts_to_equal_states(one: ReplicaRig, other: ReplicaRig) -> None:
+    (number,) = documents_of(one.make("f", b"x"))
+    meet(one, other)
+    one.compact(number)
+    other.compact(number)
+    assert one.replica.root_digest() == other.replica.root_digest()
+
+
+def test_of_two_epochs_made_apart_the_higher_is_adopted_by_both(one: ReplicaRig, other: ReplicaRig) -> None:
+    (number,) = documents_of(one.make("f", b"x"))
+    meet(one, other)
+    one.write("f", b"one")
+    other.write("f", b"other")
+    one.compact(number)
+    other.compact(number)
+    meet(one, other)
+    assert sorted(one.show().values()) == [b"one", b"other"]
+
+
+def test_what_was_removed_stays_removed_however_old_the_replica_that_comes_back(
+    one: ReplicaRig, other: ReplicaRig
+) -> None:
+    (number,) = documents_of(one.make("f", b"x"))
+    meet(one, other)
+    one.unlink("f")
+    for _ in range(3):
+        one.compact(number)
+    meet(one, other)
+    assert one.show() == {}
+
+
+def test_a_group_of_an_epoch_that_was_left_is_behind_and_not_lost(one: ReplicaRig, other: ReplicaRig) -> None:
+    (number,) = documents_of(one.make("f", b"x"))
+    meet(one, other)
+    other.compact(number)
+    change = one.write("f", b"y")
+    with pytest.raises(Behind):
+        other.replica.receive(change.updates, VIA)
+    assert parts_for(other, one) == [], "theirs is the lower epoch"
+    meet(one, other)
+    assert other.show() == {"f": b"y"}
+
+
+def copied(rig: ReplicaRig) -> ReplicaRig:
+    """The device as it lies on its disk, twice; both go on as the same writer."""
+    rig.close()
+    copy = ReplicaRig("copy", seed=9, disk=rig.disk.fork(), boot=rig.boot)
+    rig.open()
+    assert rig.slot == copy.slot
+    return copy
+
+
+@pytest.mark.logs_warning("another copy of this device")
+@pytest.mark.parametrize("is_through_a_third", [False, True], ids=["directly", "through a third"])
+def test_two_copies_of_a_device_join_without_loss(
+    one: ReplicaRig, other: ReplicaRig, *, is_through_a_third: bool
+) -> None:
+    one.make("f", b"common")
+    one.make("removed", b"gone")
+    one.unlink("removed")
+    meet(one, other)
+    copy = copied(one)
+    one.write("f", b"one")
+    one.make("mine", b"m1", inode=one.inode_in(3))
+    copy.make("theirs", b"t1", inode=one.inode_in(3))
+    copy.make("more", b"t2", inode=one.inode_in(3))
+    copy.write("f", b"copy")
+    copy.write("f", b"copy again")
+    if is_through_a_third:
+        pull(other, one)
+        pull(other, copy)
+        pull(copy, other)
+    meet(one, other, copy)
+    contents = set(one.show().values())
+    assert {b"one", b"copy again", b"m1", b"t1", b"t2"} <= contents
+    assert b"gone" not in contents
+    assert one.slot != copy.slot
+    shown = one.show()
+    one.restart()
+    assert one.show() == shown
+
+
+@pytest.mark.logs_warning("another copy of this device")
+def test_who_knows_more_of_a_writer_than_it_wrote_shows_a_fork(one: ReplicaRig) -> None:
+    one.make("f", b"x")
+    copy = copied(one)
+    assert not one.replica.is_fork(enumerate(copy.replica.states()))
+    change = copy.make("g", b"y")
+    assert one.replica.is_fork(enumerate(copy.replica.states()))
+    assert not copy.replica.is_fork(enumerate(one.replica.states()))
+    slot = one.slot
+    with pytest.raises(Behind):
+        one.replica.receive(change.updates, VIA)
+    assert one.slot != slot
+    meet(one, copy)
+    assert one.show() == {"f": b"x", "g": b"y"}

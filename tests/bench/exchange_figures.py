@@ -31,7 +31,7 @@ SAMPLES = 400
 def opened(folder: Path, name: str) -> Replica:
     (folder / name).mkdir()
     return open_replica(
-        LocalDisk(folder / name),
+        LocalDisk(str(folder / name)),
         KEYS,
         clock=SimulatedClock(),
         entropy=SeededEntropy(len(name)),

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-import structlog
 import trio
 
 from dittofs.identity.keys import DeviceId
@@ -20,10 +19,9 @@ from dittofs.replication.round import (
 )
 from dittofs.sync import messages as wire
 from dittofs.sync.messages import Message
+from dittofs.tree.record import META_SHARD
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Behind, Difference
-
-log = structlog.get_logger()
 
 PROGRESS_S: Final = 60.0  # a round in which nothing comes for so long has failed
 QUEUED_MAX: Final = 16
@@ -147,7 +145,6 @@ class Rounds:
         if not theirs:
             self.found_equal_at = trio.current_time()
         if replica.is_fork(theirs):
-            log.error("this device's state was rolled back; what was written since is kept beside the rest")
             replica.heal_fork()
             return False
         ours = replica.states()
@@ -161,15 +158,24 @@ class Rounds:
             parts = self._collector.parts
         finally:
             self._collector = None
-        # No await from here to the return: the round and what came meanwhile are one step.
+        was_empty = self._is_empty()
         try:
-            is_new = bool(parts) and replica.receive_round(parts, session.device)
+            if was_empty:  # nothing is shown that could be seen half: spare the loop
+                for part in sorted(parts, key=lambda part: part.document != META_SHARD):
+                    replica.receive_round([part], session.device)
+                    await trio.lowlevel.checkpoint()
+            # No await from here to the return: the round and what came meanwhile are one step.
+            is_new = bool(parts) and (replica.receive_round(parts, session.device) or was_empty)
         except Behind:
             return False
         is_enough = session.live.release(message.through)
         if is_new and is_enough:
             session.send(wire.Digest(replica.root_digest(), session.live.sequence))
         return is_enough
+
+    def _is_empty(self) -> bool:
+        counts = self._replica.tree.counts()
+        return not counts.files and not counts.directories
 
     async def _next(self, kind: type[Message]) -> tuple[wire.AnyMessage, bytes]:
         """The answer to what was asked; parts that come meanwhile count as progress."""

@@ -147,7 +147,7 @@ class Session:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     nursery.start_soon(self._guard, self._send)
-                    nursery.start_soon(self._guard, self._begin)
+                    await self._guard(self._begin)  # before anything can be said in answer to the peer
                     nursery.start_soon(self._guard, self._receive)
                     nursery.start_soon(self._guard, self._watch)
                     nursery.start_soon(self._guard, self.live.acknowledge)

@@ -7,7 +7,7 @@ store is rolled back after `take`, `compact`, `rename` or an error in one of the
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dittofs.ids import InodeId, Slot, client_of_slot
+from dittofs.ids import InodeId, Slot, Stamp, client_of_slot
 from dittofs.tree import encoding
 from dittofs.tree.delivery import (
     Arrival,
@@ -184,7 +184,7 @@ class Exchange:
                 )
         if not records:
             return []
-        before, after = self._placement.update(inode, records, raw, now)
+        before, after = self._placement.update(inode, records, raw, now, made=_names_made(records.values()))
         stamp = max(record.latest for record in records.values())
         self._clock.observe(stamp)
         return effects_of(before, after, stamp, _writer_of(before, records.values(), self._documents.slot))
@@ -212,6 +212,8 @@ class Exchange:
                 setting = join_settings(map(decode_setting, values.values()))
                 self._clock.observe(setting.stamp)
                 self._rows.settings.put(name, setting)
+        # Conflict entries are called after devices, and the settings say what those are called.
+        self._placement.generation += 1
 
     # -- fresh epochs
 
@@ -268,6 +270,12 @@ class Exchange:
             for key, row in self._rows.raw_records()
             if any(needle in row for needle in needles)
         }
+
+
+def _names_made(records: Iterable[Record]) -> Stamp:
+    """When the names of an inode were last given or removed."""
+    places = [record.place.stamp for record in records if record.place is not None]
+    return max([*places, *(record.removed for record in records)], default=Stamp(0))
 
 
 def _writer_of(before: Inode, records: Iterable[Record], default: Slot) -> Slot:

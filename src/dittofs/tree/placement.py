@@ -7,7 +7,7 @@ show which number. Who wins a name is worked out when it is read (display.py). v
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dittofs.ids import LOST_FOUND, ROOT, InodeId
+from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp
 from dittofs.tree.cycles import displaced
 from dittofs.tree.numbers import claim_numbers
 from dittofs.tree.record import Dot, Kind, Place, Record, covers
@@ -31,6 +31,7 @@ class Placement:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self.touched = Touched()
+        self._made: Stamp | None = None
         self.generation = 0
         """Grows whenever directories appear, vanish or move."""
         self.is_rebuilding = False
@@ -40,14 +41,21 @@ class Placement:
         """Told about each (parent, name) that may show something else now."""
 
     def update(
-        self, inode: InodeId, records: Mapping[str, Record], raw: Mapping[str, bytes], now: int
+        self,
+        inode: InodeId,
+        records: Mapping[str, Record],
+        raw: Mapping[str, bytes],
+        now: int,
+        *,
+        made: Stamp | None = None,
     ) -> tuple[Inode, Inode]:
         """Set records of one inode (by link; `raw`: their bytes) and all that follows from it.
 
-        `now`, in nanoseconds, becomes the mtime of directories whose entries change. Returns the inode before
-        and after.
+        `now`, in nanoseconds, becomes the mtime of directories whose entries change, unless one was given a
+        time of its own after the names were `made`, elsewhere. Returns the inode before and after.
         """
         rows = self._rows
+        self._made = made
         before = rows.inode(inode)
         # As they are before this change: afterwards their meaning may be another one.
         waiting = [rows.inode(source) for source in rows.awaiting(inode)]
@@ -63,6 +71,7 @@ class Placement:
                     rows.set_awaiting(forward.target, inode, True)
             for source in waiting:
                 self._awaited(inode, source, now)
+        self._made = None
         return before, after
 
     def _awaited(self, target: InodeId, before: Inode, now: int) -> None:
@@ -219,6 +228,10 @@ class Placement:
 
     def touch(self, parent: InodeId, now: int) -> None:
         """The entries of `parent` changed at `now`; its times never go back."""
+        if self._made is not None:
+            record = self._rows.inode(parent).record
+            if record is not None and record.mtime is not None and record.mtime.stamp >= self._made:
+                return
         directory = self._rows.directory(parent)
         if now > directory.touched:
             directory.touched = directory.mtime = now

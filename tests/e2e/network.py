@@ -1,0 +1,177 @@
+"""Devices that can only talk over cables: network namespaces joined by veth pairs, pulled and plugged.
+
+A cable is a subnet of its own, so devices in a row reach their neighbours alone. Needs root.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.e2e.node import COMMAND_S, Node
+
+NAMESPACES: Final = Path("/var/run/netns")
+LOOK_S: Final = 0.002
+
+
+def ip(*arguments: str) -> None:
+    """Run ip(8)."""
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=COMMAND_S)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
+
+
+def eventually(condition: Callable[[], object], patience_s: float, what: str = "") -> float:
+    """Wait for other processes until `condition` holds; seconds it took. AssertionError if it never does."""
+    begun = time.monotonic()
+    while True:
+        try:
+            if condition():
+                return time.monotonic() - begun
+        except OSError:
+            pass
+        assert time.monotonic() - begun < patience_s, f"not within {patience_s:g} s: {what or condition}"
+        time.sleep(LOOK_S)
+
+
+class Device(Node):
+    """A node in a network namespace of its own."""
+
+    def __init__(self, directory: Path, space: str, label: str) -> None:
+        super().__init__(directory)
+        self.space = space
+        self.label = label
+        self.addresses: list[str] = []
+        self.configure()
+
+    def configure(self, network: str = "") -> None:
+        """Write the settings; they count from the daemon's next start."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        text = f'[device]\nlabel = "{self.label}"\n[network]\n{network}\n'
+        (self.home / "config.toml").write_text(text)
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What makes a command run in this device's network."""
+        return ("nsenter", f"--net={NAMESPACES / self.space}")
+
+    def run(
+        self,
+        *arguments: str | Path,
+        check: bool = True,
+        timeout_s: float = COMMAND_S,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return super().run(
+            *arguments,
+            check=check,
+            timeout_s=timeout_s,
+            prefix=(*self.inside, *prefix),
+            environment=environment,
+        )
+
+    def found(self, name: str = "Shared") -> None:
+        """Make a volume and mount it."""
+        self.root = self.directory / name
+        self.mount()
+
+    def invite(self, *options: str) -> str:
+        """A ticket for this device's volume."""
+        done = self.run("share", "--json", *options)
+        return str(json.loads(done.stdout)["ticket"])
+
+    def join(self, ticket: str, name: str = "Shared") -> float:
+        """Join and mount; the seconds it took."""
+        self.root = self.directory / name
+        begun = time.monotonic()
+        self.run("join", ticket, self.root)
+        return time.monotonic() - begun
+
+    def share_with(self, *others: "Device", role: str = "writer") -> None:
+        """Invite the others, one after the other."""
+        for other in others:
+            other.join(self.invite("--role", role))
+
+    def await_in_step(self, patience_s: float = 30.0) -> None:
+        """Return when everybody reachable has everything and enough copies are kept."""
+        self.run("sync", "--timeout", str(patience_s), timeout_s=patience_s + COMMAND_S)
+
+    def sent_bytes(self) -> int:
+        """What left this device's cables since they were plugged."""
+        done = subprocess.run(
+            [*self.inside, "ip", "-j", "-s", "link"], capture_output=True, text=True, check=True
+        )
+        links: list[dict[str, Any]] = json.loads(done.stdout)
+        return sum(int(one["stats64"]["tx"]["bytes"]) for one in links if one["ifname"] != "lo")
+
+
+class Network:
+    """Devices and cables."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._unique = secrets.token_hex(3)
+        self._cables: dict[frozenset[str], tuple[str, int]] = {}
+        self.devices: list[Device] = []
+
+    def device(self, label: str) -> Device:
+        """A device without cables."""
+        space = f"ditto-{self._unique}-{len(self.devices)}"
+        ip("netns", "add", space)
+        ip("-n", space, "link", "set", "lo", "up")
+        device = Device(self._directory / label, space, label)
+        self.devices.append(device)
+        return device
+
+    def cable(self, one: Device, other: Device) -> None:
+        """Join two devices."""
+        number = len(self._cables) + 1
+        name = f"c{number}"
+        ip("-n", one.space, "link", "add", name, "type", "veth", "peer", "name", name, "netns", other.space)
+        self._cables[frozenset((one.space, other.space))] = name, number
+        for last, device in enumerate((one, other), 1):
+            address = f"10.77.{number}.{last}"
+            device.addresses.append(address)
+            ip("-n", device.space, "address", "add", f"{address}/24", "dev", name)
+            ip("-n", device.space, "link", "set", name, "up")
+
+    def pull(self, one: Device, other: Device) -> None:
+        """Cut the cable between two devices: packets vanish without a word."""
+        self._switch(one, other, "down")
+
+    def plug(self, one: Device, other: Device) -> None:
+        """Mend it."""
+        self._switch(one, other, "up")
+
+    def _switch(self, one: Device, other: Device, state: str) -> None:
+        name, _ = self._cables[frozenset((one.space, other.space))]
+        for device in (one, other):
+            ip("-n", device.space, "link", "set", name, state)
+
+    def close(self) -> None:
+        """End all daemons, and take the namespaces away."""
+        problems = []
+        for device in self.devices:
+            try:
+                device.close()
+            except AssertionError as error:
+                problems.append(f"{device.label}: {error}")
+        for device in self.devices:
+            ip("netns", "delete", device.space)
+        assert not problems, "\n".join(problems)
+
+
+@contextmanager
+def network(directory: Path) -> Iterator[Network]:
+    """A network that is gone afterwards."""
+    assert os.geteuid() == 0, "network namespaces need root: run the suite as root, or with -m 'not e2e'"
+    made = Network(directory)
+    try:
+        yield made
+    finally:
+        made.close()

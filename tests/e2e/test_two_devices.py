@@ -1,0 +1,106 @@
+"""Two devices over a cable: what is written on one is on the other, at once, lazily, and whole."""
+
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.network import Device, Network, eventually, network
+from tests.e2e.trees import assert_same
+
+MIDDLE: int = 64 << 20
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Network, Device, Device]]:
+    """Two devices with one volume."""
+    with network(tmp_path) as net:
+        a, b = net.device("alder"), net.device("birch")
+        net.cable(a, b)
+        a.found()
+        a.share_with(b)
+        yield net, a, b
+
+
+def reads(path: Path, data: bytes) -> bool:
+    return path.exists() and path.read_bytes() == data
+
+
+def test_from_two_clean_homes_to_a_file_on_the_other_machine(tmp_path: Path) -> None:
+    with network(tmp_path) as net:
+        a, b = net.device("alder"), net.device("birch")
+        net.cable(a, b)
+        begun = time.monotonic()
+        a.found()
+        (a.root / "hello.txt").write_text("hello")
+        b.join(a.invite())
+        eventually(lambda: (b.root / "hello.txt").read_text() == "hello", 5)
+        assert time.monotonic() - begun < 30
+
+
+def test_both_sides_see_what_the_other_writes_names_first_and_bytes_when_opened(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    _, a, b = pair
+    big = os.urandom(MIDDLE)
+    (a.root / "big").write_bytes(big)
+    eventually(lambda: (b.root / "big").stat().st_size == MIDDLE, 10)
+    with (b.root / "big").open("rb") as file:
+        file.seek(MIDDLE // 2)
+        assert file.read(1 << 20) == big[MIDDLE // 2 : MIDDLE // 2 + (1 << 20)]
+    (b.root / "docs").mkdir()
+    (b.root / "docs/answer").write_text("from birch")
+    eventually(lambda: reads(a.root / "docs/answer", b"from birch"), 5)
+    a.await_in_step()
+    assert (b.root / "big").read_bytes() == big
+
+
+def test_a_small_file_is_readable_on_the_other_side_within_milliseconds(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    _, a, b = pair
+    took = []
+    for number in range(30):
+        data = os.urandom(4096)
+        begun = time.monotonic()
+        (a.root / f"small{number}").write_bytes(data)
+        eventually(lambda path=b.root / f"small{number}", data=data: reads(path, data), 5)  # type: ignore[misc]
+        took.append(time.monotonic() - begun)
+        time.sleep(0.06)  # between two single changes
+    assert statistics.median(took) < 0.5
+
+
+def test_a_tree_arrives_whole(pair: tuple[Network, Device, Device]) -> None:
+    _, a, b = pair
+    source = Path("/usr/share/doc")
+    os.system(f"cp -a {source} {a.root}/doc")
+    a.await_in_step(60)
+    b.await_in_step(60)
+    assert_same(a.root / "doc", b.root / "doc")  # the root itself is dated when each device saw it change
+
+
+def test_removing_renaming_linking_and_modes_reach_the_other_side(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    _, a, b = pair
+    (a.root / "d").mkdir()
+    (a.root / "d/one").write_text("1")
+    (a.root / "d/two").write_text("2")
+    os.link(a.root / "d/one", a.root / "linked")
+    os.symlink("d/two", a.root / "symbolic")
+    a.await_in_step()
+    (b.root / "d/two").rename(b.root / "three")
+    (b.root / "d/one").chmod(0o600)
+    (b.root / "symbolic").unlink()
+    b.await_in_step()
+    assert sorted(os.listdir(a.root)) == ["d", "linked", "three"]
+    assert (a.root / "linked").stat().st_mode & 0o777 == 0o600
+    assert (a.root / "linked").stat().st_nlink == 2
+    (a.root / "d/one").unlink()
+    (a.root / "d").rmdir()
+    a.await_in_step()
+    assert sorted(os.listdir(b.root)) == ["linked", "three"]
+    assert (b.root / "linked").read_text() == "1"

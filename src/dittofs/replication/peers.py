@@ -1,6 +1,7 @@
 """All sessions of one volume, and what they share: members, the stream of changes, fetching, custody."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +9,7 @@ import structlog
 import trio
 
 from dittofs.chunks.seal import ChunkKind
-from dittofs.errors import FormatError
+from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.ids import ChunkId, VolumeId
@@ -174,11 +175,8 @@ class Peers:
         refusal = await self._refusal(session)
         if refusal is not None:
             outbox.put(wire.Refuse(*refusal))
-            with trio.move_on_after(PROBE_S):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(outbox.run, link)
-                    await outbox.flushed()
-                    nursery.cancel_scope.cancel()
+            with trio.move_on_after(PROBE_S), suppress(DittoError):  # it may be gone already
+                await outbox.drain(link)
             with trio.move_on_after(PROBE_S):
                 await link.aclose()
             return refusal[1]

@@ -348,7 +348,7 @@ class Publisher:
         with self._state.replica.change() as change:
             for job in jobs:
                 if self.left_behind.may_take(job):
-                    self.waiting[job.ref] = str(job.error)
+                    self.left_behind.add(job.ref, str(job.error))
                     log.info("a file waits for chunks", reason=str(job.error))
                     continue
                 if job.error is not None:

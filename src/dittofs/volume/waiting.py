@@ -1,6 +1,5 @@
 """Files that publication left behind: their edits need chunks of other devices. Their bytes stay staged."""
 
-import math
 from collections.abc import Callable
 
 import trio
@@ -32,8 +31,14 @@ class Waiting:
         self._job_of = job_of
         self._ready = ready
         self._source_changed = trio.Event()
+        self._has_some = trio.Event()
         self.reasons: dict[Ref, str] = {}
         """Why each waits."""
+
+    def add(self, ref: Ref, why: str) -> None:
+        """Leave a file behind: from now on it is tried again."""
+        self.reasons[ref] = why
+        self._has_some.set()
 
     def may_take(self, job: Job) -> bool:
         """Whether what stopped the job may be mended by another device."""
@@ -47,13 +52,13 @@ class Waiting:
         """Try again for ever."""
         wait_s = WAIT_MIN_S
         while True:
-            with trio.move_on_after(wait_s if self.reasons else math.inf) as sleeping:
+            if not self.reasons:
+                self._has_some, wait_s = trio.Event(), WAIT_MIN_S
+                await self._has_some.wait()
+            with trio.move_on_after(wait_s) as sleeping:
                 await self._source_changed.wait()
-            if not sleeping.cancelled_caught:
-                self._source_changed = trio.Event()
-                wait_s = WAIT_MIN_S
-            elif self.reasons:
-                wait_s = min(2 * wait_s, WAIT_MAX_S)
+            self._source_changed = trio.Event()
+            wait_s = min(2 * wait_s, WAIT_MAX_S) if sleeping.cancelled_caught else WAIT_MIN_S
             await self.retry()
 
     async def retry(self) -> None:
@@ -68,6 +73,8 @@ class Waiting:
                 nursery.start_soon(self._retry, ref)
 
     async def _retry(self, ref: Ref) -> None:
+        if ref not in self.reasons:
+            return  # it got another name, or was removed, since
         job = self._state.replica.mended(lambda: self._job_of(ref))
         if job is not None and job.layer is not None:
             job.error = ChunkUnavailable(self.reasons[ref])

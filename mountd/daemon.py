@@ -88,6 +88,7 @@ async def run(paths: Paths, settings: Settings) -> None:
         mounting = Mounting(node, nursery)
         service = DaemonService(node, mounting, feed, stopping.set)
         node.on_state = service.publish_state
+        node.on_peer = service.publish_peer
         await nursery.start(serve, service, paths.socket)
         log.info("daemon is ready", pid=os.getpid())
         nursery.start_soon(_wait_for_signal, stopping)

@@ -40,6 +40,14 @@ class Mounting:
         self._lock = trio.Lock()
         self._is_stopping = False
 
+    def at(self, path: str) -> Mount | None:
+        """The mount on exactly this directory."""
+        return self._mounts.get(path)
+
+    def all_of_volume(self, name: str) -> list[Mount]:
+        """Every mount of a volume."""
+        return [mount for mount in self._mounts.values() if mount.name == name]
+
     def of_volume(self, name: str) -> Mount | None:
         """The first mount of a volume."""
         return next((mount for mount in self._mounts.values() if mount.name == name), None)
@@ -109,7 +117,7 @@ class Mounting:
         finally:
             del self._mounts[mount.path]
             with trio.CancelScope(shield=True):
-                if not self._is_stopping:
+                if not self._is_stopping and mount.name in self._node.names():
                     record = self._node.record(mount.name)
                     try:
                         await self._node.remember(mount.name, record.path, record.options, is_mounted=False)

@@ -2,9 +2,8 @@
 
 import errno
 import os
-import time
+import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import trio
 
@@ -23,7 +22,6 @@ from dittofs.control.protocol import (
     ChunkRun,
     ChunksRequest,
     DamageEvent,
-    DeviceStatus,
     Entry,
     EntryKind,
     Event,
@@ -34,25 +32,44 @@ from dittofs.control.protocol import (
     ListRequest,
     MountRequest,
     MountResult,
-    Pending,
+    PeerEvent,
     StatusReport,
     StopResult,
     Unmounted,
     UnmountRequest,
     UnmountResult,
     VolumeEvent,
-    VolumeStatus,
 )
 from dittofs.control.service import Content
+from dittofs.control.sharing import (
+    CopiesRequest,
+    CopiesResult,
+    JoinItem,
+    JoinRequest,
+    LeaveRequest,
+    LeaveResult,
+    RecoveryRequest,
+    RecoveryResult,
+    RemoveRequest,
+    RemoveResult,
+    ShareItem,
+    ShareRequest,
+    SyncItem,
+    SyncRequest,
+)
 from dittofs.errors import FSError
+from dittofs.identity.keys import DeviceId
 from dittofs.ids import ChunkId
 from dittofs.node import Node
-from dittofs.shared_volume import SharedVolume
 from dittofs.tree.record import Kind
 from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.state import Caller
 from mountd.checking import check
 from mountd.mounting import Mounting
+from mountd.mounts import Mount
+from mountd.reports import Reports
+from mountd.sharing import Sharing
+from mountd.syncing import only_here, sync
 
 KIND_NAMES: dict[Kind, EntryKind] = {
     Kind.FILE: "file",
@@ -63,7 +80,6 @@ KIND_NAMES: dict[Kind, EntryKind] = {
     Kind.CHARACTER: "character",
     Kind.BLOCK: "block",
 }
-DAMAGE_MAX = 100
 
 
 class DaemonService:
@@ -74,73 +90,38 @@ class DaemonService:
         self._mounting = mounting
         self._feed = feed
         self._stop = stop
-        self._started = time.monotonic()
+        self._reports = Reports(node, mounting)
+        self._sharing = Sharing(node, mounting, self._reports)
         self._told: set[tuple[str, Finding]] = set()
 
     def health(self) -> Health:
         return Health(version=__version__, pid=os.getpid())
 
     def status(self) -> StatusReport:
-        return StatusReport(
-            version=__version__,
-            pid=os.getpid(),
-            uptime_s=time.monotonic() - self._started,
-            memory_bytes=_resident_bytes(),
-            volumes=tuple(self.volume_status(name) for name in self._node.names()),
-            devices=(
-                DeviceStatus(
-                    name=self._node.label, id=self._node.device_id.hex(), is_this=True, is_online=True
-                ),
-            ),
-        )
-
-    def volume_status(self, name: str) -> VolumeStatus:
-        """One volume as `status` shows it."""
-        record = self._node.record(name)
-        mount = self._mounting.of_volume(name)
-        where = path_fields(os.fsencode(mount.path if mount else record.path))
-        opened = self._node.opened(name)
-        if opened is None:
-            failure = self._node.failure(name)
-            return VolumeStatus(
-                name=name,
-                id=record.volume_id,
-                state="failed" if failure else "unmounted",
-                failure=failure,
-                **where,
-            )
-        summary = opened.volume.summary()
-        statistics = opened.volume.replica.chunks.statistics()
-        return VolumeStatus(
-            name=name,
-            id=record.volume_id,
-            state="mounted" if mount else "unmounted",
-            options=tuple(record.options),
-            files=summary.files,
-            directories=summary.directories,
-            bytes=summary.content_bytes,
-            bytes_here=summary.bytes_here,
-            stored_bytes=statistics.pack_bytes + statistics.index_bytes,
-            conflicts=summary.conflicts,
-            pending=Pending(files=summary.pending_files, bytes=summary.pending_bytes),
-            read_only=summary.read_only or "",
-            damage=tuple(_findings(opened))[:DAMAGE_MAX],
-            **where,
-        )
+        return self._reports.status()
 
     def publish_state(self, name: str) -> None:
         """Tell who listens that a volume changed its state, and what was found damaged since."""
-        status = self.volume_status(name)
+        if name not in self._node.names():
+            return
+        status = self._reports.volume(name)
         self._feed.publish(VolumeEvent(status))
         for finding in status.damage:
             if (name, finding) not in self._told:
                 self._told.add((name, finding))
                 self._feed.publish(DamageEvent(name, finding))
 
+    def publish_peer(self, name: str, device: DeviceId, is_online: bool) -> None:
+        """Tell who listens that a device of a volume came or went."""
+        self._reports.seen(device)
+        opened = self._node.opened(name)
+        label = opened.membership.name(device) if opened is not None else ""
+        self._feed.publish(PeerEvent(volume=name, name=label, id=device.hex(), is_online=is_online))
+
     async def mount(self, request: MountRequest) -> MountResult:
         done = await self._mounting.mount(os.fsdecode(path_bytes(request)), request.name, request.options)
         return MountResult(
-            volume=self.volume_status(done.volume),
+            volume=self._reports.volume(done.volume),
             device=self._node.label,
             is_new_volume=done.is_new_volume,
             is_new_directory=done.is_new_directory,
@@ -157,6 +138,8 @@ class DaemonService:
         refused: list[Refusal] = []
         for mount in mounts:
             try:
+                if not request.force:
+                    await self._require_sent(mount)
                 is_lazy = await self._mounting.unmount(mount, force=request.force)
             except Refusal as refusal:
                 refused.append(refusal)
@@ -169,6 +152,41 @@ class DaemonService:
             reasons = "; ".join(refusal.message for refusal in refused)
             raise Refusal(refused[0].code, f"{reasons}. Unmounted: {gone}.", refused[0].mend)
         return UnmountResult(unmounted=tuple(done))
+
+    async def _require_sent(self, mount: Mount) -> None:
+        """Before the last mount of a volume goes. Refuses with "unsent"."""
+        opened = self._node.opened(mount.name)
+        if opened is None or len(self._mounting.all_of_volume(mount.name)) > 1:
+            return
+        alone = await only_here(opened)
+        if alone is not None:
+            raise Refusal(
+                "unsent",
+                f"not yet: {alone} on this device; they stay here and are sent while the daemon runs",
+                f"Wait for them:  dittofs sync {shlex.quote(mount.name)}      "
+                f"Unmount now:  dittofs unmount --force {shlex.quote(mount.path)}",
+            )
+
+    def share(self, request: ShareRequest) -> AsyncGenerator[ShareItem, None]:
+        return self._sharing.share(request)
+
+    def join(self, request: JoinRequest) -> AsyncGenerator[JoinItem, None]:
+        return self._sharing.join(request)
+
+    def sync(self, request: SyncRequest) -> AsyncGenerator[SyncItem, None]:
+        return sync(self._node.require_open(request.volume), request.timeout_s)
+
+    async def remove(self, request: RemoveRequest) -> RemoveResult:
+        return await self._sharing.remove(request)
+
+    async def leave(self, request: LeaveRequest) -> LeaveResult:
+        return await self._sharing.leave(request)
+
+    async def recovery(self, request: RecoveryRequest) -> RecoveryResult:
+        return await self._sharing.recovery(request)
+
+    async def copies(self, request: CopiesRequest) -> CopiesResult:
+        return await self._sharing.copies(request)
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:
         browsing = self._browsing(request.volume)
@@ -270,40 +288,3 @@ async def _stepped(parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     for part in parts:
         yield part
         await trio.lowlevel.checkpoint()
-
-
-def _findings(opened: SharedVolume) -> Iterator[Finding]:
-    volume = opened.volume
-    for damage in volume.replica.journal.damage:
-        yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend="dittofs check")
-    if volume.publisher.problem is not None:
-        yield Finding(
-            "warning",
-            "publication",
-            f"closed files stay staged on this device, and are tried again: {volume.publisher.problem}",
-            mend="see that the disk has room",
-        )
-    for reason in dict.fromkeys(volume.publisher.waiting.values()):
-        yield Finding(
-            "warning",
-            "publication",
-            f"edits stay staged until another device gives what they are based on: {reason}",
-            mend="connect a device that has these files",
-        )
-    for reason in volume.publisher.stuck.values():
-        yield Finding("damage", "file", f"staged, and cannot be published: {reason}", mend="dittofs check")
-    for reason in volume.recovered.damaged:
-        yield Finding("damage", "staging", reason, mend="dittofs check")
-    for name in volume.recovered.set_beside:
-        yield Finding(
-            "warning",
-            "file",
-            "holds what was being written when the daemon died; the last whole version kept its name",
-            mend="look at it, then rename or remove it",
-            **path_fields(name),
-        )
-
-
-def _resident_bytes() -> int:
-    fields = Path("/proc/self/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -114,6 +114,7 @@ class Node:
         self._known_addresses: KnownAddresses | None = None
         self._instance = entropy(INSTANCE_BYTES)
         self._is_networked = False
+        self._networking = trio.CancelScope()
 
     @property
     def device_id(self) -> bytes:
@@ -147,6 +148,10 @@ class Node:
 
     def _key_files(self, disk: LocalDisk) -> KeyFiles:
         return KeyFiles(disk, OwnerOnly(self._paths.state))
+
+    def place(self, name: str) -> Path:
+        """The directory that holds a volume's keys and data."""
+        return self._paths.state / VOLUMES / self._records[name].directory
 
     def names(self) -> list[str]:
         """Names of all volumes, sorted."""
@@ -226,8 +231,14 @@ class Node:
         self.network.connector.add(opened.peers, opened.secrets.secret, known)
         if not self._is_networked:
             self._is_networked = True
-            self._nursery.start_soon(self.network.run)
-            self._nursery.start_soon(self._remember_addresses)
+            self._nursery.start_soon(self._be_on_networks, self.network)
+
+    async def _be_on_networks(self, network: Network) -> None:
+        """Until `close`."""
+        with self._networking:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(network.run)
+                nursery.start_soon(self._remember_addresses)
 
     async def _remember_addresses(self) -> None:
         assert self._known_addresses is not None
@@ -368,8 +379,10 @@ class Node:
         self.on_peer(name, device, event == "up")
 
     async def remember(self, name: str, path: str, options: Sequence[str], *, is_mounted: bool) -> None:
-        """Keep in the registry where a volume is mounted."""
+        """Keep in the registry where a volume is mounted, if it is still on this device."""
         async with self._saving:
+            if name not in self._records:
+                return
             record = msgspec.structs.replace(
                 self._records[name], path=path, options=tuple(options), is_mounted=is_mounted
             )
@@ -409,6 +422,7 @@ class Node:
         """Close all volumes and give the lock back."""
         for name in list(self._open):
             await self.close_volume(name)
+        self._networking.cancel()
         if self._lock is not None:
             self._lock.close()
 

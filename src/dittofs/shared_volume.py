@@ -166,12 +166,16 @@ class SharedVolume:
             await self._keep(records, secrets)
         return invited
 
-    async def resign(self) -> None:
-        """End this device's own membership, and tell who is connected."""
+    def require_another_owner(self) -> None:
+        """NotAllowed if this is the last owner of a volume that others are members of."""
         if self.role is Role.OWNER and len(self.membership.owners()) == 1 and self.peers.others:
             raise NotAllowed(
                 "this is the last owner of the volume: without one nobody can invite or remove a device"
             )
+
+    async def resign(self) -> None:
+        """End this device's own membership, and tell who is connected. NotAllowed for the last owner."""
+        self.require_another_owner()
         async with self._is_keeping:
             await self._keep([resign(self.membership, self._device)], self._secrets)
         with trio.move_on_after(GOODBYE_S):

@@ -62,6 +62,23 @@ def locate(word: str | None, volumes: Sequence[VolumeStatus]) -> Place:
     return Place(volumes[0].name, os.fsencode(word or "").strip(b"/"))
 
 
+def which_volume(word: str | None, volumes: Sequence[VolumeStatus]) -> str:
+    """The volume that `word` means: its name, or a directory that is mounted or in a mount.
+
+    None is the volume around the working directory, else the only one. Refuses ("usage", "not_found").
+    """
+    if word is not None and any(volume.name == word for volume in volumes):
+        return word
+    if word is None or not volumes:
+        return locate(None, volumes).volume
+    mounted = _in_mount(word, volumes)
+    if mounted is not None:
+        return mounted.volume
+    names = ", ".join(escaped(volume.name) for volume in volumes)
+    text = f"{escaped(word)} is neither a volume of this device (it has: {names}) nor in a mount of one"
+    raise Refusal("not_found", text, "dittofs status")
+
+
 def _in_mount(word: str, volumes: Sequence[VolumeStatus]) -> Place | None:
     parent, name = os.path.split(os.path.abspath(word))  # noqa: PTH100 - Path keeps `..` in what is absent
     path = os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - a link in the volume is itself meant

@@ -18,7 +18,7 @@ from dittofs.control.faults import EXIT_ATTENTION, EXIT_FAILED, EXIT_FINE, Refus
 from dittofs.control.mountpoint import canonical, inspect, mounted_at, mounts, require_fuse
 from dittofs.control.options import parse_options, split_options
 from dittofs.control.paths import path_fields
-from dittofs.control.protocol import MountRequest, MountResult, UnmountRequest
+from dittofs.control.protocol import MountRequest, MountResult, UnmountRequest, VolumeStatus
 
 DESCRIPTION = """\
 Mount a volume on the directory DIR and return when it is usable. A volume that does not exist yet
@@ -98,7 +98,19 @@ def _tell(result: MountResult, path: str, *, was_there: bool, was_stale: bool) -
         say(f'Created share "{name}" on this device ({escaped(result.device)}).')
     if result.volume.read_only:
         warn(f"Read-only: {escaped(result.volume.read_only)}")
-    say(f"Mounted at {shown}.   Other devices: none yet.   See it:  dittofs status")
+    others = other_devices(result.volume)
+    if others:
+        say(f"Mounted at {shown}.   Other devices: {others}.   See it:  dittofs status")
+    else:
+        say(f"Mounted at {shown}.   Other devices: none yet. To add one, run here:  dittofs share")
+
+
+def other_devices(volume: VolumeStatus) -> str:
+    """Names and whether they are online; empty if there are none."""
+    others = [member for member in volume.members if not member.is_this]
+    return ", ".join(
+        f"{escaped(member.name)} ({'online' if member.is_online else 'offline'})" for member in others
+    )
 
 
 class _Ended(Exception):

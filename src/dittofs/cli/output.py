@@ -5,6 +5,7 @@ Results go to stdout, progress and errors to stderr. Nothing here is coloured.
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -79,6 +80,12 @@ def when(time_ns: int, now_ns: int) -> str:
         return "?"
 
 
+def listed(names: Sequence[str]) -> str:
+    """ "desktop", "desktop and nas", "desktop, nas and phone"; each shown harmlessly."""
+    shown = [escaped(name) for name in names]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
 def say(line: str) -> None:
     """A line of the result."""
     print(line)
@@ -116,12 +123,18 @@ class Progress:
 
     def update(self, done: int, total: int, detail: str = "") -> None:
         """`total` 0: not known."""
+        self._show(lambda elapsed_s: progress_line(self._label, done, total, elapsed_s, detail))
+
+    def note(self, text: str) -> None:
+        """Where it is, when no bytes can be told."""
+        self._show(lambda _elapsed_s: f"{self._label}   {text}")
+
+    def _show(self, line: Callable[[float], str]) -> None:
         now = time.monotonic()
-        if not self._is_shown or now - self._last < PROGRESS_INTERVAL_S:
-            return
-        self._last = now
-        sys.stderr.write(f"\r\x1b[K{progress_line(self._label, done, total, now - self._began, detail)}")
-        sys.stderr.flush()
+        if self._is_shown and now - self._last >= PROGRESS_INTERVAL_S:
+            self._last = now
+            sys.stderr.write(f"\r\x1b[K{line(now - self._began)}")
+            sys.stderr.flush()
 
 
 def progress_line(label: str, done: int, total: int, elapsed_s: float, detail: str = "") -> str:

@@ -1,14 +1,17 @@
 """`dittofs status`"""
 
 import argparse
+import time
 
 from dittofs.cli.asking import client, shown_directory
-from dittofs.cli.output import counted, duration, escaped, human_size, say, say_json
-from dittofs.control.faults import EXIT_ATTENTION, EXIT_CONFLICTS, EXIT_FINE
+from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
+from dittofs.control.faults import EXIT_ATTENTION, EXIT_CONFLICTS, EXIT_FINE, EXIT_UNSENT
 from dittofs.control.paths import path_bytes
-from dittofs.control.protocol import Finding, StatusReport, VolumeStatus
+from dittofs.control.protocol import DeviceStatus, Finding, StatusReport, VolumeStatus
 
-DESCRIPTION = "Show every volume of this device: where it is mounted, what it holds, and whether it is well."
+DESCRIPTION = """\
+Show every volume of this device: where it is mounted, what it holds, on how many devices that is as they
+have confirmed it, and whether all is well; and the other devices."""
 EXAMPLE = """\
   dittofs status
   dittofs status --json | jq '.volumes[] | {name, state, conflicts}'"""
@@ -31,24 +34,36 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def exit_code(report: StatusReport) -> int:
-    """5 if a volume is damaged, read-only or failed, 4 if one has conflicts, else 0."""
+    """5 if a volume is damaged, read-only or failed; 3 if something is only here that should be sent.
+
+    4 if a volume has conflicts, else 0.
+    """
     if any(volume.damage or volume.read_only or volume.state == "failed" for volume in report.volumes):
         return EXIT_ATTENTION
+    if any(is_unsent(volume) for volume in report.volumes):
+        return EXIT_UNSENT
     return EXIT_CONFLICTS if any(volume.conflicts for volume in report.volumes) else EXIT_FINE
+
+
+def is_unsent(volume: VolumeStatus) -> bool:
+    """Whether content is on this device alone although there are others that should hold it."""
+    has_others = any(not member.is_this for member in volume.members)
+    return has_others and volume.copies != "on-demand" and volume.custody.only_here > 0
 
 
 def lines(report: StatusReport, *, verbose: bool) -> list[str]:
     """The report for people."""
     found: list[str] = []
     for volume in report.volumes:
-        found += _volume_lines(volume, is_alone=len(report.devices) == 1, verbose=verbose)
+        found += _volume_lines(volume, verbose=verbose)
     if not report.volumes:
         found.append("No volume on this device yet. Make one:  dittofs mount ~/Shared")
     if report.devices:
         found.append("Devices")
     for device in report.devices:
-        state = "this device" if device.is_this else "online" if device.is_online else "offline"
-        found.append(f"  {escaped(device.name)}   {state}" + (f"   {device.id}" if verbose else ""))
+        found.append(f"  {_device_line(device)}" + (f"   {device.id}" if verbose else ""))
+    if report.network is not None and report.network.problem:
+        found.append(f"  NO NETWORK  {escaped(report.network.problem)}    dittofs doctor")
     if verbose:
         found.append(
             f"Daemon {report.version}   process {report.pid}   up {duration(report.uptime_s)}   "
@@ -57,7 +72,53 @@ def lines(report: StatusReport, *, verbose: bool) -> list[str]:
     return found
 
 
-def _volume_lines(volume: VolumeStatus, *, is_alone: bool, verbose: bool) -> list[str]:
+def _device_line(device: DeviceStatus) -> str:
+    name = escaped(device.name)
+    if device.is_this:
+        return f"{name}   this device"
+    if not device.is_online:
+        seen = f"   last seen {when(device.last_seen_ns, time.time_ns())}" if device.last_seen_ns else ""
+        return f"{name}   offline{seen}"
+    state = "up to date" if device.is_up_to_date else "catching up"
+    return f"{name}   online   {escaped(device.path)}   {device.round_trip_s * 1000:.0f} ms   {state}"
+
+
+def _custody_lines(volume: VolumeStatus) -> list[str]:
+    """On how many devices the files are, as those have confirmed."""
+    custody = volume.custody
+    if not any(not member.is_this for member in volume.members):
+        alone = f"  ONLY HERE   {counted(volume.files, 'file')}: no other device has this volume yet"
+        return [alone] if volume.files else []
+    found = []
+    if custody.is_counting:
+        found.append("  COUNTING    not everything was looked at yet: there may be more of what follows")
+    if custody.safe and not custody.is_counting:
+        found.append(f"  SAFE        {counted(custody.safe, 'file')} on 2 or more devices")
+    if custody.only_here:
+        what = f"{counted(custody.only_here, 'file')}, {human_size(custody.only_here_bytes)}"
+        found.append(f"  ONLY HERE   {what}{_sending(volume)}")
+    if custody.only_elsewhere:
+        what = f"{counted(custody.only_elsewhere, 'file')}, {human_size(custody.only_elsewhere_bytes)}"
+        found.append(f"  ONE COPY    {what} on one other device, and not here")
+    if custody.missing:
+        what = f"{counted(custody.missing, 'file')}, {human_size(custody.missing_bytes)}"
+        found.append(f"  MISSING     {what} on no device that has said so    dittofs list --missing")
+    if custody.to_fetch_bytes:
+        found.append(f"  FETCHING    {human_size(custody.to_fetch_bytes)} to be kept here too")
+    return found
+
+
+def _sending(volume: VolumeStatus) -> str:
+    custody = volume.custody
+    if volume.copies == "on-demand":
+        return ", as copies = on-demand has it    dittofs copies"
+    if not custody.sending_to:
+        return ": no other device is connected"
+    left = f", {duration(custody.time_left_s)} left" if custody.time_left_s >= 0 else ""
+    return f" -> sending to {listed(custody.sending_to)}{left}"
+
+
+def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
     where = f"   {shown_directory(path_bytes(volume))}" if volume.path else ""
     head = f"{escaped(volume.name)}{where}   {volume.state}"
     if volume.state == "failed":
@@ -79,10 +140,12 @@ def _volume_lines(volume: VolumeStatus, *, is_alone: bool, verbose: bool) -> lis
             f"  SAVING      {counted(volume.pending.files, 'file')}, {human_size(volume.pending.bytes)} "
             "not yet safe from a power cut"
         )
-    if is_alone and volume.files:
-        found.append(f"  ONLY HERE   {counted(volume.files, 'file')}: no other device has this volume yet")
+    found += _custody_lines(volume)
+    if volume.has_owner_key:
+        found.append("  RECOVERY    words not written down yet    dittofs recovery")
     if verbose:
         found.append(f"  id          {volume.id}")
+        found.append(f"  role        {volume.role}, copies {volume.copies}")
         found.append(f"  on disk     {human_size(volume.stored_bytes)}")
         found.append(f"  names in    {counted(volume.directories, 'directory', 'directories')}")
         if volume.options:

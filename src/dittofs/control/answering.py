@@ -11,11 +11,11 @@ import msgspec
 import structlog
 import trio
 
-from dittofs.control import protocol
+from dittofs.control import protocol, routes, sharing
 from dittofs.control.connection import BYTES_TYPE, ITEMS_TYPE, ClientGone, Connection
 from dittofs.control.faults import Refusal, refusal_of
 from dittofs.control.paths import components, path_bytes
-from dittofs.control.protocol import Answered, Carried, Route
+from dittofs.control.routes import Answered, Carried, Route
 from dittofs.control.service import Content, Service
 from dittofs.errors import DittoError
 
@@ -71,9 +71,9 @@ def _route_name(head: h11.Request) -> str:
 async def _answer(service: Service, connection: Connection, head: h11.Request) -> None:
     method = head.method.decode("ascii")
     path, _, query = head.target.decode("ascii", "replace").partition("?")
-    route = protocol.ROUTES.get((path, method))
+    route = routes.ROUTES.get((path, method))
     if route is None:
-        allowed = ", ".join(known for place, known in protocol.ROUTES if place == path)
+        allowed = ", ".join(known for place, known in routes.ROUTES if place == path)
         if allowed:
             refusal = Refusal("wrong_method", f"{path} answers to {allowed}")
             await connection.refuse(refusal, [("allow", allowed)])
@@ -118,7 +118,7 @@ async def _request(connection: Connection, route: Route, query: str) -> object:
 
 def _check_path(request: object) -> None:
     match request:
-        case protocol.MountRequest():
+        case protocol.MountRequest() | sharing.JoinRequest():
             if not path_bytes(request).startswith(b"/"):
                 raise Refusal("usage", "the directory to mount on must be given as an absolute path")
         case protocol.UnmountRequest():
@@ -132,20 +132,28 @@ def _check_path(request: object) -> None:
 
 
 async def _answer_value(service: Service, connection: Connection, route: Route, request: object) -> None:
-    reply: protocol.Reply
+    reply: routes.Reply
     match route, request:
-        case protocol.HEALTH, None:
+        case routes.HEALTH, None:
             reply = service.health()
-        case protocol.STATUS, None:
+        case routes.STATUS, None:
             reply = service.status()
-        case protocol.MOUNT, protocol.MountRequest():
+        case routes.MOUNT, protocol.MountRequest():
             reply = await service.mount(request)
-        case protocol.UNMOUNT, protocol.UnmountRequest():
+        case routes.UNMOUNT, protocol.UnmountRequest():
             reply = await service.unmount(request)
-        case protocol.ADD_FILE, protocol.AddRequest():
+        case routes.ADD_FILE, protocol.AddRequest():
             async with aclosing(connection.body()) as parts:
                 reply = await service.add(request, parts)
-        case protocol.STOP, None:
+        case routes.REMOVE, sharing.RemoveRequest():
+            reply = await service.remove(request)
+        case routes.LEAVE, sharing.LeaveRequest():
+            reply = await service.leave(request)
+        case routes.RECOVERY, sharing.RecoveryRequest():
+            reply = await service.recovery(request)
+        case routes.COPIES, sharing.CopiesRequest():
+            reply = await service.copies(request)
+        case routes.STOP, None:
             # It may cancel this very task: the reply still leaves, within a bound.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_REPLY_S):
                 await connection.reply(200, _encoder.encode(await service.stop()))
@@ -157,12 +165,18 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
 
 async def _answer_items(service: Service, connection: Connection, route: Route, request: object) -> None:
     match route, request:
-        case protocol.EVENTS, None:
+        case routes.EVENTS, None:
             await _answer_events(service, connection)
-        case protocol.LIST, protocol.ListRequest():
+        case routes.LIST, protocol.ListRequest():
             await _send_lines(connection, _in_steps(service.list(request)))
-        case protocol.CHECK, protocol.CheckRequest():
+        case routes.CHECK, protocol.CheckRequest():
             await _send_lines(connection, _as_lines(service.check(request)))
+        case routes.SHARE, sharing.ShareRequest():
+            await _send_lines(connection, _as_lines(service.share(request)))
+        case routes.JOIN, sharing.JoinRequest():
+            await _send_lines(connection, _as_lines(service.join(request)))
+        case routes.SYNC, sharing.SyncRequest():
+            await _send_lines(connection, _as_lines(service.sync(request)))
         case _:
             raise AssertionError(route)
 
@@ -173,7 +187,7 @@ async def _in_steps(items: Iterator[protocol.ListItem]) -> AsyncGenerator[bytes,
         await trio.lowlevel.checkpoint()
 
 
-async def _as_lines(items: AsyncGenerator[protocol.CheckItem, None]) -> AsyncGenerator[bytes, None]:
+async def _as_lines(items: AsyncGenerator[routes.Item, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(items):
         async for item in items:
             yield _encoder.encode_lines([item])

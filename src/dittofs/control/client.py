@@ -3,16 +3,17 @@
 import http.client
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from dittofs.control import protocol
+from dittofs.control import protocol, routes, sharing
 from dittofs.control.faults import FAULTS, Refusal
-from dittofs.control.protocol import Carried, Failure, Item, Route
+from dittofs.control.protocol import Failure
+from dittofs.control.routes import Carried, Item, Route
 from dittofs.control.socket_file import peer_credentials, short_address
 
 ANSWER_S: Final = 10.0  # what a healthy daemon answers from memory
@@ -73,48 +74,69 @@ class Client:
         self._uid = os.geteuid() if uid is None else uid
 
     def health(self) -> protocol.Health:
-        return cast(protocol.Health, self._value(protocol.HEALTH, None, ANSWER_S))
+        return cast(protocol.Health, self._value(routes.HEALTH, None, ANSWER_S))
 
     def status(self) -> protocol.StatusReport:
-        return cast(protocol.StatusReport, self._value(protocol.STATUS, None, ANSWER_S))
+        return cast(protocol.StatusReport, self._value(routes.STATUS, None, ANSWER_S))
 
     def mount(self, request: protocol.MountRequest) -> protocol.MountResult:
-        return cast(protocol.MountResult, self._value(protocol.MOUNT, request, None))
+        return cast(protocol.MountResult, self._value(routes.MOUNT, request, None))
 
     def unmount(self, request: protocol.UnmountRequest) -> protocol.UnmountResult:
-        return cast(protocol.UnmountResult, self._value(protocol.UNMOUNT, request, None))
+        return cast(protocol.UnmountResult, self._value(routes.UNMOUNT, request, None))
 
     def stop(self) -> protocol.StopResult:
-        return cast(protocol.StopResult, self._value(protocol.STOP, None, ANSWER_S))
+        return cast(protocol.StopResult, self._value(routes.STOP, None, ANSWER_S))
 
     def list(self, request: protocol.ListRequest) -> Iterator[protocol.ListItem]:
-        return cast(Iterator[protocol.ListItem], self._items(protocol.LIST, request))
+        return cast(Iterator[protocol.ListItem], self._items(routes.LIST, request))
 
     def check(self, request: protocol.CheckRequest) -> Iterator[protocol.CheckItem]:
-        return cast(Iterator[protocol.CheckItem], self._items(protocol.CHECK, request))
+        return cast(Iterator[protocol.CheckItem], self._items(routes.CHECK, request))
 
     def events(self) -> Iterator[protocol.Event]:
-        return cast(Iterator[protocol.Event], self._items(protocol.EVENTS, None))
+        return cast(Iterator[protocol.Event], self._items(routes.EVENTS, None))
+
+    def share(self, request: sharing.ShareRequest) -> Generator[sharing.ShareItem, None, None]:
+        return cast(Generator[sharing.ShareItem, None, None], self._items(routes.SHARE, request))
+
+    def join(self, request: sharing.JoinRequest) -> Iterator[sharing.JoinItem]:
+        return cast(Iterator[sharing.JoinItem], self._items(routes.JOIN, request))
+
+    def sync(self, request: sharing.SyncRequest) -> Iterator[sharing.SyncItem]:
+        return cast(Iterator[sharing.SyncItem], self._items(routes.SYNC, request))
+
+    def remove(self, request: sharing.RemoveRequest) -> sharing.RemoveResult:
+        return cast(sharing.RemoveResult, self._value(routes.REMOVE, request, None))
+
+    def leave(self, request: sharing.LeaveRequest) -> sharing.LeaveResult:
+        return cast(sharing.LeaveResult, self._value(routes.LEAVE, request, None))
+
+    def recovery(self, request: sharing.RecoveryRequest) -> sharing.RecoveryResult:
+        return cast(sharing.RecoveryResult, self._value(routes.RECOVERY, request, ANSWER_S))
+
+    def copies(self, request: sharing.CopiesRequest) -> sharing.CopiesResult:
+        return cast(sharing.CopiesResult, self._value(routes.COPIES, request, ANSWER_S))
 
     def get_file(self, request: protocol.FileRequest) -> Download:
-        return Download(self._ask(protocol.GET_FILE, request, None))
+        return Download(self._ask(routes.GET_FILE, request, None))
 
     def get_chunks(self, request: protocol.ChunksRequest) -> Download:
-        return Download(self._ask(protocol.GET_CHUNKS, request, None))
+        return Download(self._ask(routes.GET_CHUNKS, request, None))
 
     def add(self, request: protocol.AddRequest, parts: Iterable[bytes]) -> protocol.AddResult:
         """Upload `parts` as a file: exactly `request.size` bytes if that is given.
 
         If `parts` raises, nothing of it becomes visible in the volume.
         """
-        with self._ask(protocol.ADD_FILE, request, None, parts) as response:
-            return cast(protocol.AddResult, _decoded(response, protocol.ADD_FILE))
+        with self._ask(routes.ADD_FILE, request, None, parts) as response:
+            return cast(protocol.AddResult, _decoded(response, routes.ADD_FILE))
 
     def _value(self, route: Route, request: msgspec.Struct | None, timeout_s: float | None) -> object:
         with self._ask(route, request, timeout_s) as response:
             return _decoded(response, route)
 
-    def _items(self, route: Route, request: msgspec.Struct | None) -> Iterator[Item]:
+    def _items(self, route: Route, request: msgspec.Struct | None) -> Generator[Item, None, None]:
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cast(Any, route.reply))
         with self._ask(route, request, None) as response:
             pending = b""

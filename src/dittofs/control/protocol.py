@@ -1,14 +1,11 @@
-"""The local API as data: every request, reply, stream item and event, and the table of routes.
+"""The local API as data: the daemon, its volumes, files and events. `sharing` is about other devices.
 
-Client and server share this module. A reader ignores fields it does not know, and a field
-added later has a default, so both may be of different ages; what cannot be said that way gets
+Client and server share both; `routes` says what is asked how. A reader ignores fields it does not know,
+and a field added later has a default, so both may be of different ages; what cannot be said that way gets
 another `API_VERSION` and another prefix. Times are nanoseconds since 1970 (`_ns`) or seconds
 of duration (`_s`). `path` and `path_raw`: see `dittofs.control.paths`.
 """
 
-import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -71,6 +68,41 @@ class Pending(Struct, frozen=True):
 
 
 VolumeState = Literal["unmounted", "mounting", "mounted", "failed"]
+RoleName = Literal["none", "store", "reader", "writer", "owner"]
+
+
+class Custody(Struct, frozen=True):
+    """Files of a volume by the devices that have confirmed to hold all of their content, durably."""
+
+    is_counting: bool = False  # not everything was looked at yet: the numbers are lower bounds
+    safe: int = 0  # on two devices or more
+    only_here: int = 0
+    only_here_bytes: int = 0
+    only_elsewhere: int = 0  # on one other device, and not here
+    only_elsewhere_bytes: int = 0
+    missing: int = 0  # on no device that has said so
+    missing_bytes: int = 0
+    unsent: int = 0  # here, and on fewer devices than the policy asks
+    unsent_bytes: int = 0
+    to_fetch_bytes: int = 0  # of contents that this device is still to hold for others
+    sending_to: tuple[str, ...] = ()  # the connected devices that unsent content goes to
+    time_left_s: float = -1.0  # until nothing is unsent; -1: not known
+
+
+class MemberStatus(Struct, frozen=True):
+    """A device of one volume."""
+
+    name: str
+    id: str  # hexadecimal
+    role: RoleName
+    is_this: bool = False
+    is_online: bool = False
+    path: str = ""  # how it is connected, like "tcp 192.168.1.7:7347"
+    round_trip_s: float = 0.0
+    is_up_to_date: bool = False  # it has every change known here, durably; only while it is online
+    last_seen_ns: int = 0  # when it was online last; 0: not since this daemon started
+    bytes_sent: int = 0  # over the present connection
+    bytes_received: int = 0
 
 
 class VolumeStatus(Struct, frozen=True):
@@ -92,6 +124,11 @@ class VolumeStatus(Struct, frozen=True):
     read_only: str = ""  # why the volume accepts no change; empty: it does
     failure: str = ""  # why the state is "failed"
     damage: tuple[Finding, ...] = ()  # found since the daemon started, at most 100
+    role: RoleName = "none"  # of this device
+    copies: str = ""  # the policy: "all", "on-demand" or how many devices hold each content
+    custody: Custody = Custody()
+    members: tuple[MemberStatus, ...] = ()  # this device first
+    has_owner_key: bool = False  # the recovery words were not written down yet
 
 
 class DeviceStatus(Struct, frozen=True):
@@ -101,6 +138,19 @@ class DeviceStatus(Struct, frozen=True):
     id: str  # hexadecimal
     is_this: bool
     is_online: bool
+    path: str = ""
+    round_trip_s: float = 0.0
+    is_up_to_date: bool = False  # in every volume of both
+    last_seen_ns: int = 0
+
+
+class NetworkStatus(Struct, frozen=True):
+    """Where other devices reach this one."""
+
+    port: int  # 0: it does not listen
+    addresses: tuple[str, ...] = ()  # like "192.168.1.7:7347"
+    problem: str = ""  # why nobody can reach this device
+    uses_mdns: bool = True
 
 
 class StatusReport(Struct, frozen=True):
@@ -111,8 +161,9 @@ class StatusReport(Struct, frozen=True):
     uptime_s: float
     memory_bytes: int  # resident set of the daemon
     volumes: tuple[VolumeStatus, ...]
-    devices: tuple[DeviceStatus, ...]  # this one first
+    devices: tuple[DeviceStatus, ...]  # this one first, then those of all volumes
     api: int = API_VERSION
+    network: NetworkStatus | None = None  # None: no volume needs it yet
 
 
 class MountRequest(Struct, frozen=True):
@@ -288,6 +339,15 @@ class DamageEvent(Struct, frozen=True, tag="damage"):
     finding: Finding
 
 
+class PeerEvent(Struct, frozen=True, tag="peer"):
+    """A device of a volume connected or disconnected."""
+
+    volume: str
+    name: str
+    id: str
+    is_online: bool
+
+
 class LaggedEvent(Struct, frozen=True, tag="lagged"):
     """This listener was too slow and missed events: ask for the status."""
 
@@ -304,74 +364,4 @@ class StoppingEvent(Struct, frozen=True, tag="stopping"):
 
 ListItem = Entry | ChunkRun
 CheckItem = CheckProgress | Finding | CheckDone
-Event = VolumeEvent | DamageEvent | LaggedEvent | AliveEvent | StoppingEvent
-Reply = Health | StatusReport | MountResult | UnmountResult | StopResult | AddResult
-Item = ListItem | CheckItem | Event
-
-
-# --- routes ---
-
-
-class Carried(enum.Enum):
-    """How a request reaches the server."""
-
-    NOTHING = "there is nothing to say"
-    QUERY = "in the query of the target, one parameter a field"
-    JSON = "as a JSON body"
-    QUERY_AND_BODY = "in the query; the body is the file"
-
-
-class Answered(enum.Enum):
-    """How the reply reaches the client."""
-
-    VALUE = "one JSON object"
-    ITEMS = "JSON objects, one a line, chunked"
-    BYTES = "application/octet-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One thing that can be asked. `reply` is a struct, or a union of them for items; None for bytes."""
-
-    method: str
-    path: str
-    carried: Carried
-    request: type[Struct] | None
-    answered: Answered
-    reply: object
-
-
-HEALTH: Final = Route("GET", f"{PREFIX}/health", Carried.NOTHING, None, Answered.VALUE, Health)
-STATUS: Final = Route("GET", f"{PREFIX}/status", Carried.NOTHING, None, Answered.VALUE, StatusReport)
-EVENTS: Final = Route("GET", f"{PREFIX}/events", Carried.NOTHING, None, Answered.ITEMS, Event | Failure)
-MOUNT: Final = Route("POST", f"{PREFIX}/mount", Carried.JSON, MountRequest, Answered.VALUE, MountResult)
-UNMOUNT: Final = Route(
-    "POST", f"{PREFIX}/unmount", Carried.JSON, UnmountRequest, Answered.VALUE, UnmountResult
-)
-STOP: Final = Route("POST", f"{PREFIX}/stop", Carried.NOTHING, None, Answered.VALUE, StopResult)
-LIST: Final = Route("GET", f"{PREFIX}/list", Carried.QUERY, ListRequest, Answered.ITEMS, ListItem | Failure)
-CHECK: Final = Route(
-    "POST", f"{PREFIX}/check", Carried.JSON, CheckRequest, Answered.ITEMS, CheckItem | Failure
-)
-GET_FILE: Final = Route("GET", f"{PREFIX}/file", Carried.QUERY, FileRequest, Answered.BYTES, None)
-ADD_FILE: Final = Route(
-    "PUT", f"{PREFIX}/file", Carried.QUERY_AND_BODY, AddRequest, Answered.VALUE, AddResult
-)
-GET_CHUNKS: Final = Route("POST", f"{PREFIX}/chunks", Carried.JSON, ChunksRequest, Answered.BYTES, None)
-
-ROUTES: Final[Mapping[tuple[str, str], Route]] = {
-    (route.path, route.method): route
-    for route in (
-        HEALTH,
-        STATUS,
-        EVENTS,
-        MOUNT,
-        UNMOUNT,
-        STOP,
-        LIST,
-        CHECK,
-        GET_FILE,
-        ADD_FILE,
-        GET_CHUNKS,
-    )
-}
+Event = VolumeEvent | DamageEvent | PeerEvent | LaggedEvent | AliveEvent | StoppingEvent

@@ -4,13 +4,14 @@ Every method may raise a `Refusal` (told to the client as it is) or any other `D
 (translated by `dittofs.control.faults.refusal_of`). Another exception is a bug: the client is
 told so without details, the traceback goes to the log, the server goes on. Plain functions
 answer from memory within a millisecond. All run in the server's tasks and may be cancelled
-when their client leaves, except `mount`, `unmount` and `stop`, which run to their end.
+when their client leaves, except `mount`, `unmount`, `leave` and `stop`, which run to their end.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from dittofs.control import sharing
 from dittofs.control.protocol import (
     AddRequest,
     AddResult,
@@ -86,6 +87,33 @@ class Service(Protocol):
 
     def check(self, request: CheckRequest) -> AsyncGenerator[CheckItem, None]:
         """Verify; yields progress at least every second, findings as they come, `CheckDone` at the end."""
+
+    def share(self, request: sharing.ShareRequest) -> AsyncGenerator[sharing.ShareItem, None]:
+        """Open an invitation, then tell what becomes of it. It stays open when the generator is closed.
+
+        Refuses with "forbidden" unless this device is an owner.
+        """
+
+    def join(self, request: sharing.JoinRequest) -> AsyncGenerator[sharing.JoinItem, None]:
+        """Use a ticket, mount, end with `JoinResult`. The directory is judged before the ticket is used.
+
+        Doing it again is no error, whatever became of the ticket.
+        """
+
+    def sync(self, request: sharing.SyncRequest) -> AsyncGenerator[sharing.SyncItem, None]:
+        """Wait until everything is safe on others, or cannot become so; end with `SyncResult`."""
+
+    async def remove(self, request: sharing.RemoveRequest) -> sharing.RemoveResult:
+        """Take a device out of a volume; durable here, and told to who is connected, when it returns."""
+
+    async def leave(self, request: sharing.LeaveRequest) -> sharing.LeaveResult:
+        """Refuses with "unsent" while something is only here, with "forbidden" for the last owner."""
+
+    async def recovery(self, request: sharing.RecoveryRequest) -> sharing.RecoveryResult:
+        """The recovery words; or, with two of them, the owner key erased from this device."""
+
+    async def copies(self, request: sharing.CopiesRequest) -> sharing.CopiesResult:
+        """Show or set how many devices hold each content."""
 
     def events(self) -> AsyncGenerator[Event, None]:
         """What happens from now on. `dittofs.control.events.EventFeed` makes this."""

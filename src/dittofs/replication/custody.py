@@ -43,10 +43,21 @@ class Lonely:
     inodes: set[InodeId] = field(default_factory=set)
     is_here: bool = False
     holders: set[DeviceId] = field(default_factory=set)
+    counted: tuple["_Sum", ...] = ()
+    """The sums that hold `counted_files` of it."""
+    counted_files: int = 0
 
     @property
     def copies(self) -> int:
         return self.is_here + len(self.holders)
+
+
+@dataclass(slots=True, eq=False)
+class _Sum:
+    """Of some of the lonely contents."""
+
+    files: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +97,12 @@ class Custody:
         self._copies = copies
         """How many devices should hold each content."""
         self._lonely: dict[bytes, Lonely] = {}
+        self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
         self._of_inode: dict[InodeId, set[bytes]] = {}
         self._queue: deque[Change | Item] = deque()
         self._wake = trio.Event()
         self._must_scan = True
+        self._is_idle = False
         self.changed = trio.Event()
         """Set, and replaced, whenever something is known that was not."""
         self.on_here: Callable[[Sequence[bytes]], None] = lambda _roots: None
@@ -172,36 +185,21 @@ class Custody:
 
     @property
     def is_counting(self) -> bool:
-        return self._must_scan or bool(self._queue)
+        """Whether there are contents that were not looked at since they came, or since members changed."""
+        return self._must_scan or bool(self._queue) or not self._is_idle
 
     def tally(self) -> Tally:
-        """Counted from what is lonely."""
-        only_here = only_elsewhere = missing = unsent = 0
-        here_bytes = elsewhere_bytes = missing_bytes = unsent_bytes = 0
-        for one in self._lonely.values():
-            files = len(one.inodes)
-            if one.is_here:
-                unsent += files
-                unsent_bytes += files * one.size
-            if not one.copies:
-                missing += files
-                missing_bytes += files * one.size
-            elif one.copies < SAFE_COPIES and one.is_here:
-                only_here += files
-                here_bytes += files * one.size
-            elif one.copies < SAFE_COPIES:
-                only_elsewhere += files
-                elsewhere_bytes += files * one.size
+        """The sums over what is lonely, kept up to date as that changes."""
         return Tally(
             self.is_counting,
-            only_here,
-            here_bytes,
-            only_elsewhere,
-            elsewhere_bytes,
-            missing,
-            missing_bytes,
-            unsent,
-            unsent_bytes,
+            self._only_here.files,
+            self._only_here.bytes,
+            self._only_elsewhere.files,
+            self._only_elsewhere.bytes,
+            self._missing.files,
+            self._missing.bytes,
+            self._unsent.files,
+            self._unsent.bytes,
         )
 
     def lonely(self) -> Iterable[Lonely]:
@@ -223,11 +221,29 @@ class Custody:
         self.changed = trio.Event()
 
     def _settle(self, lonely: Lonely) -> None:
-        """Forget what is held by enough devices, or what no file has."""
+        """Forget what is held by enough devices, or what no file has; count what stays."""
+        self._count(lonely, -1)
+        lonely.counted = ()
         if lonely.copies >= max(SAFE_COPIES, self._copies()) or not lonely.inodes:
             self._lonely.pop(lonely.root, None)
             for inode in lonely.inodes:
                 self._forget(inode, lonely.root)
+            return
+        lonely.counted, lonely.counted_files = self._sums_of(lonely), len(lonely.inodes)
+        self._count(lonely, +1)
+
+    def _sums_of(self, lonely: Lonely) -> tuple[_Sum, ...]:
+        unsent = (self._unsent,) if lonely.is_here and lonely.copies < self._copies() else ()
+        if not lonely.copies:
+            return (self._missing,)
+        if lonely.copies < SAFE_COPIES:
+            return (self._only_here if lonely.is_here else self._only_elsewhere, *unsent)
+        return unsent
+
+    def _count(self, lonely: Lonely, sign: int) -> None:
+        for total in lonely.counted:
+            total.files += sign * lonely.counted_files
+            total.bytes += sign * lonely.counted_files * lonely.size
 
     def _went(self, inode: InodeId, roots: set[bytes]) -> None:
         for root in roots:
@@ -259,13 +275,16 @@ class Custody:
             elif self._queue:
                 await self._follow()
             else:
+                self._is_idle = True
                 self._signal()
                 self._wake = trio.Event()
                 await self._wake.wait()
+                self._is_idle = False
 
     async def _scan(self) -> None:
         self._lonely.clear()
         self._of_inode.clear()
+        self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
         some: list[Item] = []
         for item in self._content.content_roots():
             some.append(item)

@@ -8,7 +8,7 @@ import trio
 
 from dittofs.address import Address
 from dittofs.clock import Clock, Entropy
-from dittofs.errors import DittoError
+from dittofs.errors import ConfigError, DittoError
 from dittofs.identity.keys import Device
 from dittofs.links.link import Link
 from dittofs.links.tcp import Endpoint, listen
@@ -41,7 +41,7 @@ class Network:
         self._entropy = entropy
         self._bind = bind
         self._wanted_port = port
-        self._uses_mdns = uses_mdns
+        self.uses_mdns = uses_mdns
         self._listening = trio.Event()
         self.endpoints: tuple[Endpoint, ...] = ()
         self.problem = ""
@@ -51,6 +51,16 @@ class Network:
     def port(self) -> int:
         """Where links are accepted; 0 while they are not."""
         return self.endpoints[0][1] if self.endpoints else 0
+
+    def choose(self, bind: str | None, port: int | None) -> None:
+        """Listen there instead, None: as it was. ConfigError if links are accepted already, elsewhere."""
+        wanted = self._bind if bind is None else bind, self._wanted_port if port is None else port
+        if wanted == (self._bind, self._wanted_port) or (not bind and port == self.port):
+            return
+        if self.port:
+            place = f"{self._bind or 'every address'}, port {self.port}"
+            raise ConfigError(f"the daemon listens on {place} already, and keeps to that until it ends")
+        self._bind, self._wanted_port = wanted
 
     async def listening(self) -> None:
         """Return when links are accepted, or cannot be (`problem`)."""
@@ -77,7 +87,7 @@ class Network:
         async with trio.open_nursery() as nursery:
             await self._listen(nursery)
             nursery.start_soon(self.connector.run)
-            if self._uses_mdns:
+            if self.uses_mdns:
                 nursery.start_soon(self._discover)
 
     async def _listen(self, nursery: trio.Nursery) -> None:

@@ -21,6 +21,7 @@ from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
 from dittofs.replication.members import Members
 from dittofs.replication.outbox import Outbox
+from dittofs.replication.pace import Pace
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.session import Session
@@ -35,6 +36,7 @@ PROBE_S: Final = 2.0
 BANNED_S: Final = 3600.0
 ROOTS_QUEUED_MAX: Final = 256
 COMPARE_PAUSE_S: Final = 0.05
+PACE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Peers:
             pushes=lambda: self.policy.pushes,
             free_bytes=free_bytes,
         )
+        self.pace = Pace()
+        """Of what is here and on too few other devices."""
         self.changed = trio.Event()
         """Set, and replaced, when a session opens or ends."""
         self._policy_text: bytes | None = None
@@ -358,6 +362,13 @@ class Peers:
             nursery.start_soon(self.fetcher.run)
             nursery.start_soon(self.custody.run)
             nursery.start_soon(self.keeping.run)
+            nursery.start_soon(self._measure)
+
+    async def _measure(self) -> None:
+        while True:
+            await self.custody.changed.wait()
+            self.pace.note(trio.current_time(), self.custody.tally().unsent_bytes)
+            await trio.sleep(PACE_S)
 
     def close(self) -> None:
         """End every session."""

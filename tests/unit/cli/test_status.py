@@ -3,12 +3,23 @@
 import msgspec
 
 from dittofs.cli.status import exit_code, lines
-from dittofs.control.protocol import DeviceStatus, Finding, Pending, StatusReport, VolumeStatus
+from dittofs.control.protocol import (
+    Custody,
+    DeviceStatus,
+    Finding,
+    MemberStatus,
+    NetworkStatus,
+    Pending,
+    StatusReport,
+    VolumeStatus,
+)
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
 
 LAPTOP = DeviceStatus(name="laptop", id="ab" * 32, is_this=True, is_online=True)
 NAS = DeviceStatus(name="nas", id="cd" * 32, is_this=False, is_online=False)
+HERE = MemberStatus("laptop", "ab" * 32, "owner", is_this=True, is_online=True)
+THERE = MemberStatus("nas", "cd" * 32, "writer")
 GOOD = VolumeStatus(
     name="Shared",
     id="ef" * 32,
@@ -59,13 +70,80 @@ def test_what_was_recovered_is_named_and_is_no_damage() -> None:
 
 
 def test_conflicts_exit_with_4_and_what_is_unsaved_is_named() -> None:
-    volume = msgspec.structs.replace(GOOD, conflicts=1, pending=Pending(files=3, bytes=41_000_000))
+    volume = msgspec.structs.replace(
+        GOOD, conflicts=1, pending=Pending(files=3, bytes=41_000_000), members=(HERE, THERE)
+    )
     text = "\n".join(lines(report(volume, devices=(LAPTOP, NAS)), verbose=False))
     assert "1 conflict" in text
     assert "3 files, 41 MB not yet safe from a power cut" in text
     assert "nas   offline" in text
     assert "ONLY HERE" not in text
     assert exit_code(report(volume)) == 4
+
+
+def shared(custody: Custody, copies: str = "2") -> VolumeStatus:
+    return msgspec.structs.replace(GOOD, members=(HERE, THERE), custody=custody, copies=copies)
+
+
+def test_files_are_told_by_who_has_confirmed_to_hold_them() -> None:
+    custody = Custody(
+        safe=1196,
+        only_here=3,
+        only_here_bytes=41_000_000,
+        only_elsewhere=4,
+        only_elsewhere_bytes=1000,
+        missing=1,
+        missing_bytes=7,
+        unsent=3,
+        unsent_bytes=41_000_000,
+        sending_to=("nas",),
+        time_left_s=6.0,
+    )
+    assert lines(report(shared(custody)), verbose=False)[1:5] == [
+        "  SAFE        1,196 files on 2 or more devices",
+        "  ONLY HERE   3 files, 41 MB -> sending to nas, 6 s left",
+        "  ONE COPY    4 files, 1 kB on one other device, and not here",
+        "  MISSING     1 file, 7 bytes on no device that has said so    dittofs list --missing",
+    ]
+
+
+def test_what_is_only_here_exits_with_3_unless_nothing_is_to_be_sent() -> None:
+    lonely = Custody(only_here=1, only_here_bytes=5, unsent=1, unsent_bytes=5)
+    assert exit_code(report(shared(lonely))) == 3
+    assert ": no other device is connected" in lines(report(shared(lonely)), verbose=False)[1]
+    assert exit_code(report(shared(lonely, "on-demand"))) == 0
+    assert "on-demand" in lines(report(shared(lonely, "on-demand")), verbose=False)[1]
+    alone = msgspec.structs.replace(shared(lonely), members=(HERE,))
+    assert exit_code(report(alone)) == 0
+    both = msgspec.structs.replace(shared(lonely), conflicts=2)
+    assert exit_code(report(both)) == 3
+
+
+def test_while_it_counts_nothing_is_called_safe() -> None:
+    text = "\n".join(lines(report(shared(Custody(is_counting=True, safe=1204))), verbose=False))
+    assert "SAFE" not in text
+    assert "COUNTING" in text
+
+
+def test_devices_are_shown_with_path_and_round_trip_and_a_network_that_fails_too() -> None:
+    online = DeviceStatus(
+        name="desktop",
+        id="cd" * 32,
+        is_this=False,
+        is_online=True,
+        path="tcp 192.168.1.7:7347",
+        round_trip_s=0.003,
+        is_up_to_date=True,
+    )
+    seen = report(GOOD, devices=(LAPTOP, online))
+    assert lines(seen, verbose=False)[-1] == "  desktop   online   tcp 192.168.1.7:7347   3 ms   up to date"
+    failed = msgspec.structs.replace(seen, network=NetworkStatus(port=0, problem="port 7 is taken"))
+    assert "NO NETWORK  port 7 is taken" in lines(failed, verbose=False)[-1]
+
+
+def test_words_that_nobody_wrote_down_are_nagged_about() -> None:
+    volume = msgspec.structs.replace(GOOD, has_owner_key=True)
+    assert "dittofs recovery" in "\n".join(lines(report(volume), verbose=False))
 
 
 def test_a_hostile_volume_name_cannot_act_on_the_terminal() -> None:

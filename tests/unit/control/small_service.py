@@ -17,6 +17,7 @@ from dittofs.control.protocol import (
     CheckRequest,
     ChunkRun,
     ChunksRequest,
+    Custody,
     DeviceStatus,
     Entry,
     Event,
@@ -25,6 +26,7 @@ from dittofs.control.protocol import (
     Health,
     ListItem,
     ListRequest,
+    MemberStatus,
     MountRequest,
     MountResult,
     StatusReport,
@@ -35,6 +37,29 @@ from dittofs.control.protocol import (
     VolumeStatus,
 )
 from dittofs.control.service import Content
+from dittofs.control.sharing import (
+    CopiesRequest,
+    CopiesResult,
+    Invitation,
+    JoinItem,
+    JoinProgress,
+    JoinRequest,
+    JoinResult,
+    LeaveRequest,
+    LeaveResult,
+    RecoveryRequest,
+    RecoveryResult,
+    RemoveRequest,
+    RemoveResult,
+    ShareEnded,
+    ShareItem,
+    ShareRequest,
+    ShareWaiting,
+    SyncItem,
+    SyncProgress,
+    SyncRequest,
+    SyncResult,
+)
 
 PART_BYTES = 64 << 10
 
@@ -51,6 +76,12 @@ class SmallService:
         self.parts_made = 0
         self.open_streams = 0
         self.uploads_cut = 0
+        self.others: list[MemberStatus] = []
+        self.unsent_bytes = 0
+        self.copies_wanted = "2"
+        self.words: tuple[str, ...] = ("acid", "acorn", "actor")
+        """Of the owner key; empty when it was erased."""
+        self.share_ends = ShareEnded("joined", "desktop", "ef" * 32, "writer", "tcp 192.0.2.7:7347", 3)
 
     def health(self) -> Health:
         return Health(version="1.2.3", pid=os.getpid())
@@ -67,6 +98,14 @@ class SmallService:
             **path_fields(self.mounted_at),
             files=len(self.files),
             bytes=sum(map(len, self.files.values())),
+            copies=self.copies_wanted,
+            custody=Custody(
+                only_here=int(bool(self.unsent_bytes)),
+                only_here_bytes=self.unsent_bytes,
+                unsent=int(bool(self.unsent_bytes)),
+                unsent_bytes=self.unsent_bytes,
+            ),
+            members=(MemberStatus("laptop", "ab" * 32, "owner", is_this=True), *self.others),
         )
 
     async def mount(self, request: MountRequest) -> MountResult:
@@ -80,9 +119,87 @@ class SmallService:
     async def unmount(self, request: UnmountRequest) -> UnmountResult:
         if not self.mounted_at:
             raise Refusal("not_found", "nothing is mounted there", "dittofs status")
+        if self.unsent_bytes and not request.force:
+            raise Refusal("unsent", "not yet: 1 file exists only on this device", "dittofs sync Shared")
         gone = Unmounted(volume="Shared", **path_fields(self.mounted_at), is_lazy=request.force)
         self.mounted_at = b""
         return UnmountResult(unmounted=(gone,))
+
+    async def share(self, request: ShareRequest) -> AsyncGenerator[ShareItem, None]:
+        if request.bind == "192.0.2.1":
+            raise Refusal("refused", "the daemon listens elsewhere")
+        ticket = "dittofs://join/1?d=x&k=y"
+        yield Invitation(
+            request.volume,
+            request.role,
+            ticket,
+            f"dittofs join '{ticket}' ~/Shared",
+            ("192.0.2.2:7347",),
+            600.0,
+        )
+        await trio.lowlevel.checkpoint()
+        yield ShareWaiting(599.0)
+        yield self.share_ends
+
+    async def join(self, request: JoinRequest) -> AsyncGenerator[JoinItem, None]:
+        yield JoinProgress("pairing")
+        await trio.lowlevel.checkpoint()
+        if request.ticket == "late":
+            raise Refusal("refused", "this ticket is older than ten minutes")
+        self.mounted_at = path_bytes(request)
+        yield JoinProgress("names", 3, 1000)
+        yield JoinResult(self._volume(), "laptop", "desktop", "reader", is_complete=request.ticket != "slow")
+
+    async def sync(self, request: SyncRequest) -> AsyncGenerator[SyncItem, None]:
+        yield SyncProgress(1, self.unsent_bytes, self.unsent_bytes, "contents")
+        await trio.lowlevel.checkpoint()
+        if request.timeout_s == 0.25:
+            return
+        yield SyncResult(
+            request.volume,
+            is_safe=not self.unsent_bytes,
+            is_alone=not self.others,
+            reason="no other device is connected" if self.unsent_bytes else "",
+            files=1 if self.unsent_bytes else 0,
+            bytes=self.unsent_bytes,
+            connected=tuple(one.name for one in self.others if one.is_online),
+            offline=tuple(one.name for one in self.others if not one.is_online),
+            copies=self.copies_wanted,
+        )
+
+    async def remove(self, request: RemoveRequest) -> RemoveResult:
+        found = [one for one in self.others if one.name == request.device]
+        if not found:
+            raise Refusal("refused", f'no device of "Shared" is called {request.device!r}')
+        self.others.remove(found[0])
+        return RemoveResult(request.volume, found[0].name, found[0].id, ("phone",))
+
+    async def leave(self, request: LeaveRequest) -> LeaveResult:
+        if self.unsent_bytes and not request.force:
+            raise Refusal(
+                "unsent", "not yet: 1 file exists only on this device", "dittofs leave --force Shared"
+            )
+        gone = Unmounted(volume="Shared", **path_fields(self.mounted_at))
+        return LeaveResult(
+            request.volume, "/home/ada/state", not request.force, (gone,) if self.mounted_at else ()
+        )
+
+    async def recovery(self, request: RecoveryRequest) -> RecoveryResult:
+        if not self.words:
+            return RecoveryResult(request.volume, "absent")
+        if not request.typed:
+            return RecoveryResult(request.volume, "here", self.words, (1, 3))
+        if tuple(self.words[place - 1] for place in request.places) != request.typed:
+            raise Refusal("usage", "word 3 is another one; nothing was erased")
+        self.words = ()
+        return RecoveryResult(request.volume, "erased")
+
+    async def copies(self, request: CopiesRequest) -> CopiesResult:
+        was, self.copies_wanted = self.copies_wanted, request.copies or self.copies_wanted
+        if request.copies == "1":
+            raise Refusal("usage", "copies is all, on-demand, or a number from 2")
+        devices = 1 + len(self.others)
+        return CopiesResult(request.volume, self.copies_wanted, devices, was if request.copies else "")
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:
         below = path_bytes(request)

@@ -6,20 +6,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dittofs.control import connection, events, paths, protocol, server
+from dittofs.control import connection, events, paths, protocol, routes, server, sharing
 from dittofs.control.faults import FAULTS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "control.md").read_text()
-STRUCTS = [
-    one
-    for one in vars(protocol).values()
+STRUCTS = {
+    one: None  # each once
+    for module in (protocol, sharing)
+    for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, msgspec.Struct) and one is not msgspec.Struct
-]
+}
 
 
 def test_every_request_is_listed() -> None:
     listed = re.findall(r"^\| `([A-Z]+) (/v1/\w+)` \|", PAGE, re.MULTILINE)
-    assert {(path, method) for method, path in listed} == set(protocol.ROUTES)
+    assert {(path, method) for method, path in listed} == set(routes.ROUTES)
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)

@@ -10,7 +10,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from dittofs.control.client import Client
 from dittofs.control.connection import Connection, Limits
-from dittofs.control.protocol import ROUTES
+from dittofs.control.routes import ROUTES
 from dittofs.control.server import converse, serve
 from tests.unit.control.http_text import read_all
 from tests.unit.control.small_service import SmallService

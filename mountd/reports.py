@@ -1,0 +1,219 @@
+"""What `status` says: volumes, members and devices as of one instant, from memory alone."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from dittofs import __version__
+from dittofs.control.paths import path_fields
+from dittofs.control.protocol import (
+    Custody,
+    DeviceStatus,
+    Finding,
+    MemberStatus,
+    NetworkStatus,
+    Pending,
+    RoleName,
+    StatusReport,
+    VolumeStatus,
+)
+from dittofs.identity.keys import DeviceId
+from dittofs.identity.records import Role
+from dittofs.node import Node
+from dittofs.shared_volume import SharedVolume
+from mountd.mounting import Mounting
+
+ROLE_NAMES: dict[Role, RoleName] = {
+    Role.NONE: "none",
+    Role.STORE: "store",
+    Role.READER: "reader",
+    Role.WRITER: "writer",
+    Role.OWNER: "owner",
+}
+DAMAGE_MAX = 100
+
+
+class Reports:
+    """Of one node. Answers within a millisecond or two, whatever the size of its volumes."""
+
+    def __init__(self, node: Node, mounting: Mounting) -> None:
+        self._node = node
+        self._mounting = mounting
+        self._started = time.monotonic()
+        self._last_seen_ns: dict[bytes, int] = {}
+
+    def seen(self, device: bytes) -> None:
+        """A device is online, or was until now."""
+        self._last_seen_ns[device] = time.time_ns()
+
+    def status(self) -> StatusReport:
+        volumes = tuple(self.volume(name) for name in self._node.names())
+        return StatusReport(
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=time.monotonic() - self._started,
+            memory_bytes=_resident_bytes(),
+            volumes=volumes,
+            devices=tuple(self._devices(volumes)),
+            network=self._network(),
+        )
+
+    def _network(self) -> NetworkStatus | None:
+        network = self._node.network
+        if network is None or not (network.port or network.problem):
+            return None
+        return NetworkStatus(
+            port=network.port,
+            addresses=tuple(map(str, network.addresses())),
+            problem=network.problem,
+            uses_mdns=network.uses_mdns,
+        )
+
+    def volume(self, name: str) -> VolumeStatus:
+        """One volume."""
+        record = self._node.record(name)
+        mount = self._mounting.of_volume(name)
+        where = path_fields(os.fsencode(mount.path if mount else record.path))
+        opened = self._node.opened(name)
+        if opened is None:
+            failure = self._node.failure(name)
+            return VolumeStatus(
+                name=name,
+                id=record.volume_id,
+                state="failed" if failure else "unmounted",
+                failure=failure,
+                **where,
+            )
+        summary = opened.volume.summary()
+        statistics = opened.volume.replica.chunks.statistics()
+        return VolumeStatus(
+            name=name,
+            id=record.volume_id,
+            state="mounted" if mount else "unmounted",
+            options=tuple(record.options),
+            files=summary.files,
+            directories=summary.directories,
+            bytes=summary.content_bytes,
+            bytes_here=summary.bytes_here,
+            stored_bytes=statistics.pack_bytes + statistics.index_bytes,
+            conflicts=summary.conflicts,
+            pending=Pending(files=summary.pending_files, bytes=summary.pending_bytes),
+            read_only=summary.read_only or "",
+            damage=tuple(_findings(opened))[:DAMAGE_MAX],
+            role=ROLE_NAMES[opened.role],
+            copies=str(opened.copies),
+            custody=custody_of(opened),
+            members=tuple(self._members(opened)),
+            has_owner_key=opened.secrets.root is not None,
+            **where,
+        )
+
+    def _members(self, opened: SharedVolume) -> Iterator[MemberStatus]:
+        own = DeviceId(self._node.device_id)
+        yield MemberStatus(
+            name=opened.membership.name(own) or self._node.label,
+            id=own.hex(),
+            role=ROLE_NAMES[opened.role],
+            is_this=True,
+            is_online=True,
+            is_up_to_date=True,
+        )
+        for peer in opened.peers.status():
+            yield MemberStatus(
+                name=peer.name,
+                id=peer.device.hex(),
+                role=ROLE_NAMES[peer.role],
+                is_online=peer.is_connected,
+                path=peer.path,
+                round_trip_s=peer.round_trip_s,
+                is_up_to_date=peer.is_in_step,
+                last_seen_ns=time.time_ns() if peer.is_connected else self._last_seen_ns.get(peer.device, 0),
+                bytes_sent=peer.bytes_sent,
+                bytes_received=peer.bytes_received,
+            )
+
+    def _devices(self, volumes: tuple[VolumeStatus, ...]) -> Iterator[DeviceStatus]:
+        yield DeviceStatus(name=self._node.label, id=self._node.device_id.hex(), is_this=True, is_online=True)
+        others: dict[str, list[MemberStatus]] = {}
+        for volume in volumes:
+            for member in volume.members:
+                if not member.is_this:
+                    others.setdefault(member.id, []).append(member)
+        for identity, seen in sorted(others.items(), key=lambda item: (item[1][0].name, item[0])):
+            online = [one for one in seen if one.is_online]
+            yield DeviceStatus(
+                name=seen[0].name,
+                id=identity,
+                is_this=False,
+                is_online=bool(online),
+                path=online[0].path if online else "",
+                round_trip_s=min((one.round_trip_s for one in online), default=0.0),
+                is_up_to_date=len(online) == len(seen) and all(one.is_up_to_date for one in seen),
+                last_seen_ns=max(one.last_seen_ns for one in seen),
+            )
+
+
+def custody_of(opened: SharedVolume) -> Custody:
+    """Who holds what, as confirmed by now."""
+    files = opened.volume.replica.tree.counts().files
+    peers = opened.peers
+    if not peers.others:
+        size = opened.volume.replica.tree.counts().bytes
+        return Custody(only_here=files, only_here_bytes=size)
+    tally = peers.custody.tally()
+    lonely = tally.only_here + tally.only_elsewhere + tally.missing
+    left_s = peers.pace.time_left_s() if tally.unsent else 0.0
+    sends = peers.policy.pushes or peers.policy.wants_all
+    return Custody(
+        is_counting=tally.is_counting,
+        safe=max(0, files - lonely),
+        only_here=tally.only_here,
+        only_here_bytes=tally.only_here_bytes,
+        only_elsewhere=tally.only_elsewhere,
+        only_elsewhere_bytes=tally.only_elsewhere_bytes,
+        missing=tally.missing,
+        missing_bytes=tally.missing_bytes,
+        unsent=tally.unsent,
+        unsent_bytes=tally.unsent_bytes,
+        to_fetch_bytes=peers.keeping.bytes_wanted,
+        sending_to=tuple(one.name for one in peers.status() if one.is_connected) if sends else (),
+        time_left_s=-1.0 if left_s is None else left_s,
+    )
+
+
+def _findings(opened: SharedVolume) -> Iterator[Finding]:
+    volume = opened.volume
+    for damage in volume.replica.journal.damage:
+        yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend="dittofs check")
+    if volume.publisher.problem is not None:
+        yield Finding(
+            "warning",
+            "publication",
+            f"closed files stay staged on this device, and are tried again: {volume.publisher.problem}",
+            mend="see that the disk has room",
+        )
+    for reason in dict.fromkeys(volume.publisher.waiting.values()):
+        yield Finding(
+            "warning",
+            "publication",
+            f"edits stay staged until another device gives what they are based on: {reason}",
+            mend="connect a device that has these files",
+        )
+    for reason in volume.publisher.stuck.values():
+        yield Finding("damage", "file", f"staged, and cannot be published: {reason}", mend="dittofs check")
+    for reason in volume.recovered.damaged:
+        yield Finding("damage", "staging", reason, mend="dittofs check")
+    for name in volume.recovered.set_beside:
+        yield Finding(
+            "warning",
+            "file",
+            "holds what was being written when the daemon died; the last whole version kept its name",
+            mend="look at it, then rename or remove it",
+            **path_fields(name),
+        )
+
+
+def _resident_bytes() -> int:
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,161 @@
+"""Waiting until what is here is elsewhere too, and saying truthfully when it is not."""
+
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
+
+import trio
+
+from dittofs.cli.output import counted, human_size
+from dittofs.control.sharing import SyncItem, SyncProgress, SyncResult
+from dittofs.shared_volume import SharedVolume
+
+STEP_S: Final = 0.5
+CONNECT_S: Final = 6.0
+"""How long a device that has just started waits for another one to connect."""
+STALL_S: Final = 60.0
+"""After so long without a byte more it is given up."""
+COUNT_S: Final = 10.0
+GRACE_S: Final = 3.0
+"""What is only just being sent has so long to arrive before anybody is refused."""
+
+
+async def sync(opened: SharedVolume, timeout_s: float | None) -> AsyncGenerator[SyncItem, None]:
+    """Progress at least every second, then the result: safe, or why not. Ends when nothing more can come."""
+    deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
+    volume, peers = opened.volume, opened.peers
+    watch = _Watch(opened)
+
+    async def save() -> None:
+        await volume.publisher.drain_all()
+        await volume.files.sync()
+
+    while not await _attempt(save, deadline) and not watch.is_over(deadline):
+        yield watch.progress("saving")
+    if peers.others:
+        connecting = min(deadline, trio.current_time() + CONNECT_S)
+        while not peers.open_sessions and trio.current_time() < connecting:
+            await _attempt(peers.changed.wait, connecting)
+            yield watch.progress("connecting")
+    is_in_step = False
+    for step, work in (("names", peers.in_step), ("contents", watch.contents), ("names", peers.in_step)):
+        if not peers.open_sessions:
+            break
+        is_in_step = False
+        while not (is_in_step := await _attempt(work, deadline)) and not watch.is_over(deadline):
+            yield watch.progress(step)
+    yield watch.result(
+        is_in_step=is_in_step and bool(peers.open_sessions), is_late=trio.current_time() >= deadline
+    )
+
+
+async def only_here(opened: SharedVolume) -> str | None:
+    """What is on this device alone and should be sent, as "3 files (41 MB) exist only"; None: nothing.
+
+    What is just on its way has a few seconds to arrive. While it is still counted, that is said.
+    """
+    peers, custody = opened.peers, opened.peers.custody
+    if not peers.others or not (peers.policy.pushes or peers.policy.wants_all):
+        return None
+    with trio.move_on_after(COUNT_S):
+        await opened.volume.publisher.drain_all()
+        while custody.is_counting:
+            await custody.changed.wait()
+    with trio.move_on_after(GRACE_S if peers.open_sessions else 0):
+        while custody.tally().only_here:
+            await custody.changed.wait()
+    tally, pending = custody.tally(), opened.volume.summary()
+    files = tally.only_here + pending.pending_files
+    if files:
+        size = human_size(tally.only_here_bytes + pending.pending_bytes)
+        return f"{counted(files, 'file')} ({size}) exist{'s' if files == 1 else ''} only"
+    return "it is not known yet which files exist only" if tally.is_counting else None
+
+
+async def _attempt(work: Callable[[], Awaitable[None]], deadline: float) -> bool:
+    """Whether `work` ended within a step. It may be begun again."""
+    with trio.move_on_at(min(deadline, trio.current_time() + STEP_S)) as scope:
+        await work()
+    return not scope.cancelled_caught
+
+
+class _Watch:
+    """How far the contents of a volume are, and whether they still move."""
+
+    def __init__(self, opened: SharedVolume) -> None:
+        self._opened = opened
+        self._peers = opened.peers
+        self._total = 0
+        self._moved = (0, 0)
+        self._moved_at = trio.current_time()
+
+    async def contents(self) -> None:
+        """Return when every content has its copies, or those who are connected cannot give it more."""
+        custody = self._peers.custody
+        while True:
+            changed = custody.changed
+            if not custody.is_counting and not (custody.tally().unsent and self._is_hopeful()):
+                return
+            await changed.wait()
+
+    def _is_hopeful(self) -> bool:
+        """Whether a connected device could still take something that has too few copies."""
+        connected = {session.device for session in self._peers.open_sessions}
+        copies = self._peers.copies()
+        return any(
+            one.is_here and one.copies < copies and not connected <= one.holders
+            for one in self._peers.custody.lonely()
+        )
+
+    def is_over(self, deadline: float) -> bool:
+        """Whether waiting longer is of no use."""
+        tally = self._peers.custody.tally()
+        sent = sum(session.outbox.total_bytes for session in self._peers.open_sessions)
+        now = trio.current_time()
+        if (tally.unsent_bytes, sent) != self._moved or tally.is_counting:
+            self._moved, self._moved_at = (tally.unsent_bytes, sent), now
+        return now >= deadline or now - self._moved_at > STALL_S
+
+    def progress(self, step: str) -> SyncProgress:
+        tally = self._peers.custody.tally()
+        self._total = max(self._total, tally.unsent_bytes)
+        is_counting = step == "contents" and tally.is_counting
+        return SyncProgress(
+            tally.unsent, tally.unsent_bytes, self._total, "counting" if is_counting else step
+        )
+
+    def result(self, *, is_in_step: bool, is_late: bool) -> SyncResult:
+        """The truth as of now."""
+        opened, peers = self._opened, self._peers
+        tally, summary = peers.custody.tally(), opened.volume.summary()
+        connected = tuple(one.name for one in peers.status() if one.is_connected)
+        offline = tuple(one.name for one in peers.status() if not one.is_connected)
+        waiting = summary.pending_files
+        reasons = []
+        if waiting:
+            size = human_size(summary.pending_bytes)
+            reasons.append(f"{counted(waiting, 'file')} ({size}) written here and not yet published")
+        if peers.others:
+            if not connected:
+                reasons.append("no other device is connected")
+            elif not is_in_step:
+                reasons.append("the connected devices have not confirmed every change")
+            if tally.is_counting:
+                reasons.append("not everything is counted yet")
+            if tally.unsent:
+                size = human_size(tally.unsent_bytes)
+                files = counted(tally.unsent, "file")
+                reasons.append(f"{files} ({size}) on fewer devices than copies = {opened.copies} asks")
+            if reasons and is_late:
+                reasons.append("the time was up")
+        return SyncResult(
+            volume=opened.name,
+            is_safe=not reasons,
+            is_alone=not peers.others,
+            reason="; ".join(reasons),
+            files=tally.unsent + waiting if peers.others else waiting,
+            bytes=tally.unsent_bytes + summary.pending_bytes if peers.others else summary.pending_bytes,
+            connected=connected,
+            offline=offline,
+            copies=str(opened.copies),
+        )

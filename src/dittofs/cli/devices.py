@@ -1,0 +1,94 @@
+"""`dittofs devices`"""
+
+import argparse
+import time
+
+from dittofs.cli.asking import client, which_volume
+from dittofs.cli.output import duration, escaped, human_size, listed, say, say_json, warn, when
+from dittofs.control.faults import EXIT_FINE, EXIT_USAGE
+from dittofs.control.protocol import MemberStatus, VolumeStatus
+from dittofs.control.sharing import RemoveRequest
+
+DESCRIPTION = """\
+Show the devices that share a volume, or remove one. A removed device is refused by every other that has
+heard of it, and cannot read what is stored from then on; what it has already it keeps."""
+EXAMPLE = """\
+  dittofs devices
+  dittofs devices remove phone
+  dittofs devices remove phone Photos      of one volume among several"""
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", metavar="[remove NAME] [VOLUME]", nargs="*", help="as in the examples")
+    parser.add_argument("-v", action="store_true", dest="verbose", help="ids, and bytes sent and received")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    words: list[str] = arguments.words
+    if words[:1] == ["remove"]:
+        if not 2 <= len(words) <= 3:
+            warn("dittofs: devices remove takes the name of a device, and perhaps a volume")
+            return EXIT_USAGE
+        return _remove(words[1], words[2] if len(words) == 3 else None, as_json=arguments.json)
+    if len(words) > 1:
+        warn("dittofs: devices takes at most one volume\nTo remove one:  dittofs devices remove NAME")
+        return EXIT_USAGE
+    volumes = client().status().volumes
+    if words or not volumes:
+        name = which_volume(words[0] if words else None, volumes)
+        volumes = tuple(volume for volume in volumes if volume.name == name)
+    if arguments.json:
+        say_json([{"volume": volume.name, "devices": volume.members} for volume in volumes])
+        return EXIT_FINE
+    for volume in volumes:
+        say(f"{escaped(volume.name)}   copies {volume.copies or '?'}")
+        for line in lines(volume, time.time_ns(), verbose=arguments.verbose):
+            say(line)
+    if all(len(volume.members) < 2 for volume in volumes):
+        say("No other device yet. To add one:  dittofs share")
+    return EXIT_FINE
+
+
+def lines(volume: VolumeStatus, now_ns: int, *, verbose: bool) -> list[str]:
+    """The devices of a volume for people, this one first."""
+    found = []
+    for member in volume.members:
+        line = f"  {escaped(member.name):<16} {member.role:<7} {standing(member, now_ns)}"
+        if verbose:
+            line += f"   {member.id}"
+            if member.is_online and not member.is_this:
+                line += f"   sent {human_size(member.bytes_sent)}, got {human_size(member.bytes_received)}"
+        found.append(line.rstrip())
+    return found
+
+
+def standing(member: MemberStatus, now_ns: int) -> str:
+    """Whether it is there, how, and whether it has everything."""
+    if member.is_this:
+        return "this device"
+    if not member.is_online:
+        seen = f"   last seen {when(member.last_seen_ns, now_ns)}" if member.last_seen_ns else ""
+        return f"offline{seen}"
+    trip = (
+        f"{member.round_trip_s * 1000:.0f} ms" if member.round_trip_s < 1 else duration(member.round_trip_s)
+    )
+    state = "up to date" if member.is_up_to_date else "catching up"
+    return f"online   {escaped(member.path)}   {trip}   {state}"
+
+
+def _remove(device: str, word: str | None, *, as_json: bool) -> int:
+    asked = client()
+    volume = which_volume(word, asked.status().volumes)
+    result = asked.remove(RemoveRequest(volume=volume, device=device))
+    if as_json:
+        say_json(result)
+        return EXIT_FINE
+    say(
+        f'Removed {escaped(result.device)} from "{escaped(volume)}". What it has already it keeps; '
+        "what is stored from now on it cannot read."
+    )
+    if result.invited:
+        say(f"It had invited {listed(result.invited)}, who stay. Look at them:  dittofs devices")
+    else:
+        say("Who is left:  dittofs devices")
+    return EXIT_FINE

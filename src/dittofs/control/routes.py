@@ -1,0 +1,136 @@
+"""The table of routes: every thing that can be asked of the daemon, how it is carried and how answered."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Struct
+
+from dittofs.control import protocol, sharing
+from dittofs.control.protocol import PREFIX, Failure
+
+Reply = (
+    protocol.Health
+    | protocol.StatusReport
+    | protocol.MountResult
+    | protocol.UnmountResult
+    | protocol.StopResult
+    | protocol.AddResult
+    | sharing.RemoveResult
+    | sharing.LeaveResult
+    | sharing.RecoveryResult
+    | sharing.CopiesResult
+)
+Item = protocol.ListItem | protocol.CheckItem | protocol.Event | sharing.SharingItem
+
+
+class Carried(enum.Enum):
+    """How a request reaches the server."""
+
+    NOTHING = "there is nothing to say"
+    QUERY = "in the query of the target, one parameter a field"
+    JSON = "as a JSON body"
+    QUERY_AND_BODY = "in the query; the body is the file"
+
+
+class Answered(enum.Enum):
+    """How the reply reaches the client."""
+
+    VALUE = "one JSON object"
+    ITEMS = "JSON objects, one a line, chunked"
+    BYTES = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One thing that can be asked. `reply` is a struct, or a union of them for items; None for bytes."""
+
+    method: str
+    path: str
+    carried: Carried
+    request: type[Struct] | None
+    answered: Answered
+    reply: object
+
+
+HEALTH: Final = Route("GET", f"{PREFIX}/health", Carried.NOTHING, None, Answered.VALUE, protocol.Health)
+STATUS: Final = Route("GET", f"{PREFIX}/status", Carried.NOTHING, None, Answered.VALUE, protocol.StatusReport)
+EVENTS: Final = Route(
+    "GET", f"{PREFIX}/events", Carried.NOTHING, None, Answered.ITEMS, protocol.Event | Failure
+)
+MOUNT: Final = Route(
+    "POST", f"{PREFIX}/mount", Carried.JSON, protocol.MountRequest, Answered.VALUE, protocol.MountResult
+)
+UNMOUNT: Final = Route(
+    "POST", f"{PREFIX}/unmount", Carried.JSON, protocol.UnmountRequest, Answered.VALUE, protocol.UnmountResult
+)
+STOP: Final = Route("POST", f"{PREFIX}/stop", Carried.NOTHING, None, Answered.VALUE, protocol.StopResult)
+LIST: Final = Route(
+    "GET", f"{PREFIX}/list", Carried.QUERY, protocol.ListRequest, Answered.ITEMS, protocol.ListItem | Failure
+)
+CHECK: Final = Route(
+    "POST",
+    f"{PREFIX}/check",
+    Carried.JSON,
+    protocol.CheckRequest,
+    Answered.ITEMS,
+    protocol.CheckItem | Failure,
+)
+GET_FILE: Final = Route("GET", f"{PREFIX}/file", Carried.QUERY, protocol.FileRequest, Answered.BYTES, None)
+ADD_FILE: Final = Route(
+    "PUT", f"{PREFIX}/file", Carried.QUERY_AND_BODY, protocol.AddRequest, Answered.VALUE, protocol.AddResult
+)
+GET_CHUNKS: Final = Route(
+    "POST", f"{PREFIX}/chunks", Carried.JSON, protocol.ChunksRequest, Answered.BYTES, None
+)
+SHARE: Final = Route(
+    "POST", f"{PREFIX}/share", Carried.JSON, sharing.ShareRequest, Answered.ITEMS, sharing.ShareItem | Failure
+)
+JOIN: Final = Route(
+    "POST", f"{PREFIX}/join", Carried.JSON, sharing.JoinRequest, Answered.ITEMS, sharing.JoinItem | Failure
+)
+SYNC: Final = Route(
+    "POST", f"{PREFIX}/sync", Carried.JSON, sharing.SyncRequest, Answered.ITEMS, sharing.SyncItem | Failure
+)
+REMOVE: Final = Route(
+    "POST", f"{PREFIX}/remove", Carried.JSON, sharing.RemoveRequest, Answered.VALUE, sharing.RemoveResult
+)
+LEAVE: Final = Route(
+    "POST", f"{PREFIX}/leave", Carried.JSON, sharing.LeaveRequest, Answered.VALUE, sharing.LeaveResult
+)
+RECOVERY: Final = Route(
+    "POST",
+    f"{PREFIX}/recovery",
+    Carried.JSON,
+    sharing.RecoveryRequest,
+    Answered.VALUE,
+    sharing.RecoveryResult,
+)
+COPIES: Final = Route(
+    "POST", f"{PREFIX}/copies", Carried.JSON, sharing.CopiesRequest, Answered.VALUE, sharing.CopiesResult
+)
+
+ROUTES: Final[Mapping[tuple[str, str], Route]] = {
+    (route.path, route.method): route
+    for route in (
+        HEALTH,
+        STATUS,
+        EVENTS,
+        MOUNT,
+        UNMOUNT,
+        STOP,
+        LIST,
+        CHECK,
+        GET_FILE,
+        ADD_FILE,
+        GET_CHUNKS,
+        SHARE,
+        JOIN,
+        SYNC,
+        REMOVE,
+        LEAVE,
+        RECOVERY,
+        COPIES,
+    )
+}

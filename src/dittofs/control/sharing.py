@@ -1,0 +1,185 @@
+"""The local API as data, continued: what concerns the other devices of a volume.
+
+`volume` is always the name that this device gives it. See `protocol` for the rules.
+"""
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from dittofs.control.protocol import RoleName, Unmounted, VolumeStatus
+
+Port = Annotated[int, Meta(ge=-1, le=65535)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+PLACES: Final = 2
+"""How many of the recovery words are typed back."""
+
+
+class ShareRequest(Struct, frozen=True):
+    """Invite one device. The lines are an `Invitation`, `ShareWaiting` about once a second, `ShareEnded`.
+
+    The invitation stays open when the client leaves.
+    """
+
+    volume: str
+    role: Literal["reader", "writer", "owner"] = "writer"
+    bind: str = ""  # listen on this address of this machine alone, if the daemon does not listen yet
+    port: Port = -1  # and on this port; -1: as the settings say
+
+
+class Invitation(Struct, frozen=True, tag="invitation"):
+    """An open invitation: good once, for `expires_in_s`."""
+
+    volume: str
+    role: RoleName
+    ticket: str  # dittofs://join/1?...
+    command: str  # to be run on the other machine, quoted for a shell
+    addresses: tuple[str, ...]  # where the other device will look for this one
+    expires_in_s: float
+
+
+class ShareWaiting(Struct, frozen=True, tag="waiting"):
+    """Nobody has come yet."""
+
+    expires_in_s: float
+
+
+class ShareEnded(Struct, frozen=True, tag="ended"):
+    """What became of the invitation."""
+
+    how: Literal["joined", "late", "burnt"]
+    name: str = ""  # of the device that joined
+    id: str = ""
+    role: RoleName = "none"
+    path: str = ""  # how it is connected, once it is
+    names: int = 0  # files and directories of the volume, which it gets first
+
+
+class JoinRequest(Struct, frozen=True):
+    """Use a ticket, and mount the volume on the local directory `path` (absolute)."""
+
+    ticket: str
+    path: str
+    path_raw: bytes = b""
+    name: str = ""  # of the volume here; empty: what the inviting device calls it
+    options: tuple[str, ...] = ()  # as of `MountRequest`
+
+
+class JoinProgress(Struct, frozen=True, tag="progress"):
+    """How far it is. `step` is "pairing", "connecting", "names" or "mounting"."""
+
+    step: str
+    names: int = 0  # files and directories known by now
+    bytes_received: int = 0
+
+
+class JoinResult(Struct, frozen=True, tag="joined"):
+    """The mount is usable."""
+
+    volume: VolumeStatus
+    device: str  # the name of this device
+    inviter: str  # the device that made the ticket
+    role: RoleName
+    was_member: bool = False  # the volume was on this device already
+    was_mounted: bool = False
+    is_new_directory: bool = False
+    is_complete: bool = True  # all names have come; otherwise they follow
+    note: str = ""  # why the ticket was of no use, if this device was a member without it
+    warnings: tuple[str, ...] = ()
+
+
+class SyncRequest(Struct, frozen=True):
+    """Wait until what is here is safe on other devices, as `SyncResult` says."""
+
+    volume: str
+    timeout_s: Seconds | None = None  # None: as long as it goes on
+
+
+class SyncProgress(Struct, frozen=True, tag="progress"):
+    """How far it is; sent at least every second."""
+
+    files: int  # still to be sent
+    bytes: int
+    bytes_total: int  # to be sent when it began, and since
+    step: str = ""  # "saving", "connecting", "counting", "names", "contents"
+
+
+class SyncResult(Struct, frozen=True, tag="done"):
+    """The last line. `is_safe`: every connected device has every change, and every content has its copies."""
+
+    volume: str
+    is_safe: bool
+    is_alone: bool = False  # the volume has no other device
+    reason: str = ""  # why it is not safe, or what is to be known
+    files: int = 0  # that are on fewer devices than the policy asks
+    bytes: int = 0
+    connected: tuple[str, ...] = ()
+    offline: tuple[str, ...] = ()
+    copies: str = ""
+
+
+class RemoveRequest(Struct, frozen=True):
+    """Take a device out of a volume."""
+
+    volume: str
+    device: str  # its name, or the beginning of its id
+
+
+class RemoveResult(Struct, frozen=True):
+    """The device is refused by all that know of it, and cannot read what is stored from now on."""
+
+    volume: str
+    device: str
+    id: str
+    invited: tuple[str, ...] = ()  # members whom it had let in, and who stay
+
+
+class LeaveRequest(Struct, frozen=True):
+    """End this device's membership; unmount the volume and take it out of the list."""
+
+    volume: str
+    force: bool = False  # although content is only here, programs use it, or it is the last owner
+
+
+class LeaveResult(Struct, frozen=True):
+    volume: str
+    place: str  # the directory in which keys and data are left
+    is_resigned: bool  # the others know, or will, that this device is no member
+    unmounted: tuple[Unmounted, ...] = ()
+
+
+class RecoveryRequest(Struct, frozen=True):
+    """Show the recovery words, or, with two of them typed back, erase the owner key from this device."""
+
+    volume: str
+    places: tuple[int, ...] = ()  # counted from 1
+    typed: tuple[str, ...] = ()
+
+
+class RecoveryResult(Struct, frozen=True):
+    """`state`: "here", the words are shown; "erased", just now; "absent", this device has no owner key."""
+
+    volume: str
+    state: Literal["here", "erased", "absent"]
+    words: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()  # whose words are to be typed back
+
+
+class CopiesRequest(Struct, frozen=True):
+    """Show how many devices hold each content, or set it for all devices of the volume."""
+
+    volume: str
+    copies: str = ""  # "all", "on-demand" or a number from 2; empty: show it
+
+
+class CopiesResult(Struct, frozen=True):
+    volume: str
+    copies: str
+    devices: int  # that there are
+    was: str = ""  # the policy before, if it was set
+
+
+ShareItem = Invitation | ShareWaiting | ShareEnded
+JoinItem = JoinProgress | JoinResult
+SyncItem = SyncProgress | SyncResult
+SharingItem = ShareItem | JoinItem | SyncItem

@@ -1,0 +1,134 @@
+"""`share`, `join`, `sync`, `devices` against a small service; whole: tests/e2e/test_sharing_commands.py."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dittofs.cli.devices import standing
+from dittofs.control.protocol import MemberStatus
+from dittofs.control.sharing import ShareEnded
+from tests.unit.cli.conftest import Shell
+from tests.unit.control.small_service import SmallService
+
+needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
+NAS = MemberStatus("nas", "cd" * 32, "writer")
+DESKTOP = MemberStatus(
+    "desktop", "ef" * 32, "reader", is_online=True, path="tcp 192.0.2.7:7347", round_trip_s=0.003
+)
+
+
+def test_sharing_prints_the_whole_command_and_then_who_came(shell: Shell, service: SmallService) -> None:
+    assert shell.run("share") == 0
+    assert "  dittofs join 'dittofs://join/1?d=x&k=y' ~/Shared\n" in shell.out
+    assert 'desktop (tcp 192.0.2.7:7347) joined "Shared" as writer' in shell.out.splitlines()[-1]
+    assert service.files == {}
+
+
+def test_for_a_program_the_ticket_comes_at_once(shell: Shell, service: SmallService) -> None:
+    assert shell.run("share", "Shared", "--role", "reader", "--json") == 0
+    assert (shell.json()["role"], shell.json()["ticket"]) == ("reader", "dittofs://join/1?d=x&k=y")
+    assert shell.run("share", "--json", "--wait") == 0
+    assert '"how":"joined"' in shell.out.splitlines()[1]
+    assert service.files == {}
+
+
+def test_an_invitation_that_nobody_used_is_no_success(shell: Shell, service: SmallService) -> None:
+    for how, word in (("late", "ten minutes"), ("burnt", "wrong token")):
+        service.share_ends = ShareEnded("late" if how == "late" else "burnt")
+        assert shell.run("share") == 1
+        assert word in shell.err
+        assert "dittofs share" in shell.err
+
+
+def test_what_cannot_be_shared_is_refused_before_anything_is_printed(
+    shell: Shell, service: SmallService
+) -> None:
+    assert service.files == {}
+    assert shell.run("share", "--bind", "192.0.2.1") == 1
+    assert (shell.out, "listens elsewhere" in shell.err) == ("", True)
+    assert shell.run("share", "--port", "70000") == 2
+    assert shell.run("share", "Nonsense") == 1
+    assert "neither a volume" in shell.err
+
+
+def test_a_directory_that_cannot_be_used_is_refused_before_the_ticket_is(
+    shell: Shell, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert shell.run("join", "ticket", tmp_path / "file") == 1
+    assert shell.run("join", "ticket", tmp_path) == 1
+    assert "not empty" in shell.err
+    assert not home.exists()
+
+
+@needs_fuse
+def test_joining_says_role_inviter_and_what_follows(
+    shell: Shell, service: SmallService, tmp_path: Path
+) -> None:
+    assert shell.run("join", "ticket", tmp_path / "new") == 5  # a small service mounts nothing
+    assert 'Joined "Shared" as reader, invited by desktop' in shell.out
+    assert "contents come when they are opened" in shell.out
+    assert service.mounted_at == os.fsencode(tmp_path / "new")
+    assert shell.run("join", "slow", tmp_path / "new") == 5
+    assert "the rest of the names follows" in shell.out
+    assert shell.run("join", "late", tmp_path / "new") == 1
+    assert "older than ten minutes" in shell.err
+
+
+def test_sync_is_fine_only_when_everything_is_elsewhere(shell: Shell, service: SmallService) -> None:
+    assert shell.run("sync") == 0
+    assert "There is no other device" in shell.out
+    service.others = [DESKTOP, NAS]
+    assert shell.run("sync", "--timeout", "5") == 0
+    assert "desktop has every change, and every version its copies (2)" in shell.out
+    assert "nas will get it when connected" in shell.out
+    service.unsent_bytes = 41_000_000
+    assert shell.run("sync") == 3
+    assert "1 file, 41 MB" in shell.err
+    assert "no other device is connected" in shell.err
+    assert shell.run("sync", "--json") == 3
+    assert shell.json()["is_safe"] is False
+    assert shell.run("sync", "--timeout", "-1") == 2
+
+
+def test_a_sync_without_an_end_proves_nothing(shell: Shell, service: SmallService) -> None:
+    assert service.files == {}
+    assert shell.run("sync", "--timeout", "0.25") == 1
+    assert "before this was known" in shell.err
+
+
+def test_devices_are_listed_with_role_and_standing(shell: Shell, service: SmallService) -> None:
+    assert shell.run("devices") == 0
+    assert "No other device yet" in shell.out
+    service.others = [DESKTOP, NAS]
+    assert shell.run("devices") == 0
+    assert shell.out.splitlines()[1:] == [
+        "  laptop           owner   this device",
+        "  desktop          reader  online   tcp 192.0.2.7:7347   3 ms   catching up",
+        "  nas              writer  offline",
+    ]
+    assert shell.run("devices", "-v") == 0
+    assert "cd" * 32 in shell.out
+    assert shell.run("devices", "Shared", "--json") == 0
+    assert [one["name"] for one in shell.json()[0]["devices"]] == ["laptop", "desktop", "nas"]
+    assert shell.run("devices", "Shared", "x") == 2
+    hour_ago = MemberStatus("nas", "", "writer", last_seen_ns=10**18)
+    assert standing(hour_ago, 10**18 + 7200 * 10**9) == "offline   last seen 2 h ago"
+
+
+def test_removing_a_device_says_whom_it_had_invited(shell: Shell, service: SmallService) -> None:
+    service.others = [NAS]
+    assert shell.run("devices", "remove", "phone") == 1
+    assert shell.run("devices", "remove") == 2
+    assert shell.run("devices", "remove", "nas") == 0
+    assert "What it has already it keeps" in shell.out
+    assert "It had invited phone" in shell.out
+    assert service.others == []
+
+
+def test_unmounting_what_is_only_here_exits_with_3(shell: Shell, service: SmallService) -> None:
+    service.mounted_at, service.unsent_bytes = b"/srv/Shared", 5
+    assert shell.run("unmount", "Shared") == 3
+    assert "dittofs sync" in shell.err
+    assert shell.run("unmount", "--force", "Shared") == 0

@@ -218,4 +218,6 @@ class SharedVolume:
     async def close(self) -> None:
         """Publish and sync everything; sessions end last, so that what was written can still leave."""
         await self.volume.close()
+        with trio.move_on_after(GOODBYE_S):
+            await self.peers.told()
         self.peers.close()

@@ -217,7 +217,7 @@ class Connector:
         peers = volume.peers
         return (
             device != self._device.id
-            and peers.role(device) > Role.STORE
+            and min(peers.role(device), peers.role(self._device.id)) > Role.STORE
             and peers.session(device) is None
             and not peers.is_banned(device)
         )

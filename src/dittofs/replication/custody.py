@@ -109,6 +109,8 @@ class Custody:
         """Told which contents became whole here; they are durable."""
         self.on_absent: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _contents: None
         """Told which contents came into the tree that are not here."""
+        self.on_lonely: Callable[[Sequence[bytes]], None] = lambda _roots: None
+        """Told which contents too few devices are known to hold, when others may know better."""
         replica.listeners.append(self._on_change)
 
     @property
@@ -289,30 +291,32 @@ class Custody:
         for item in self._content.content_roots():
             some.append(item)
             if len(some) >= SLICE:
-                await self._examine(some)
+                await self._examine(some, is_live=False)
                 some = []
             if self._must_scan:
                 return
-        await self._examine(some)
+        await self._examine(some, is_live=False)
 
     async def _follow(self) -> None:
         came: list[Item] = []
+        is_live = True
         while self._queue and len(came) < SLICE:
             one = self._queue.popleft()
             if isinstance(one, Change):
                 arrived, went = self._content.roots_of(one)
                 for inode, root, _ in went:
                     self._went(inode, {root} if root else set(self._of_inode.get(inode, ())))
-                if len(arrived) > SLICE:
+                if one.is_round or len(arrived) > SLICE:
                     self._queue.extendleft(reversed(arrived))
                 else:
                     came.extend(arrived)
             else:
                 came.append(one)
-        await self._examine(came)
+                is_live = False  # many at once: whoever holds them says so when asked
+        await self._examine(came, is_live=is_live)
 
-    async def _examine(self, items: Sequence[Item]) -> None:
-        """See who holds these contents; tell of those that are whole here."""
+    async def _examine(self, items: Sequence[Item], *, is_live: bool) -> None:
+        """See who holds these contents. Tell of those that are whole here, or ask about the lonely ones."""
         await trio.lowlevel.checkpoint()
         if not items:
             return
@@ -334,12 +338,15 @@ class Custody:
             if root not in told:
                 told.add(root)
                 (became.append(root) if here[root] else absent.append((root, size)))
-        try:
-            await self._replica.run_blocking(self._replica.chunks.sync)
-        except DittoError as error:
-            log.error("what is here could not be made durable", reason=str(error))
-        else:
-            self.on_here(became)
+        if is_live and became:
+            try:
+                await self._replica.run_blocking(self._replica.chunks.sync)
+            except DittoError as error:
+                log.error("what is here could not be made durable", reason=str(error))
+            else:
+                self.on_here(became)
+        elif not is_live:
+            self.on_lonely([root for root in told if root in self._lonely])
         self.on_absent(absent)
         self._signal()
 

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 KEEP_BYTES: Final = 64 << 20  # asked of one peer at a time
 DECLINED_S: Final = 30.0
+RETRY_S: Final = 10.0
 WANTED_MAX: Final = 200_000
 """Contents waiting to be fetched; beyond that whoever wants them asks again."""
 FREE_BYTES_MIN: Final = 256 << 20
@@ -58,12 +59,15 @@ class Keeping:
         self._declined: dict[tuple[Session, bytes], float] = {}
         self._wanted: deque[tuple[bytes, int]] = deque()
         self._is_wanted: set[bytes] = set()
+        self._failed: dict[bytes, int] = {}
+        """What everybody should hold and could not be fetched, with sizes: tried again."""
         self._wake = trio.Event()
         self._push_wake = trio.Event()
         self.bytes_wanted = 0
         """Of contents that are still to be fetched."""
         custody.on_here = self._tell
         custody.on_absent = self._want_if_all
+        custody.on_lonely = self._ask_all
 
     # -- sessions
 
@@ -79,8 +83,22 @@ class Keeping:
             del self._declined[key]
         self._push_wake.set()
 
+    def _ask_all(self, roots: Sequence[bytes]) -> None:
+        """Which of these contents does anybody have?"""
+        for session in list(self._sessions):
+            asked = [
+                root
+                for root in roots
+                if (one := self._custody.find(root)) is not None and session.device not in one.holders
+            ]
+            for start in range(0, len(asked), wire.ROOTS_MAX):
+                session.send(wire.Ask(), wire.encode_roots(asked[start : start + wire.ROOTS_MAX]))
+        self._push_wake.set()
+
     async def ask(self, session: Session) -> None:
-        """Which of the contents that too few hold does the peer have?"""
+        """Which of the contents that too few hold does the peer have? What is counted now is asked later."""
+        if self._custody.is_counting:
+            return
         roots = [one.root for one in self._custody.lonely() if session.device not in one.holders]
         for start in range(0, len(roots), wire.ROOTS_MAX):
             some = roots[start : start + wire.ROOTS_MAX]
@@ -188,7 +206,11 @@ class Keeping:
         while True:
             if not self._wanted or not self._sessions:
                 self._wake = trio.Event()
-                await self._wake.wait()
+                with trio.move_on_after(RETRY_S):
+                    await self._wake.wait()
+                if self._failed and self._sessions and not self._wanted:
+                    failed, self._failed = self._failed, {}
+                    self._want_if_all(list(failed.items()))
                 continue
             batch: list[tuple[bytes, int]] = []
             size = 0
@@ -234,7 +256,6 @@ class Keeping:
         if failed:
             for session in list(self._sessions):
                 session.send(wire.Released(), wire.encode_roots(failed))
-            if self._wants_all():
+            if self._wants_all() and len(self._failed) < WANTED_MAX:
                 sizes = dict(batch)
-                await trio.sleep(1)
-                self._want((root, sizes[root]) for root in failed)
+                self._failed.update((root, sizes[root]) for root in failed)

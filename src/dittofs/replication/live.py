@@ -6,6 +6,7 @@ from typing import Final, Protocol
 import trio
 
 from dittofs.chunks.seal import ChunkKind, GenerationMissing
+from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import ChunkId
 from dittofs.replication.errors import ProtocolError, WrongChunk
@@ -199,7 +200,7 @@ class Live:
             return
         try:
             self._replica.receive(updates, self._session.device)
-        except Behind:
+        except (Behind, DiskFull, DiskError, ReadOnlyVolume):
             self._keep(sequence, updates)
             self._session.rounds.begin()
             return
@@ -229,7 +230,7 @@ class Live:
                 if updates is None:
                     raise Behind("a group that has to be pulled")
                 self._replica.receive(updates, self._session.device)
-            except Behind:
+            except (Behind, DiskFull, DiskError, ReadOnlyVolume):
                 self._kept = kept[number:]
                 self._kept_bytes = sum(len(one[2]) for _, rest in self._kept for one in rest or ())
                 return False

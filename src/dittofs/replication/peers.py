@@ -1,6 +1,6 @@
 """All sessions of one volume, and what they share: members, the stream of changes, fetching, custody."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +36,7 @@ PROBE_S: Final = 2.0
 BANNED_S: Final = 3600.0
 ROOTS_QUEUED_MAX: Final = 256
 COMPARE_PAUSE_S: Final = 0.05
+RESTART_S: Final = 2.0
 PACE_S: Final = 0.5
 
 
@@ -334,6 +335,13 @@ class Peers:
             )
         return found
 
+    async def told(self) -> None:
+        """Return when every connected device has every change of ours, durably."""
+        await self.stream.flushed()
+        for session in self.open_sessions:
+            while session.is_open and not session.live.is_in_step:
+                await session.live.moved()
+
     async def in_step(self) -> None:
         """Return when every connected device has every change of ours, durably, and we have theirs."""
         for session in self.open_sessions:
@@ -356,13 +364,25 @@ class Peers:
         return False
 
     async def run(self) -> None:
-        """For ever. What a session raises is its own; a bug in the shared parts is logged and ends them."""
+        """For ever. What goes wrong in one of the shared parts is logged, and that part begins again."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.stream.run)
-            nursery.start_soon(self.fetcher.run)
-            nursery.start_soon(self.custody.run)
-            nursery.start_soon(self.keeping.run)
-            nursery.start_soon(self._measure)
+            nursery.start_soon(self._kept_up, self.stream.run)
+            nursery.start_soon(self._kept_up, self.fetcher.run)
+            nursery.start_soon(self._kept_up, self.custody.run)
+            nursery.start_soon(self._kept_up, self.keeping.run)
+            nursery.start_soon(self._kept_up, self._measure)
+
+    async def _kept_up(self, task: Callable[[], Awaitable[None]]) -> None:
+        """A full disk or a bug here must not take the mount along."""
+        while True:
+            try:
+                await task()
+            except DittoError as error:
+                log.error("replication stops for a moment", reason=str(error))
+            except Exception as error:
+                log.error("replication stops for a moment by a bug", exc_info=error)
+            await trio.sleep(RESTART_S)
+            self.custody.recount()
 
     async def _measure(self) -> None:
         while True:

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+import structlog
 import trio
 
+from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
 from dittofs.identity.keys import DeviceId
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.outbox import Outbox
@@ -23,10 +25,13 @@ from dittofs.tree.record import META_SHARD
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Behind, Difference
 
+log = structlog.get_logger()
+
 PROGRESS_S: Final = 60.0  # a round in which nothing comes for so long has failed
 QUEUED_MAX: Final = 16
 REPEATS_MAX: Final = 50
 REPEAT_PAUSE_S: Final = 0.05
+UNUSABLE_S: Final = 5.0  # between two attempts while the journal cannot be written
 
 
 class RoundSession(Protocol):
@@ -120,7 +125,13 @@ class Rounds:
         while True:
             await self._begin.wait()
             self._begin = trio.Event()
-            is_enough = await self._pull_once()
+            try:
+                is_enough = await self._pull_once()
+            except (DiskFull, DiskError, ReadOnlyVolume) as error:
+                log.error("what a peer has cannot be taken in for now", reason=str(error))
+                await trio.sleep(UNUSABLE_S)
+                self._begin.set()
+                continue
             repeats = 0 if is_enough else repeats + 1
             if repeats > REPEATS_MAX:
                 raise ProtocolError("rounds that never bring what was missing")

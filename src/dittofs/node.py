@@ -241,14 +241,17 @@ class Node:
                 nursery.start_soon(self._remember_addresses)
 
     async def _remember_addresses(self) -> None:
-        assert self._known_addresses is not None
         while True:
             await trio.sleep(ADDRESSES_S)
-            if self._known_addresses.is_changed:
-                try:
-                    await self._run_blocking(self._known_addresses.save)
-                except DittoError as error:
-                    log.error("where other devices are could not be saved", reason=str(error))
+            await self._save_addresses()
+
+    async def _save_addresses(self) -> None:
+        known = self._known_addresses
+        if known is not None and known.is_changed:
+            try:
+                await self._run_blocking(known.save)
+            except DittoError as error:
+                log.error("where other devices are could not be saved", reason=str(error))
 
     async def join(self, joined: Joined, name: str) -> SharedVolume:
         """Take up a volume that pairing gave, as `name`; one that is here already gets the new records."""
@@ -268,6 +271,10 @@ class Node:
         assert self.network is not None
         addresses = [Address.parse(text) for text in joined.addresses]
         self.network.connector.tell(opened.id, joined.inviter, addresses)
+        assert self._known_addresses is not None
+        for address in reversed(addresses):
+            self._known_addresses.note(opened.id, joined.inviter, address)
+        await self._save_addresses()
         return opened
 
     def _create_joined(self, joined: Joined, name: str) -> VolumeRecord:
@@ -423,6 +430,7 @@ class Node:
         for name in list(self._open):
             await self.close_volume(name)
         self._networking.cancel()
+        await self._save_addresses()
         if self._lock is not None:
             self._lock.close()
 

@@ -14,12 +14,13 @@ from dittofs.control.paths import path_bytes, path_fields
 from dittofs.control.protocol import Unmounted, UnmountRequest, UnmountResult
 
 DESCRIPTION = """\
-Take a mount away. It returns when everything written to it is safe on this device's disk. What was
-there before is untouched, and `dittofs mount DIR` brings it back."""
+Take a mount away. It returns when everything written to it is safe on this device's disk. It is refused
+while files are on this device alone and others should hold them. What was there before is untouched,
+and `dittofs mount DIR` brings the volume back."""
 EXAMPLE = """\
   dittofs unmount ~/Shared
   dittofs unmount --all
-  dittofs unmount --force ~/Shared     although programs still use it: they keep their open files"""
+  dittofs unmount --force ~/Shared     although programs still use it, or files are only here"""
 
 _HOLDERS_SHOWN = 10
 
@@ -27,7 +28,9 @@ _HOLDERS_SHOWN = 10
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="DIR", nargs="?", help="the directory, or the name of the volume")
     parser.add_argument("--all", action="store_true", help="every mount of this daemon")
-    parser.add_argument("--force", action="store_true", help="at once, even while programs use it")
+    parser.add_argument(
+        "--force", action="store_true", help="at once, although programs use it or files are only here"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

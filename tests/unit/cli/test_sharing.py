@@ -1,5 +1,6 @@
 """`share`, `join`, `sync`, `devices` against a small service; whole: tests/e2e/test_sharing_commands.py."""
 
+import io
 import os
 from pathlib import Path
 
@@ -132,3 +133,51 @@ def test_unmounting_what_is_only_here_exits_with_3(shell: Shell, service: SmallS
     assert shell.run("unmount", "Shared") == 3
     assert "dittofs sync" in shell.err
     assert shell.run("unmount", "--force", "Shared") == 0
+
+
+def test_leaving_is_refused_while_files_are_only_here(shell: Shell, service: SmallService) -> None:
+    service.mounted_at, service.unsent_bytes = b"/srv/Shared", 5
+    assert shell.run("leave", "Shared") == 3
+    assert "only on this device" in shell.err
+    assert shell.run("leave", "--force", "Shared") == 0
+    assert "Unmounted /srv/Shared.\n" in shell.out
+    assert "/home/ada/state" in shell.out
+    assert "still count it as a member" in shell.err
+    assert shell.run("leave") == 2
+
+
+@pytest.mark.parametrize(("typed", "code"), [("acid\nACTOR\n", 0), ("acid\nacorn\n", 2), ("\n", 1), ("", 1)])
+def test_the_owner_key_is_erased_only_when_two_words_are_typed_back(
+    shell: Shell, service: SmallService, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert shell.run("recovery") == code
+    assert " 1 acid        2 acorn       3 actor" in shell.out
+    assert ("is erased" in shell.out) == (code == 0) == (service.words == ())
+    assert "Word 1: Word 3: " in shell.err
+
+
+def test_words_that_are_gone_are_said_to_be_and_json_erases_nothing(
+    shell: Shell, service: SmallService
+) -> None:
+    assert shell.run("recovery", "--json") == 0
+    assert (shell.json()["state"], shell.json()["words"]) == ("here", ["acid", "acorn", "actor"])
+    service.words = ()
+    assert shell.run("recovery") == 0
+    assert "does not have the owner key" in shell.out
+
+
+def test_copies_are_shown_and_set(shell: Shell, service: SmallService) -> None:
+    assert shell.run("copies") == 0
+    assert shell.out.startswith(
+        'copies = 2: each content of "Shared" is held by 2 devices (there is 1 device)'
+    )
+    assert shell.run("copies", "all") == 0
+    assert "every device" in shell.out
+    assert "before: 2" in shell.out
+    assert shell.run("copies", "Shared", "on-demand", "--json") == 0
+    assert shell.json()["copies"] == service.copies_wanted == "on-demand"
+    assert shell.run("copies", "Shared") == 0
+    assert shell.run("copies", "Shared", "1") == 2
+    assert shell.run("copies", "Nonsense") == 1
+    assert shell.run("copies", "a", "b", "c") == 2

@@ -1,0 +1,177 @@
+"""Two devices on one machine, by the real commands: from the invitation to the farewell."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.node import Node, await_end, dittofs_command
+
+SETTINGS = """\
+[device]
+label = "{label}"
+[network]
+bind = "127.0.0.1"
+port = 0
+mdns = false
+"""
+
+
+def device(directory: Path, label: str) -> Node:
+    node = Node(directory)
+    node.home.mkdir()
+    (node.home / "config.toml").write_text(SETTINGS.format(label=label))
+    return node
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Iterator[Node]:
+    node = device(tmp_path / "laptop", "laptop")
+    node.mount(node.root, "--name", "Shared")
+    yield node
+    node.run("unmount", "--all", "--force", check=False)
+    node.close()
+
+
+@pytest.fixture
+def desktop(tmp_path: Path) -> Iterator[Node]:
+    node = device(tmp_path / "desktop", "desktop")
+    yield node
+    node.run("unmount", "--all", "--force", check=False)
+    node.close()
+
+
+def join(inviter: Node, joiner: Node, *arguments: str) -> str:
+    """Share and join; what the joiner was told."""
+    ticket = inviter.json("share", *arguments)["ticket"]
+    return joiner.run("join", ticket, joiner.root).stdout
+
+
+def test_a_file_written_here_is_read_there_and_everything_is_told_truthfully(
+    laptop: Node, desktop: Node
+) -> None:
+    (laptop.root / "letter.txt").write_text("Dear reader\n")
+    (laptop.root / "big").write_bytes(bytes(range(256)) * 20_000)
+    ticket = laptop.json("share")["ticket"]
+    told = desktop.run("join", ticket, desktop.root).stdout
+    assert 'Joined "Shared" as writer, invited by laptop' in told
+    assert (desktop.root / "letter.txt").read_text() == "Dear reader\n"
+    assert (desktop.root / "big").stat().st_size == 256 * 20_000
+
+    again = desktop.run("join", ticket, desktop.root).stdout
+    assert 'member of "Shared" already' in again
+    assert "was mounted" in again
+
+    (desktop.root / "answer.txt").write_text("Dear writer\n")
+    for node in (desktop, laptop):
+        assert node.json("sync", "--timeout", "30")["is_safe"]
+    assert (laptop.root / "answer.txt").read_text() == "Dear writer\n"
+    (volume,) = laptop.status()["volumes"]
+    assert volume["custody"]["only_here"] == volume["custody"]["missing"] == 0
+    assert volume["custody"]["safe"] == 3
+    assert [(one["name"], one["role"], one["is_online"]) for one in volume["members"]] == [
+        ("laptop", "owner", True),
+        ("desktop", "writer", True),
+    ]
+    assert "SAFE        3 files" in laptop.run("status").stdout
+    assert "desktop" in laptop.run("devices").stdout
+
+
+def test_what_is_only_here_stands_against_unmounting_and_leaving(laptop: Node, desktop: Node) -> None:
+    join(laptop, desktop)
+    desktop.end_daemon()
+    (laptop.root / "alone.txt").write_text("nowhere else")
+    for words in (("unmount", laptop.root), ("leave", "Shared"), ("sync", "--timeout", "1")):
+        done = laptop.run(*words, check=False)
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert "1 file" in done.stderr
+    assert laptop.root.is_mount()
+    done = laptop.run("status", check=False)
+    assert done.returncode == 3
+    assert "ONLY HERE   1 file" in done.stdout
+    desktop.mount()
+    assert laptop.run("sync", "--timeout", "30").returncode == 0
+    laptop.unmount()
+
+
+def test_a_device_leaves_and_one_is_removed(laptop: Node, desktop: Node, tmp_path: Path) -> None:
+    phone = device(tmp_path / "phone", "phone")
+    try:
+        join(laptop, desktop)
+        join(laptop, phone, "--role", "reader")
+        assert laptop.run("leave", "Shared", check=False).returncode == 1  # the last owner
+        laptop.run("sync", "--timeout", "30")
+        left = desktop.json("leave", "Shared")
+        assert left["is_resigned"]
+        assert Path(left["place"]).is_dir()
+        assert desktop.status()["volumes"] == []
+        assert not desktop.root.is_mount()
+        assert laptop.json("devices", "remove", "phone")["device"] == "phone"
+        (volume,) = laptop.status()["volumes"]
+        assert [one["name"] for one in volume["members"]] == ["laptop"]
+        assert laptop.run("leave", "Shared").returncode == 0  # it holds nothing and nobody else is there
+    finally:
+        phone.run("unmount", "--all", "--force", check=False)
+        phone.close()
+
+
+def test_a_ticket_that_is_of_no_use_says_why_and_changes_nothing(laptop: Node, desktop: Node) -> None:
+    ticket = laptop.json("share")["ticket"]
+    for wrong, code, says in (
+        ("nonsense", 2, "this is no ticket"),
+        (ticket[:-3], 2, "the token"),
+        (ticket[:-2] + ("BA" if ticket[-2:] != "BA" else "CA"), 1, "the other device"),
+    ):
+        done = desktop.run("join", wrong, desktop.root, check=False)
+        assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+        assert not desktop.root.is_mount()
+    full = desktop.directory / "full"
+    full.mkdir()
+    (full / "mine").touch()
+    assert "not empty" in desktop.run("join", ticket, full, check=False).stderr
+    assert "Joined" in desktop.run("join", ticket, desktop.root).stdout  # it is as good as before
+    own = laptop.json("share")["ticket"]
+    done = laptop.run("join", own, laptop.directory / "again", check=False)
+    assert "this very device" in done.stderr
+
+
+def test_recovery_words_are_shown_once_and_copies_are_set_for_all(laptop: Node, desktop: Node) -> None:
+    join(laptop, desktop)
+    shown = laptop.json("recovery")
+    assert len(shown["words"]) == 17
+    assert "RECOVERY" in laptop.run("status", check=False).stdout
+    assert desktop.json("recovery")["state"] == "absent"
+    laptop.run("copies", "all")
+    laptop.run("sync", "--timeout", "30")
+    assert desktop.json("copies")["copies"] == "all"
+    assert desktop.run("copies", "1", check=False).returncode == 2
+    log = (laptop.home / "state/daemon.log").read_text()
+    assert not any(
+        f" {word} {other} " in log for word, other in zip(shown["words"], shown["words"][1:], strict=False)
+    )
+
+
+def test_sharing_waits_until_somebody_comes(laptop: Node, desktop: Node) -> None:
+    waiting = subprocess.Popen(
+        [*dittofs_command(), "share", "--json", "--wait"],
+        env=laptop.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert waiting.stdout is not None
+        invitation = json.loads(waiting.stdout.readline())
+        desktop.run("join", invitation["ticket"], desktop.root)
+        ended = json.loads(waiting.stdout.readline())
+        assert (ended["how"], ended["name"], ended["role"]) == ("joined", "desktop", "writer")
+        waiting.stdout.close()
+        assert waiting.wait(30) == 0
+    finally:
+        if waiting.poll() is None:
+            os.kill(waiting.pid, signal.SIGKILL)
+            await_end(waiting.pid)
+            waiting.wait()

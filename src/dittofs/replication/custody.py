@@ -24,9 +24,11 @@ from dittofs.tree.entry import Change
 log = structlog.get_logger()
 
 HOLD: Final = "hold"  # device id, root -> empty
-KEEPER: Final = "keeper"  # device id -> the custody nonce of its store
+KEEPER: Final = "keeper"  # device id -> the custody nonce of its store, and how often it told what it holds
 WHOLE: Final = "whole"  # root of a content of several chunks that is whole here -> empty
 NONCE: Final = "custody"
+TOLD: Final = "told"
+NONCE_BYTES: Final = 16
 SLICE: Final = 200  # contents looked at between two requests of others
 SAFE_COPIES: Final = 2
 CHUNK_ID_BYTES: Final = 32
@@ -115,34 +117,64 @@ class Custody:
 
     @property
     def nonce(self) -> bytes:
-        """Names this store: when it changes, nobody believes any more what it said it holds."""
-        nonce = self._replica.journal.get_local(NONCE, b"")
-        return nonce if nonce is not None else self.renew()
+        """Names this store: when it changes, nobody believes any more what it said it holds.
+
+        It lives as long as the writer: whoever is not proven to have all that the last one wrote, after a
+        crash or from a backup, may lack chunks too.
+        """
+        journal = self._replica.journal
+        nonce = journal.get_local(NONCE, b"")
+        is_of_writer = journal.get_local(NONCE, b"writer") == self._writer
+        return nonce if nonce is not None and is_of_writer else self.renew()
+
+    @property
+    def _writer(self) -> bytes:
+        return self._replica.tree.client_id.to_bytes(8, "big")
+
+    @property
+    def told(self) -> int:
+        """How often this store has told what it holds."""
+        return int.from_bytes(self._replica.journal.get_local(TOLD, b"") or b"", "big")
+
+    def next_told(self) -> int:
+        """The number of what is told next. If it is lost with a crash, others ask again."""
+        told = self.told + 1
+        with self._replica.journal.transaction():
+            self._replica.journal.put_local(TOLD, b"", told.to_bytes(8, "big"))
+        return told
 
     def renew(self) -> bytes:
-        """What this store was known to hold may not be here any more."""
-        nonce = self._replica.entropy(16)
-        with self._replica.journal.transaction():
-            self._replica.journal.put_local(NONCE, b"", nonce)
+        """What this store was known to hold may not be here any more, nor what was noted as whole."""
+        journal, nonce = self._replica.journal, self._replica.entropy(16)
+        with journal.transaction():
+            journal.put_local(NONCE, b"", nonce)
+            journal.put_local(NONCE, b"writer", self._writer)
+            for root, _ in list(journal.scan_local(WHOLE, b"")):
+                journal.delete_local(WHOLE, root)
+        self.recount()
         return nonce
 
     # -- what others say
 
-    def met(self, device: DeviceId, nonce: bytes) -> None:
-        """A peer's store by its nonce: another one than before holds nothing until it says so again."""
+    def met(self, device: DeviceId, nonce: bytes, told: int) -> None:
+        """A peer's store: another one than before, or one set back, holds nothing until it says so again."""
         journal = self._replica.journal
-        if journal.get_local(KEEPER, device) == nonce:
+        known = journal.get_local(KEEPER, device)
+        if known is not None and known[:NONCE_BYTES] == nonce and _number(known) <= told:
             return
         with journal.transaction():
             for key, _ in list(journal.scan_local(HOLD, device)):
                 journal.delete_local(HOLD, key)
-            journal.put_local(KEEPER, device, nonce)
+            journal.put_local(KEEPER, device, nonce + told.to_bytes(8, "big"))
         self.recount()
 
-    def holds(self, device: DeviceId, roots: Iterable[bytes]) -> None:
-        """`device` has all of these contents, durably."""
+    def holds(self, device: DeviceId, roots: Iterable[bytes], number: int) -> None:
+        """`device` has all of these contents, durably; it says so for the `number`th time."""
         journal = self._replica.journal
         with journal.transaction():
+            known = journal.get_local(KEEPER, device)
+            if known is not None and number > _number(known):
+                journal.put_local(KEEPER, device, known[:NONCE_BYTES] + number.to_bytes(8, "big"))
             for root in roots:
                 if journal.get_local(HOLD, device + root) is None:
                     journal.put_local(HOLD, device + root, b"")
@@ -372,7 +404,16 @@ class Custody:
             found.update({root: answer for (root, _), answer in zip(unknown, answers, strict=True)})
             noted = [root for (root, _), answer in zip(unknown, answers, strict=True) if answer]
             if noted:
+                try:
+                    await self._replica.run_blocking(store.sync)  # the rows must not outlive what they say
+                except DittoError as error:
+                    log.error("what is here could not be made durable", reason=str(error))
+                    return found
                 with journal.transaction():
                     for root in noted:
                         journal.put_local(WHOLE, root, b"")
         return found
+
+
+def _number(keeper: bytes) -> int:
+    return int.from_bytes(keeper[NONCE_BYTES:], "big")

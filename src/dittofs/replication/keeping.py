@@ -113,15 +113,15 @@ class Keeping:
         here += [root for root in rest if self._custody.is_known_whole(root)]
         if here:
             await self._replica.run_blocking(self._replica.chunks.sync)
-            session.send(wire.Holds(), wire.encode_roots(here))
+            session.send(wire.Holds(self._custody.next_told()), wire.encode_roots(here))
 
     # -- what others say
 
-    def holds(self, session: Session, roots: Sequence[bytes]) -> None:
+    def holds(self, session: Session, roots: Sequence[bytes], number: int) -> None:
         asked = self._sessions.get(session, {})
         for root in roots:
             asked.pop(root, None)
-        self._custody.holds(session.device, roots)
+        self._custody.holds(session.device, roots, number)
         self._push_wake.set()
 
     def released(self, session: Session, roots: Sequence[bytes]) -> None:
@@ -154,7 +154,8 @@ class Keeping:
         """These contents are durable here: every peer may count on it."""
         for session in list(self._sessions):
             for start in range(0, len(roots), wire.ROOTS_MAX):
-                session.send(wire.Holds(), wire.encode_roots(roots[start : start + wire.ROOTS_MAX]))
+                some = roots[start : start + wire.ROOTS_MAX]
+                session.send(wire.Holds(self._custody.next_told()), wire.encode_roots(some))
         self._push_wake.set()
 
     # -- tasks

@@ -1,5 +1,6 @@
 """All sessions of one volume, and what they share: members, the stream of changes, fetching, custody."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,11 +9,10 @@ from typing import Final
 import structlog
 import trio
 
-from dittofs.chunks.seal import ChunkKind
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
-from dittofs.ids import ChunkId, VolumeId
+from dittofs.ids import VolumeId
 from dittofs.links.link import Link
 from dittofs.replication.custody import Custody
 from dittofs.replication.errors import ProtocolError
@@ -37,6 +37,7 @@ BANNED_S: Final = 3600.0
 ROOTS_QUEUED_MAX: Final = 256
 COMPARE_PAUSE_S: Final = 0.05
 RESTART_S: Final = 2.0
+LOST_S: Final = 60.0
 PACE_S: Final = 0.5
 
 
@@ -101,10 +102,12 @@ class Peers:
         """Of what is here and on too few other devices."""
         self.changed = trio.Event()
         """Set, and replaced, when a session opens or ends."""
+        self._lost_at = -math.inf
         self._policy_text: bytes | None = None
         self.policy = Policy()
+        self._writer = replica.tree.client_id
         members.listeners.append(self._members_changed)
-        replica.listeners.append(self._settings_changed)
+        replica.listeners.append(self._tree_changed)
         self._read_policy()
 
     @property
@@ -131,8 +134,11 @@ class Peers:
             self.policy = Policy()
         self.custody.recount()
 
-    def _settings_changed(self, _change: object) -> None:
+    def _tree_changed(self, _change: object) -> None:
         self._read_policy()
+        if self.replica.tree.client_id != self._writer:
+            self._writer = self.replica.tree.client_id
+            self._end_all("this device goes on as another writer, and says anew what it holds")
 
     def copies(self) -> int:
         """How many devices should hold each content, of those there are."""
@@ -154,6 +160,7 @@ class Peers:
             self.volume,
             self._instance,
             self.custody.nonce,
+            self.custody.told,
             self.members.membership.digest(),
             self._label,
             self._port(),
@@ -220,7 +227,7 @@ class Peers:
 
     def opened(self, session: Session) -> None:
         """The session is open: everything that wants to know does."""
-        self.custody.met(session.device, session.theirs.custody)
+        self.custody.met(session.device, session.theirs.custody, session.theirs.told)
         sender, receiver = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](ROOTS_QUEUED_MAX)
         self._roots[session] = sender
         session.spawn(self._handle_roots, session, receiver)
@@ -293,20 +300,22 @@ class Peers:
                     await self.keeping.answer(session, wire.decode_roots(body))
                 case wire.Keep():
                     self.keeping.keep(session, wire.decode_sized_roots(body))
-                case wire.Holds():
-                    self.keeping.holds(session, wire.decode_roots(body))
+                case wire.Holds(number=number):
+                    self.keeping.holds(session, wire.decode_roots(body), number)
                 case wire.Released():
                     self.keeping.released(session, wire.decode_roots(body))
 
     async def durable(self) -> None:
         await self.stream.flushed()
 
-    def chunk_lost(self, kind: ChunkKind, chunk: ChunkId) -> None:
-        """A chunk that was here cannot be read any more: nobody must count on what needs it."""
-        root = bytes([kind]) + chunk
+    def chunk_lost(self) -> None:
+        """A chunk that was here cannot be read any more: what is held here is told anew, to everybody."""
+        now = trio.current_time()
+        if now - self._lost_at < LOST_S:
+            return
+        self._lost_at = now
         self.custody.renew()
-        for session in self.open_sessions:
-            session.send(wire.Released(), wire.encode_roots([root]))
+        self._end_all("a chunk was lost here, so what is held here is told anew")
 
     # -- for the local API
 
@@ -392,5 +401,8 @@ class Peers:
 
     def close(self) -> None:
         """End every session."""
+        self._end_all("this device closes the volume")
+
+    def _end_all(self, why: str) -> None:
         for session in list(self._sessions.values()):
-            session.end("this device closes the volume")
+            session.end(why)

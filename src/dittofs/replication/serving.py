@@ -1,6 +1,7 @@
 """Chunks that a peer asks for: read as they are stored, sent as they are sealed."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -18,14 +19,16 @@ from dittofs.sync.frame import PAYLOAD_BYTES_MAX
 
 log = structlog.get_logger()
 
+DAMAGED: Final = b""
 AT_ONCE: Final = 16  # chunks read in one hop to a thread: about 1 MiB
 
 
 class Serving:
     """Answers one peer's requests, urgent ones first, as fast as the link takes them."""
 
-    def __init__(self, outbox: Outbox, replica: LocalReplica) -> None:
+    def __init__(self, outbox: Outbox, replica: LocalReplica, lost: Callable[[], None]) -> None:
         self._outbox = outbox
+        self._lost = lost
         self._replica = replica
         self._queues: tuple[deque[wire.Wanted], deque[wire.Wanted]] = (deque(), deque())
         self._wake = trio.Event()
@@ -48,10 +51,12 @@ class Serving:
                 continue
             some = [queue.popleft() for _ in range(min(len(queue), AT_ONCE))]
             found = await self._replica.run_blocking(_read, self._replica.chunks, some)
-            absent = tuple(want.request for want, data in found if data is None)
+            absent = tuple(want.request for want, data in found if not data)
+            if any(data == DAMAGED for _, data in found):
+                self._lost()
             if absent:
                 self._outbox.put(wire.Absent(absent))
-            await self._answer([(want.request, data) for want, data in found if data is not None], is_bulk)
+            await self._answer([(want.request, data) for want, data in found if data], is_bulk)
 
     async def _answer(self, found: list[tuple[int, bytes]], is_bulk: bool) -> None:
         """As many chunks in one message as one frame holds."""
@@ -70,7 +75,7 @@ class Serving:
 
 
 def _read(store: ChunkStore, wants: list[wire.Wanted]) -> list[tuple[wire.Wanted, bytes | None]]:
-    """Blocking: the sealed chunks, None for what is not here."""
+    """Blocking: the sealed chunks, None for what is not here, DAMAGED for what was."""
     return [(want, _sealed(store, want)) for want in wants]
 
 
@@ -79,5 +84,7 @@ def _sealed(store: ChunkStore, want: wire.Wanted) -> bytes | None:
         return store.sealed(ChunkKind(want.kind), ChunkId(want.chunk))
     except ValueError:
         return None  # a kind of a later version
-    except (ChunkMissing, Damaged):
-        return None  # a damaged one counts as absent from now on, and `check` tells of it
+    except ChunkMissing:
+        return None
+    except Damaged:
+        return DAMAGED  # it counts as absent from now on, and `check` tells of it

@@ -68,6 +68,8 @@ class Sessions(Protocol):
 
     async def durable(self) -> None: ...
 
+    def chunk_lost(self) -> None: ...
+
 
 class Session:
     """See the module. Made when both Hellos are known; `run` once."""
@@ -87,7 +89,7 @@ class Session:
         self.outbox = outbox
         self.live = Live(self, sessions.replica)
         self.rounds = Rounds(self, sessions.replica, sessions.durable)
-        self.serving = Serving(outbox, sessions.replica)
+        self.serving = Serving(outbox, sessions.replica, sessions.chunk_lost)
         self.round_trip_s = 0.05
         """Smoothed; a guess until the first answer to a ping."""
         self.bytes_received = 0

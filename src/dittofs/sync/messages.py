@@ -52,6 +52,8 @@ class Hello(Message, frozen=True, tag=1):
     """Of this process: two live ones with one device key are told apart by it."""
     custody: Nonce
     """Of this store: what it was known to hold is forgotten when it changes."""
+    told: Count
+    """`Holds` that this store has sent. Fewer than were heard: it was set back to an earlier state."""
     members: Id
     """Digest of the member records."""
     label: Annotated[str, Meta(max_length=LABEL_BYTES_MAX)]
@@ -194,6 +196,9 @@ class Keep(Message, frozen=True, tag=18):
 
 class Holds(Message, frozen=True, tag=19):
     """All chunks of these contents are durable here. The body: roots."""
+
+    number: Count
+    """Counts what this store has ever told, from 1."""
 
 
 class Released(Message, frozen=True, tag=20):

@@ -176,7 +176,7 @@ class Attacker:
         """Come as far as an open session, honestly."""
         peers = self.target.peers
         membership = self.target.members.membership
-        hello = wire.Hello(wire.VERSION, peers.volume, instance, b"\xcc" * 16, membership.digest(), "x", 0)
+        hello = wire.Hello(wire.VERSION, peers.volume, instance, b"\xcc" * 16, 0, membership.digest(), "x", 0)
         await self.say(hello)
         await self.hear_a(wire.Hello)
         _, _ = await self.hear_a(wire.Ready)

@@ -17,7 +17,9 @@ async def test_a_refused_link_that_is_gone_already_is_let_go_without_an_error(
         near, far = trio.testing.memory_stream_pair()
         link = MemoryLink(far, other.device.id, is_dialer=False)
         ours = one.peers.hello()
-        theirs = wire.Hello(wire.VERSION + 1, ours.volume, ours.instance, ours.custody, ours.members, "x", 0)
+        theirs = wire.Hello(
+            wire.VERSION + 1, ours.volume, ours.instance, ours.custody, ours.told, ours.members, "x", 0
+        )
         await near.aclose()
         await far.send_stream.aclose()
         why = await one.peers.serve(link, FrameReader(), Outbox(), ours, theirs)

@@ -114,3 +114,23 @@ async def test_a_reader_sees_what_writers_do_and_cannot_write(
         await settled(a, b)
         assert await content(b, "file") == b"1"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_store_that_was_set_back_or_lost_a_chunk_is_asked_anew(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        await a.write("large", bytes(range(256)) * 4000)
+        cut, _ = connect(nursery, a, b)
+        await settled(a, b)
+        await until(lambda: not a.peers.custody.tally().unsent)
+        cut.close()
+        await until(lambda: not a.peers.open_sessions)
+        custody, nonce = a.peers.custody, b.peers.custody.nonce
+        custody.met(b.device.id, nonce, b.peers.custody.told)
+        await until(lambda: not custody.is_counting)
+        assert custody.tally().only_here == 0
+        for nonce, told in ((nonce, 0), (b"another", 1000)):
+            custody.holds(b.device.id, [one.root for one in custody.lonely()], 1000)
+            custody.met(b.device.id, nonce.ljust(16, b"-"), told)
+            await until(lambda: not custody.is_counting)
+            assert custody.tally().only_here == 1
+        nursery.cancel_scope.cancel()

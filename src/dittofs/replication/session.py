@@ -32,6 +32,8 @@ Arguments = TypeVarTuple("Arguments")
 
 OPENING_S: Final = 20.0  # from the link to Ready of both sides
 PING_S: Final = 5.0
+DOUBT_S: Final = 1.0
+"""How long after a ping nothing may have come before another link is tried beside this one."""
 SILENCE_S: Final = 15.0  # a link on which nothing came for so long is dead
 RECEIVE_BYTES: Final = 256 << 10
 CONTROL_RATE: Final = 500.0  # messages a second that make us work and carry nothing
@@ -59,6 +61,8 @@ class Sessions(Protocol):
     def role(self, device: DeviceId) -> Role: ...
 
     def opened(self, session: "Session") -> None: ...
+
+    def doubted(self, session: "Session") -> None: ...
 
     def take_chunks(self, session: "Session", sizes: tuple[tuple[int, int], ...], body: bytes) -> None: ...
 
@@ -106,6 +110,8 @@ class Session:
         self._ping_number = 0
         self._ponged = trio.Event()
         self._heard = trio.current_time()
+        self._asked_at: float | None = None  # the first ping since anything was heard
+        self._asked = trio.Event()
         self._control = CONTROL_BURST
         self._control_at = trio.current_time()
         self._scope = trio.CancelScope()
@@ -121,6 +127,16 @@ class Session:
     def may_write(self) -> bool:
         """Whether the peer's updates count."""
         return self.role >= Role.WRITER
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """The peer was asked whether it is there and has said nothing since."""
+        patience_s = max(DOUBT_S, 4 * self.round_trip_s)
+        return self._asked_at is not None and trio.current_time() - self._asked_at >= patience_s
+
+    def ask(self) -> None:
+        """Find out whether the peer is still there: it may be in doubt soon."""
+        self._asked.set()
 
     def send(self, message: Message, body: bytes | memoryview = b"") -> None:
         """Queue what somebody waits for."""
@@ -207,6 +223,7 @@ class Session:
             if not data:
                 raise LinkBroken("the peer closed the link")
             self._heard = trio.current_time()
+            self._asked_at = None
             self.bytes_received += len(data)
 
     async def _take(self, message: wire.AnyMessage, body: bytes) -> None:
@@ -306,18 +323,28 @@ class Session:
         """Ping, notice silence, compare digests after a pause."""
         began = trio.current_time()
         while True:
-            await trio.sleep(PING_S)
+            with trio.move_on_after(PING_S if self._asked_at is None else DOUBT_S):
+                await self._asked.wait()
+            self._asked = trio.Event()
             now = trio.current_time()
+            if self.is_in_doubt:
+                self._sessions.doubted(self)
             if not self.is_open and now - began > OPENING_S:
                 raise LinkBroken("the peer did not open the session in time")
             if now - self._heard > SILENCE_S:
                 raise LinkBroken(f"nothing was heard for {SILENCE_S:g} s")
-            self._ping_number += 1
-            self._pings[self._ping_number] = now
-            self.send(wire.Ping(self._ping_number))
+            if self._asked_at is None:
+                self._ping()
             if self.is_open and self.live.quiet_since + IDLE_DIGEST_S < now:
                 self.live.quiet_since = now
                 self.send(wire.Digest(self._sessions.replica.root_digest(), self.live.sequence))
+
+    def _ping(self) -> int:
+        self._ping_number += 1
+        now = self._pings[self._ping_number] = trio.current_time()
+        self._asked_at = now if self._asked_at is None else self._asked_at
+        self.send(wire.Ping(self._ping_number))
+        return self._ping_number
 
     def _answered(self, number: int) -> None:
         sent = self._pings.pop(number, None)
@@ -330,10 +357,7 @@ class Session:
 
     async def probe(self, patience_s: float) -> bool:
         """Whether the peer answers within `patience_s`."""
-        self._ping_number += 1
-        number = self._ping_number
-        self._pings[number] = trio.current_time()
-        self.send(wire.Ping(number))
+        number = self._ping()
         with trio.move_on_after(patience_s):
             while number in self._pings:
                 await self._ponged.wait()

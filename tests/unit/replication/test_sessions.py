@@ -128,9 +128,9 @@ async def test_a_store_that_was_set_back_or_lost_a_chunk_is_asked_anew(autojump_
         custody.met(b.device.id, nonce, b.peers.custody.told)
         await until(lambda: not custody.is_counting)
         assert custody.tally().only_here == 0
-        for nonce, told in ((nonce, 0), (b"another", 1000)):
+        for other, told in ((nonce, 0), (b"another", 1000)):
             custody.holds(b.device.id, [one.root for one in custody.lonely()], 1000)
-            custody.met(b.device.id, nonce.ljust(16, b"-"), told)
+            custody.met(b.device.id, other.ljust(16, b"-"), told)
             await until(lambda: not custody.is_counting)
             assert custody.tally().only_here == 1
         nursery.cancel_scope.cancel()

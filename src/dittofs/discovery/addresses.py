@@ -92,6 +92,12 @@ class AddressBook(Generic[Peer]):
             rests_until = now + back_off_s(failures, chance)
             self._peers[peer][address] = replace(entry, failures=failures, rests_until=rests_until)
 
+    def wake(self, now: float) -> None:
+        """Nothing rests any more, and failures are forgotten: this machine has another network."""
+        for entries in self._peers.values():
+            for address, entry in entries.items():
+                entries[address] = replace(entry, failures=0, rests_until=min(entry.rests_until, now))
+
     def due(self, peer: Peer, now: float) -> list[Address]:
         """Addresses to dial now, the likeliest first."""
         entries = self._peers.get(peer, {}).values()

@@ -38,6 +38,15 @@ Dial = Callable[..., Awaitable[Link]]
 
 
 @dataclass(slots=True, eq=False)
+class _Attempt:
+    """One address being dialled, until the session there is open or has failed."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Of connecting alone, not of the session."""
+    link: Link | None = None
+
+
+@dataclass(slots=True, eq=False)
 class _Volume:
     """One volume and where its devices may be."""
 
@@ -46,7 +55,7 @@ class _Volume:
     book: AddressBook[str] = field(default_factory=AddressBook)
     identities: dict[str, DeviceId] = field(default_factory=dict)
     """Who answered under a name of the book that is no device."""
-    dialling: set[Address] = field(default_factory=set)
+    dialling: dict[Address, _Attempt] = field(default_factory=dict)
 
 
 class Connector:
@@ -80,6 +89,7 @@ class Connector:
         for instance in self._sightings:
             self._match(volume, instance)
         peers.members.listeners.append(self.look)
+        peers.on_doubt = self.look
         self.look()
 
     def remove(self, identity: VolumeId) -> None:
@@ -116,6 +126,20 @@ class Connector:
         is_ours = bool(tags & rendezvous.tags(volume.secret, self._clock.now_ns()))
         told = addresses if is_ours else ()
         volume.book.tell(f"mdns/{instance}", Source.SIGHTED, told, trio.current_time())
+
+    def network_came(self) -> None:
+        """This machine has another network, or one again: who may be reached now is tried now.
+
+        Links that lived through it may wait long for what was sent meanwhile to be sent again: they are
+        asked, and those that stay silent get another link beside them.
+        """
+        for volume in self._volumes.values():
+            volume.book.wake(trio.current_time())
+            for attempt in volume.dialling.values():
+                attempt.scope.cancel()
+            for session in volume.peers.open_sessions:
+                session.ask()
+        self.look()
 
     def look(self) -> None:
         """Something changed: see whom to dial."""
@@ -205,24 +229,36 @@ class Connector:
                 if device is not None and not self._is_wanted(volume, device):
                     continue
                 for address in volume.book.due(key, now):
-                    if address not in volume.dialling:
-                        volume.dialling.add(address)
-                        nursery.start_soon(self._try, volume, key, address, device)
+                    if not self._is_being_dialled(volume, address):
+                        attempt = volume.dialling[address] = _Attempt()
+                        nursery.start_soon(self._try, volume, key, address, device, attempt)
                 due = volume.book.next_due(key)
                 if due is not None and due > now:
                     next_due = min(next_due, due)
         return max(0.05, next_due - now)
 
+    @staticmethod
+    def _is_being_dialled(volume: _Volume, address: Address) -> bool:
+        """Not once a session is open there: if that falls silent, the address is dialled anew."""
+        attempt = volume.dialling.get(address)
+        if attempt is None or attempt.link is None:
+            return attempt is not None
+        session = volume.peers.session(attempt.link.peer)
+        return session is None or session.link is not attempt.link
+
     def _is_wanted(self, volume: _Volume, device: DeviceId) -> bool:
         peers = volume.peers
+        session = peers.session(device)
         return (
             device != self._device.id
             and min(peers.role(device), peers.role(self._device.id)) > Role.STORE
-            and peers.session(device) is None
+            and (session is None or session.is_in_doubt)
             and not peers.is_banned(device)
         )
 
-    async def _try(self, volume: _Volume, key: str, address: Address, device: DeviceId | None) -> None:
+    async def _try(
+        self, volume: _Volume, key: str, address: Address, device: DeviceId | None, attempt: _Attempt
+    ) -> None:
         """Dial one address and hold the session there, if it is wanted."""
         peers = volume.peers
         try:
@@ -230,14 +266,18 @@ class Connector:
                 await trio.sleep(YIELD_S)
                 if not self._is_wanted(volume, device):
                     return
-            async with self._dials:
-                link = await dial(
-                    address.host,
-                    address.port,
-                    self._device,
-                    alpn=Alpn.SESSION,
-                    admits=lambda who, _alpn: who == self._device.id or peers.role(who) > Role.STORE,
-                )
+            with attempt.scope:
+                async with self._dials:
+                    attempt.link = await dial(
+                        address.host,
+                        address.port,
+                        self._device,
+                        alpn=Alpn.SESSION,
+                        admits=lambda who, _alpn: who == self._device.id or peers.role(who) > Role.STORE,
+                    )
+            link = attempt.link
+            if link is None:
+                return  # this machine has another network now: the address is dialled there
             try:
                 await self._hold(volume, key, address, link)
             finally:
@@ -246,7 +286,8 @@ class Connector:
             volume.book.failed(key, address, trio.current_time(), random.random())
             log.debug("no session", address=str(address), reason=str(error))
         finally:
-            volume.dialling.discard(address)
+            if volume.dialling.get(address) is attempt:
+                del volume.dialling[address]
             self.look()
 
     async def _hold(self, volume: _Volume, key: str, address: Address, link: Link) -> None:

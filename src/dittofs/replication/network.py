@@ -8,6 +8,7 @@ import trio
 
 from dittofs.address import Address
 from dittofs.clock import Clock, Entropy
+from dittofs.discovery import interfaces
 from dittofs.errors import ConfigError, DittoError
 from dittofs.identity.keys import Device
 from dittofs.links.link import Link
@@ -87,6 +88,7 @@ class Network:
         async with trio.open_nursery() as nursery:
             await self._listen(nursery)
             nursery.start_soon(self.connector.run)
+            nursery.start_soon(interfaces.watch, self.connector.network_came)
             if self.uses_mdns:
                 nursery.start_soon(self._discover)
 

@@ -100,8 +100,12 @@ class Peers:
         )
         self.pace = Pace()
         """Of what is here and on too few other devices."""
+        self.on_progress: Callable[[], None] = lambda: None
+        """Told, not too often, that more is known of who holds what."""
         self.changed = trio.Event()
         """Set, and replaced, when a session opens or ends."""
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Told when a session has fallen silent: its device had better be dialled anew."""
         self._lost_at = -math.inf
         self._policy_text: bytes | None = None
         self.policy = Policy()
@@ -237,6 +241,10 @@ class Peers:
         self._signal()
         self._on_event("up", session.device)
         log.info("peer connected", peer=session.device.hex()[:16], link=session.link.description)
+
+    def doubted(self, session: Session) -> None:
+        log.debug("a peer is silent", peer=session.device.hex()[:16])
+        self.on_doubt()
 
     def _closed(self, session: Session) -> None:
         was_open = self._roots.pop(session, None) is not None
@@ -397,6 +405,7 @@ class Peers:
         while True:
             await self.custody.changed.wait()
             self.pace.note(trio.current_time(), self.custody.tally().unsent_bytes)
+            self.on_progress()
             await trio.sleep(PACE_S)
 
     def close(self) -> None:

@@ -171,3 +171,17 @@ def test_a_flood_of_peers_is_bounded() -> None:
 def test_back_off_is_spread_and_bounded(failures: int, chance: float) -> None:
     middle = min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** min(failures - 1, 100))
     assert middle * 0.5 <= back_off_s(failures, chance) <= middle * 1.5
+
+
+def test_nothing_rests_once_there_is_another_network() -> None:
+    book = AddressBook[str]()
+    book.tell("laptop", Source.STATIC, [A, B], 0)
+    for address in (A, B):
+        for _ in range(10):
+            book.failed("laptop", address, 0, 0.5)
+    assert book.due("laptop", 100) == []
+    book.wake(100)
+    assert set(book.due("laptop", 100)) == {A, B}
+    book.failed("laptop", A, 100, 0.5)
+    assert book.next_due("laptop") == 100, "b is due still"
+    assert set(book.due("laptop", 100 + BACK_OFF_FIRST_S)) == {A, B}, "earlier failures are forgotten"

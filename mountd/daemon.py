@@ -1,6 +1,8 @@
 """The daemon: one per DITTOFS_HOME. Opens the node, serves the local API, mounts, waits for signals."""
 
+import argparse
 import ctypes
+import dataclasses
 import logging
 import logging.handlers
 import os
@@ -13,6 +15,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from dittofs.address import Address
 from dittofs.blocking import run_in_thread
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
@@ -20,8 +23,9 @@ from dittofs.control.events import EventFeed
 from dittofs.control.protocol import EXIT_ALREADY_RUNNING, StoppingEvent
 from dittofs.control.server import serve
 from dittofs.disk import InUse
-from dittofs.errors import DittoError
+from dittofs.errors import ConfigError, DittoError, FormatError
 from dittofs.node import Node
+from mountd.happenings import Happenings
 from mountd.mounting import Mounting
 from mountd.service import DaemonService
 
@@ -35,12 +39,9 @@ SWITCH_INTERVAL_S = 0.0005  # a hashing thread gives the event loop its turn thi
 
 def main(argv: Sequence[str]) -> int:
     """Run until SIGTERM or SIGINT. Exit status 75 if another daemon has this DITTOFS_HOME."""
-    if argv:
-        print("usage: python -m mountd   (settings: config.toml, DITTOFS_HOME)", file=sys.stderr)
-        return 2
     try:
         paths = Paths.find()
-        settings = Settings.read(paths.settings)
+        settings = settings_with(Settings.read(paths.settings), argv)
         _set_up_logging(paths.state / "daemon.log", settings.log_level)
         _keep_secrets_in()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -54,6 +55,26 @@ def main(argv: Sequence[str]) -> int:
             raise
         return max(_end_with(error) for error in _leaves(expected))
     return 0
+
+
+def settings_with(settings: Settings, argv: Sequence[str]) -> Settings:
+    """The settings of the file, with what `dittofs daemon` was given in their place. ConfigError."""
+    parser = argparse.ArgumentParser("python -m mountd", allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--bind", default=settings.bind)
+    parser.add_argument("--port", type=int, default=settings.port)
+    parser.add_argument("--peer", action="append", default=[])
+    try:
+        given = parser.parse_args(argv)
+        if given.bind:
+            Address.of(given.bind, 1)
+        if given.port:
+            Address.of("localhost", given.port)
+        peers = tuple(map(Address.parse, given.peer))
+    except (argparse.ArgumentError, FormatError) as error:
+        raise ConfigError(f"an option of the daemon is not understood: {error}") from error
+    return dataclasses.replace(
+        settings, bind=given.bind, port=given.port, peers=tuple(dict.fromkeys([*settings.peers, *peers]))
+    )
 
 
 def _end_with(error: DittoError) -> int:
@@ -89,6 +110,7 @@ async def run(paths: Paths, settings: Settings) -> None:
         service = DaemonService(node, mounting, feed, stopping.set)
         node.on_state = service.publish_state
         node.on_peer = service.publish_peer
+        node.on_open = Happenings(feed).follow
         await nursery.start(serve, service, paths.socket)
         log.info("daemon is ready", pid=os.getpid())
         nursery.start_soon(_wait_for_signal, stopping)

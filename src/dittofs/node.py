@@ -16,7 +16,7 @@ from dittofs.clock import Clock, Entropy
 from dittofs.config import Paths, Settings
 from dittofs.disk import DiskLock
 from dittofs.errors import ConfigError, Damaged, DittoError
-from dittofs.identity.granting import found_volume
+from dittofs.identity.granting import found_volume, grant
 from dittofs.identity.key_files import KeyFiles, OwnerOnly
 from dittofs.identity.keys import (
     DEVICE_FILE,
@@ -31,6 +31,8 @@ from dittofs.identity.keys import (
     write_volume_secrets,
 )
 from dittofs.identity.pairing import Joined
+from dittofs.identity.publics import make_publics
+from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.known_addresses import KnownAddresses
 from dittofs.local_disk import LocalDisk
@@ -93,6 +95,8 @@ class Node:
         self.label = settings.label
         self.on_state: Callable[[str], None] = lambda _name: None
         """Told the name of a volume whose state changed."""
+        self.on_open: Callable[[SharedVolume], None] = lambda _volume: None
+        """Told of each volume that was opened."""
         self.on_peer: Callable[[str, DeviceId, bool], None] = lambda _name, _device, _is_up: None
         """Told that a device of a volume connected or disconnected."""
         self.network: Network | None = None
@@ -221,6 +225,7 @@ class Node:
         self._failures.pop(name, None)
         self._open[name] = opened
         self._nursery.start_soon(opened.run)
+        self.on_open(opened)
         self._connect(opened)
         return opened
 
@@ -339,6 +344,12 @@ class Node:
                 if secrets.root is None:
                     raise Damaged(record.name, "the records of its members are missing")
                 members.add(found_volume(secrets, self._device, self.label))
+            elif secrets.root is not None and members.membership.deciding(self._device.id) is None:
+                # A fresh identity of the device that keeps the owner key.
+                publics = make_publics(self._device)
+                members.add(
+                    [grant(members.membership, secrets, secrets.root, publics, Role.OWNER, self.label)]
+                )
             volume = Volume(
                 replica,
                 uid=os.geteuid(),
@@ -451,6 +462,11 @@ def _close_parts(replica: Replica) -> None:
         replica.chunks.close()
     finally:
         replica.journal.close(replica.tree.tick())
+
+
+def registered(disk: LocalDisk) -> list[str]:
+    """Blocking: names of the volumes whose device has its state on `disk`. Damaged if that is not known."""
+    return list(_read_registry(disk, REGISTRY))
 
 
 def _read_registry(disk: LocalDisk, place: str) -> dict[str, VolumeRecord]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.node import Node, await_end, dittofs_command
+from dittofs.control.client import Client
+from dittofs.control.protocol import AliveEvent, FilesEvent, PeerEvent
+from tests.e2e.node import Node, await_end, dittofs_command, mounts_below
 
 SETTINGS = """\
 [device]
@@ -175,3 +177,62 @@ def test_sharing_waits_until_somebody_comes(laptop: Node, desktop: Node) -> None
             os.kill(waiting.pid, signal.SIGKILL)
             await_end(waiting.pid)
             waiting.wait()
+
+
+def test_a_device_with_a_fresh_identity_keeps_its_data_and_rejoins(laptop: Node, desktop: Node) -> None:
+    join(laptop, desktop)
+    (desktop.root / "kept.txt").write_text("kept")
+    desktop.run("sync", "--timeout", "30")
+    assert "daemon --stop" in desktop.run("device", "new", "--yes", check=False).stderr
+    desktop.end_daemon()
+    said = desktop.run("device", "new", check=False)
+    assert (said.returncode, "1 volume (Shared)" in said.stderr) == (1, True)
+    renewed = desktop.json("device", "new", "--yes")
+    assert renewed["id"] != renewed["was"]
+
+    desktop.mount()
+    assert (desktop.root / "kept.txt").read_text() == "kept"
+    with pytest.raises(OSError, match="Read-only"):
+        (desktop.root / "more.txt").write_text("x")
+    laptop.run("devices", "remove", "desktop")
+    assert 'member of "Shared" already' in join(laptop, desktop)
+    (desktop.root / "more.txt").write_text("more")
+    desktop.run("sync", "--timeout", "30")
+    assert (laptop.root / "more.txt").read_text() == "more"
+
+    laptop.unmount()
+    laptop.end_daemon()
+    laptop.run("device", "new", "--yes")
+    laptop.mount()  # it has the owner key
+    (volume,) = laptop.status()["volumes"]
+    assert volume["role"] == "owner"
+    assert [one["role"] for one in volume["members"]] == ["owner", "writer", "owner"]
+
+
+def test_a_demonstration_shows_one_file_on_all_devices_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*dittofs_command(), "demo", "--nodes", "2", "--once", "--json"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [one["name"] for one in json.loads(done.stdout)] == ["laptop", "desktop"]
+    assert list(tmp_path.iterdir()) == []
+    assert mounts_below(tmp_path) == []
+
+
+def test_peers_and_files_are_told_as_events(laptop: Node, desktop: Node) -> None:
+    heard = Client(laptop.home / "run/control.sock").events()
+    assert isinstance(next(heard), AliveEvent)
+    join(laptop, desktop)
+    (desktop.root / "note.txt").write_text("from the desktop")
+    wanted = {"peer", "files"}
+    while wanted:
+        match next(heard):
+            case PeerEvent(name="desktop", is_online=True):
+                wanted.discard("peer")
+            case FilesEvent(device="desktop", paths=paths) if "note.txt" in paths:
+                wanted.discard("files")

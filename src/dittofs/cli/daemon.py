@@ -4,13 +4,16 @@ import argparse
 import os
 import select
 import sys
+from collections.abc import Sequence
 
+from dittofs.address import Address
 from dittofs.cli.output import say, say_json
 from dittofs.cli.starting import daemon_command
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.protocol import StopResult
+from dittofs.errors import FormatError
 
 DESCRIPTION = """\
 Run the daemon in the foreground until SIGTERM or Ctrl-C; then it unmounts, makes everything durable
@@ -18,12 +21,18 @@ and ends. `dittofs mount` starts one by itself: this is for service managers and
 Its log is daemon.log in the state directory."""
 EXAMPLE = """\
   dittofs daemon
+  dittofs daemon --bind 192.168.1.7 --port 7347 --peer nas.local:7347
   dittofs daemon --stop     end the one that runs, and wait until it has"""
 
 STOP_S = 120.0
 
 
 def define(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bind", metavar="ADDRESS", help="listen on this address of this machine alone")
+    parser.add_argument("--port", type=int, metavar="P", help="listen on this port; 0 is any that is free")
+    parser.add_argument(
+        "--peer", metavar="HOST:PORT", action="append", default=[], help="look for other devices there too"
+    )
     parser.add_argument("--stop", action="store_true", help="stop the daemon that runs")
 
 
@@ -38,10 +47,25 @@ def run(arguments: argparse.Namespace) -> int:
             raise
     else:
         raise Refusal("refused", f"a daemon runs already (process {pid})", "dittofs daemon --stop")
-    command = daemon_command()
+    command = [*daemon_command(), *daemon_options(arguments.bind, arguments.port, arguments.peer)]
     sys.stdout.flush()
     # The daemon takes this process's place, where signals and service managers find it.
     return os.execv(command[0], command)
+
+
+def daemon_options(bind: str | None, port: int | None, peers: Sequence[str]) -> list[str]:
+    """What the daemon is given. Refuses ("usage") what it would not understand."""
+    given = [*(["--bind", bind] if bind else []), *(["--port", str(port)] if port is not None else [])]
+    try:
+        if bind:
+            Address.of(bind, 1)
+        if port:
+            Address.of("localhost", port)
+        for peer in peers:
+            given += ["--peer", str(Address.parse(peer))]
+    except FormatError as error:
+        raise Refusal("usage", f"{error}; no daemon was started", "dittofs daemon --help") from error
+    return given
 
 
 def _stop(client: Client, *, as_json: bool) -> int:

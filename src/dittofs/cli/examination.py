@@ -17,19 +17,23 @@ from dittofs.control.client import Client
 from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import FUSE_DEVICE, fusermount, inspect, mounts, require_fuse
 from dittofs.control.options import FUSE_CONF, is_user_allow_other
-from dittofs.control.protocol import StatusReport
+from dittofs.control.protocol import NetworkStatus, StatusReport
 from dittofs.errors import ConfigError
 
 PACKAGES: Final = (
+    "OpenSSL",
     "apsw",
     "blake3",
     "cryptography",
     "h11",
+    "ifaddr",
     "msgspec",
     "pathspec",
     "pycrdt",
     "pyfastcdc",
     "pyfuse3",
+    "zeroconf",
+    "zstandard",
 )
 ROOM_BYTES_CROSS: Final = 100_000_000
 ROOM_BYTES_WARNING: Final = 2_000_000_000
@@ -60,6 +64,7 @@ def examine(paths: Paths) -> Iterator[Check]:
     yield check_swap()
     yield from check_stale()
     yield check_daemon(paths)
+    yield from check_network(paths)
 
 
 def check_packages(load: Callable[[str], object] = importlib.import_module) -> Check:
@@ -252,6 +257,34 @@ def check_daemon(paths: Paths) -> Check:
             return Check("daemon", "tick", "does not run; `dittofs mount DIR` starts it")
         return Check("daemon", "cross", refusal.message, f"tail {paths.state / 'daemon.log'}")
     return _check_volumes(report)
+
+
+def check_network(paths: Paths) -> Iterator[Check]:
+    """Whether other devices can reach this one, and find it. Nothing while no daemon answers."""
+    try:
+        report = Client(paths.socket).status()
+    except Refusal:
+        return
+    yield from network_checks(report.network)
+
+
+def network_checks(network: NetworkStatus | None) -> Iterator[Check]:
+    """What is told of a network."""
+    if network is None:
+        yield Check("network", "tick", "no volume has another device; `dittofs share` invites one")
+        return
+    if not network.port:
+        mend = 'Give it another address or port: [network] bind = "...", port = ... in config.toml'
+        yield Check("network", "cross", f"nobody can reach this device: {network.problem}", mend)
+    elif not network.addresses:
+        yield Check("network", "warning", "this machine has no network address now", "ip address")
+    else:
+        yield Check("network", "tick", f"others reach this device at {', '.join(network.addresses)}")
+    if network.uses_mdns:
+        yield Check("mdns", "tick", "devices on one local network find each other")
+    else:
+        mend = "Let it be found: [network] mdns = true in config.toml; or name others: dittofs daemon --peer"
+        yield Check("mdns", "warning", "is off in the settings: only known addresses are tried", mend)
 
 
 def _check_volumes(report: StatusReport) -> Check:

@@ -35,6 +35,8 @@ VERBS: Final = (
     Verb("Storage", "copies", "on how many devices each content is"),
     Verb("Storage", "check", "read everything again and verify it"),
     Verb("Service", "daemon", "run the daemon in the foreground, or stop it"),
+    Verb("Service", "device", "give this device a fresh identity"),
+    Verb("Service", "demo", "several devices on this machine, to try things with"),
     Verb("Service", "doctor", "look for what stands in the way, and say how to mend it"),
     Verb("Service", "version", "versions of command and daemon"),
 )

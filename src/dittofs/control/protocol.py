@@ -348,6 +348,29 @@ class PeerEvent(Struct, frozen=True, tag="peer"):
     is_online: bool
 
 
+class FilesEvent(Struct, frozen=True, tag="files"):
+    """Names or contents changed, together."""
+
+    volume: str
+    device: str  # by which device it came; empty: it was made here
+    count: int  # of names and files
+    paths: tuple[str, ...]  # of the first 100, as text
+
+
+class ConflictEvent(Struct, frozen=True, tag="conflict"):
+    """There are more conflicts than before."""
+
+    volume: str
+    conflicts: int
+
+
+class ProgressEvent(Struct, frozen=True, tag="progress"):
+    """More, or less, is on other devices than a moment ago. At most two a second."""
+
+    volume: str
+    custody: Custody
+
+
 class LaggedEvent(Struct, frozen=True, tag="lagged"):
     """This listener was too slow and missed events: ask for the status."""
 
@@ -364,4 +387,14 @@ class StoppingEvent(Struct, frozen=True, tag="stopping"):
 
 ListItem = Entry | ChunkRun
 CheckItem = CheckProgress | Finding | CheckDone
-Event = VolumeEvent | DamageEvent | PeerEvent | LaggedEvent | AliveEvent | StoppingEvent
+Event = (
+    VolumeEvent
+    | DamageEvent
+    | PeerEvent
+    | FilesEvent
+    | ConflictEvent
+    | ProgressEvent
+    | LaggedEvent
+    | AliveEvent
+    | StoppingEvent
+)

@@ -17,8 +17,10 @@ from dittofs.cli.examination import (
     check_room,
     check_settings,
     check_swap,
+    network_checks,
 )
 from dittofs.config import Paths
+from dittofs.control.protocol import NetworkStatus
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
 
@@ -133,3 +135,18 @@ def test_a_home_that_cannot_be_made_is_a_cross(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     (check,) = check_private(Paths.find())
     assert (check.state, "may not write to /proc" in check.says) == ("cross", True)
+
+
+def test_where_others_reach_this_device_is_told_and_what_stands_in_the_way_mended() -> None:
+    assert [check.state for check in network_checks(None)] == ["tick"]
+    well = list(network_checks(NetworkStatus(7347, ("192.0.2.7:7347",))))
+    assert [check.state for check in well] == ["tick", "tick"]
+    assert "192.0.2.7:7347" in well[0].says
+    taken, mdns = network_checks(NetworkStatus(0, problem="port 7347 is taken", uses_mdns=False))
+    assert (taken.state, "port 7347 is taken" in taken.says, "config.toml" in taken.mend) == (
+        "cross",
+        True,
+        True,
+    )
+    assert (mdns.state, "mdns = true" in mdns.mend) == ("warning", True)
+    assert next(network_checks(NetworkStatus(7347))).state == "warning"

@@ -1,0 +1,63 @@
+"""What happens in a volume, for whoever listens at the local API. Costs nothing while nobody does."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from dittofs.control.events import EventFeed
+from dittofs.control.protocol import ConflictEvent, Custody, FilesEvent, ProgressEvent
+from dittofs.identity.keys import DeviceId
+from dittofs.shared_volume import SharedVolume
+from dittofs.tree.entry import Change
+from mountd.reports import custody_of
+
+PATHS_MAX: Final = 100
+
+
+class Happenings:
+    """Of all volumes."""
+
+    def __init__(self, feed: EventFeed) -> None:
+        self._feed = feed
+        self._conflicts: dict[str, int] = {}
+        self._custody: dict[str, Custody] = {}
+
+    def follow(self, opened: SharedVolume) -> None:
+        """Tell of what happens in a volume, until it is closed."""
+        self._conflicts[opened.name] = opened.volume.replica.tree.counts().conflicts
+        opened.volume.replica.listeners.append(partial(self._changed, opened))
+        opened.peers.on_progress = partial(self._progressed, opened)
+
+    def _changed(self, opened: SharedVolume, change: Change) -> None:
+        conflicts = opened.volume.replica.tree.counts().conflicts
+        had, self._conflicts[opened.name] = self._conflicts[opened.name], conflicts
+        if not self._feed.listeners:
+            return
+        count = len(change.names) + sum(effect.kind == "content" for effect in change.effects)
+        if count:
+            paths = dict.fromkeys(islice(_paths(opened, change), PATHS_MAX))
+            device = opened.membership.name(DeviceId(change.via)) if change.via else ""
+            shown = tuple(path.decode(errors="replace") for path in paths)
+            self._feed.publish(FilesEvent(opened.name, device, count, shown))
+        if conflicts > had:
+            self._feed.publish(ConflictEvent(opened.name, conflicts))
+
+    def _progressed(self, opened: SharedVolume) -> None:
+        if not self._feed.listeners:
+            return
+        custody = custody_of(opened)
+        if self._custody.get(opened.name) != custody:
+            self._custody[opened.name] = custody
+            self._feed.publish(ProgressEvent(opened.name, custody))
+
+
+def _paths(opened: SharedVolume, change: Change) -> Iterator[bytes]:
+    """Below the root, of names that show something else and of files with other content."""
+    state = opened.volume.state
+    for directory, name in change.names:
+        yield state.path(directory) + name
+    for effect in change.effects:
+        if effect.kind == "content":
+            for directory, entry in state.replica.tree.names(effect.inode)[:1]:
+                yield state.path(directory) + entry.name

@@ -1,0 +1,51 @@
+"""`daemon`, `device` and `demo` up to what needs a daemon; with it: tests/e2e/test_sharing_commands.py."""
+
+from pathlib import Path
+
+import pytest
+
+from dittofs.cli.daemon import daemon_options
+from dittofs.cli.demo import Device, lines
+from dittofs.control.faults import Refusal
+from tests.unit.cli.conftest import Shell
+from tests.unit.control.small_service import SmallService
+
+
+def test_where_the_daemon_listens_and_looks_is_judged_before_it_is_started() -> None:
+    assert daemon_options("192.0.2.7", 0, ["nas.local:7347", "[::1]:7"]) == [
+        *("--bind", "192.0.2.7", "--port", "0"),
+        *("--peer", "nas.local:7347", "--peer", "[::1]:7"),
+    ]
+    assert daemon_options(None, None, []) == []
+    for bind, port, peers in (("not a host", None, []), (None, 70000, []), (None, None, ["nas.local"])):
+        with pytest.raises(Refusal) as caught:
+            daemon_options(bind, port, peers)
+        assert caught.value.code == "usage"
+
+
+def test_an_identity_is_changed_only_when_there_is_one_and_no_daemon_uses_it(
+    shell: Shell, service: SmallService
+) -> None:
+    assert service.files == {}
+    assert shell.run("device", "new", "--yes") == 1
+    assert "dittofs daemon --stop" in shell.err
+
+
+def test_a_device_that_was_never_used_has_no_identity_to_change(shell: Shell, home: Path) -> None:
+    assert shell.run("device", "new", "--yes") == 1
+    assert "no identity yet" in shell.err
+    assert not home.exists()
+    assert shell.run("device", "old") == 2
+
+
+def test_a_demonstration_of_one_device_shows_nothing(shell: Shell) -> None:
+    assert shell.run("demo", "--nodes", "1") == 2
+    assert shell.run("demo", "--nodes", "99") == 2
+
+
+def test_a_demonstration_says_where_and_what_to_try() -> None:
+    top = Path("/tmp/a demo")
+    devices = [Device(name, top / f"home-{name}", top / name) for name in ("laptop", "nas")]
+    text = "\n".join(lines(devices))
+    assert "  laptop   /tmp/a demo/laptop" in text
+    assert "cat '/tmp/a demo/nas/hello.txt'" in text

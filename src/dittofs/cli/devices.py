@@ -6,7 +6,7 @@ import time
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import duration, escaped, human_size, listed, say, say_json, warn, when
 from dittofs.control.faults import EXIT_FINE, EXIT_USAGE
-from dittofs.control.protocol import MemberStatus, VolumeStatus
+from dittofs.control.protocol import DeviceStatus, MemberStatus, VolumeStatus
 from dittofs.control.sharing import RemoveRequest
 
 DESCRIPTION = """\
@@ -69,11 +69,15 @@ def standing(member: MemberStatus, now_ns: int) -> str:
     if not member.is_online:
         seen = f"   last seen {when(member.last_seen_ns, now_ns)}" if member.last_seen_ns else ""
         return f"offline{seen}"
-    trip = (
-        f"{member.round_trip_s * 1000:.0f} ms" if member.round_trip_s < 1 else duration(member.round_trip_s)
-    )
-    state = "up to date" if member.is_up_to_date else "catching up"
-    return f"online   {escaped(member.path)}   {trip}   {state}"
+    return connection(member)
+
+
+def connection(device: MemberStatus | DeviceStatus) -> str:
+    """How a device that is online is connected, and whether it has everything."""
+    trip_s = device.round_trip_s
+    trip = f"   {max(1, round(trip_s * 1000))} ms" if 0 < trip_s < 1 else ""
+    state = "up to date" if device.is_up_to_date else "catching up"
+    return f"online   {escaped(device.path)}{trip or (f'   {duration(trip_s)}' if trip_s else '')}   {state}"
 
 
 def _remove(device: str, word: str | None, *, as_json: bool) -> int:

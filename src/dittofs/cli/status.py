@@ -4,6 +4,7 @@ import argparse
 import time
 
 from dittofs.cli.asking import client, shown_directory
+from dittofs.cli.devices import connection
 from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_CONFLICTS, EXIT_FINE, EXIT_UNSENT
 from dittofs.control.paths import path_bytes
@@ -79,8 +80,7 @@ def _device_line(device: DeviceStatus) -> str:
     if not device.is_online:
         seen = f"   last seen {when(device.last_seen_ns, time.time_ns())}" if device.last_seen_ns else ""
         return f"{name}   offline{seen}"
-    state = "up to date" if device.is_up_to_date else "catching up"
-    return f"{name}   online   {escaped(device.path)}   {device.round_trip_s * 1000:.0f} ms   {state}"
+    return f"{name}   {connection(device)}"
 
 
 def _custody_lines(volume: VolumeStatus) -> list[str]:

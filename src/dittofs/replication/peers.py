@@ -51,6 +51,7 @@ class PeerStatus:
     is_connected: bool
     path: str = ""
     round_trip_s: float = 0.0
+    """0: not measured yet."""
     is_in_step: bool = False
     """It has every change made here, durably, and none of its own is being pulled."""
     bytes_sent: int = 0
@@ -344,7 +345,7 @@ class Peers:
                     member.role,
                     is_connected=True,
                     path=session.link.description,
-                    round_trip_s=session.round_trip_s,
+                    round_trip_s=session.round_trip_s if session.is_measured else 0.0,
                     is_in_step=session.live.is_in_step and not session.rounds.is_pulling,
                     bytes_sent=session.outbox.total_bytes,
                     bytes_received=session.bytes_received,

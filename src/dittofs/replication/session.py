@@ -96,6 +96,7 @@ class Session:
         self.serving = Serving(outbox, sessions.replica, sessions.chunk_lost)
         self.round_trip_s = 0.05
         """Smoothed; a guess until the first answer to a ping."""
+        self.is_measured = False
         self.bytes_received = 0
         self.is_open = False
         self.opened_at = 0.0
@@ -353,7 +354,8 @@ class Session:
         self._ponged.set()
         self._ponged = trio.Event()
         took = trio.current_time() - sent
-        self.round_trip_s += (took - self.round_trip_s) / 4
+        self.round_trip_s += (took - self.round_trip_s) / (4 if self.is_measured else 1)
+        self.is_measured = True
 
     async def probe(self, patience_s: float) -> bool:
         """Whether the peer answers within `patience_s`."""

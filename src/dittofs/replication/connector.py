@@ -7,6 +7,7 @@ Who answers is known from the link alone. An address that fails rests, longer ea
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -24,6 +25,7 @@ from dittofs.links.link import Alpn, Link
 from dittofs.links.tcp import dial
 from dittofs.replication import greeting, rendezvous
 from dittofs.replication.peers import Peers
+from dittofs.replication.upkeep import contained
 
 log = structlog.get_logger()
 
@@ -231,7 +233,9 @@ class Connector:
                 for address in volume.book.due(key, now):
                     if not self._is_being_dialled(volume, address):
                         attempt = volume.dialling[address] = _Attempt()
-                        nursery.start_soon(self._try, volume, key, address, device, attempt)
+                        nursery.start_soon(
+                            contained, partial(self._try, volume, key, address, device, attempt)
+                        )
                 due = volume.book.next_due(key)
                 if due is not None and due > now:
                     next_due = min(next_due, due)

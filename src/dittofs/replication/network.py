@@ -1,6 +1,7 @@
 """This device on its networks: where it listens, how it is found, whom it finds, once that is needed."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,6 +15,7 @@ from dittofs.identity.keys import Device
 from dittofs.links.link import Link
 from dittofs.links.tcp import Endpoint, listen
 from dittofs.replication.connector import Connector
+from dittofs.replication.upkeep import contained, kept_up
 
 log = structlog.get_logger()
 
@@ -87,10 +89,10 @@ class Network:
         await self.connector.needed()
         async with trio.open_nursery() as nursery:
             await self._listen(nursery)
-            nursery.start_soon(self.connector.run)
-            nursery.start_soon(interfaces.watch, self.connector.network_came)
+            nursery.start_soon(kept_up, self.connector.run)
+            nursery.start_soon(kept_up, partial(interfaces.watch, self.connector.network_came))
             if self.uses_mdns:
-                nursery.start_soon(self._discover)
+                nursery.start_soon(kept_up, self._discover)
 
     async def _listen(self, nursery: trio.Nursery) -> None:
         ports = [DEFAULT_PORT, 0] if self._wanted_port is None else [self._wanted_port]
@@ -112,13 +114,16 @@ class Network:
     ) -> None:
         await listen(
             self._device,
-            self.connector.accept,
+            self._serve,
             nursery,
             admits=self.connector.admits,
             bind=self._bind,
             port=port,
             task_status=task_status,
         )
+
+    async def _serve(self, link: Link) -> None:
+        await contained(partial(self.connector.accept, link))
 
     async def _discover(self) -> None:
         """Be found and find. What is heard is a hint: the connector dials before it believes."""

@@ -1,7 +1,7 @@
 """All sessions of one volume, and what they share: members, the stream of changes, fetching, custody."""
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +26,7 @@ from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.session import Session
 from dittofs.replication.stream import Stream
+from dittofs.replication.upkeep import kept_up
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import FrameReader
 
@@ -36,7 +37,6 @@ PROBE_S: Final = 2.0
 BANNED_S: Final = 3600.0
 ROOTS_QUEUED_MAX: Final = 256
 COMPARE_PAUSE_S: Final = 0.05
-RESTART_S: Final = 2.0
 LOST_S: Final = 60.0
 PACE_S: Final = 0.5
 
@@ -382,25 +382,13 @@ class Peers:
         return False
 
     async def run(self) -> None:
-        """For ever. What goes wrong in one of the shared parts is logged, and that part begins again."""
+        """For ever."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._kept_up, self.stream.run)
-            nursery.start_soon(self._kept_up, self.fetcher.run)
-            nursery.start_soon(self._kept_up, self.custody.run)
-            nursery.start_soon(self._kept_up, self.keeping.run)
-            nursery.start_soon(self._kept_up, self._measure)
-
-    async def _kept_up(self, task: Callable[[], Awaitable[None]]) -> None:
-        """A full disk or a bug here must not take the mount along."""
-        while True:
-            try:
-                await task()
-            except DittoError as error:
-                log.error("replication stops for a moment", reason=str(error))
-            except Exception as error:
-                log.error("replication stops for a moment by a bug", exc_info=error)
-            await trio.sleep(RESTART_S)
-            self.custody.recount()
+            nursery.start_soon(kept_up, self.stream.run, self.custody.recount)
+            nursery.start_soon(kept_up, self.fetcher.run, self.custody.recount)
+            nursery.start_soon(kept_up, self.custody.run, self.custody.recount)
+            nursery.start_soon(kept_up, self.keeping.run, self.custody.recount)
+            nursery.start_soon(kept_up, self._measure, self.custody.recount)
 
     async def _measure(self) -> None:
         while True:

@@ -1,0 +1,31 @@
+"""Tasks whose bugs must not take the mount along: what they raise is logged, and ends nothing else."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.errors import DittoError
+
+log = structlog.get_logger()
+
+RESTART_S: Final = 2.0
+
+
+async def kept_up(task: Callable[[], Awaitable[None]], restarted: Callable[[], None] = lambda: None) -> None:
+    """Run a task that never ends by itself, for ever: if it fails it begins again after a moment."""
+    while True:
+        await contained(task)
+        await trio.sleep(RESTART_S)
+        restarted()
+
+
+async def contained(task: Callable[[], Awaitable[None]]) -> None:
+    """Run a task to its end, whatever that is."""
+    try:
+        await task()
+    except DittoError as error:
+        log.error("a part of replication failed", reason=str(error))
+    except Exception as error:
+        log.error("a part of replication failed by a bug", exc_info=error)

@@ -1,0 +1,121 @@
+"""What users of a swarm closed, what they replaced or removed knowingly, and where it can be read."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+from blake3 import blake3
+
+from dittofs.chunks.content import ContentReader
+from dittofs.chunks.seal import VolumeKeys
+from dittofs.chunks.store import ChunkStore
+from dittofs.errors import ChunkMissing, Damaged
+from dittofs.replication.wholeness import whole
+from dittofs.volume.live_content import LiveContents
+from dittofs.volume.replica import Replica
+from tests.simulation.disk import SimulatedDisk
+
+Digest = str
+_CONTENTS = msgspec.msgpack.Decoder(list[tuple[bytes, int, int, bytes]])
+
+
+def digest_of(data: bytes) -> Digest:
+    return blake3(data).hexdigest(8)
+
+
+@dataclass(slots=True)
+class Closed:
+    """A byte sequence that a user closed."""
+
+    device: int
+    path: str
+    at: float
+    size: int
+    is_sure: bool = True
+    """False: a power cut or a restored backup may have taken it with it."""
+
+
+@dataclass
+class Ledger:
+    """Of one run. Contents are known by a hash of their bytes."""
+
+    keys: VolumeKeys
+    closed: dict[Digest, Closed] = field(default_factory=dict)
+    known: set[Digest] = field(default_factory=set)
+    """Whatever a file held at some time."""
+    superseded: dict[Digest, str] = field(default_factory=dict)
+    """What a user saw and then replaced or removed, and how."""
+    _digests: dict[tuple[bytes, int], Digest] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._store = ChunkStore.open(SimulatedDisk(), "all", self.keys, entropy=bytes)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def gather(self, store: ChunkStore) -> None:
+        """Keep every chunk of a device, so that any content can be read whoever loses it."""
+        for kind, chunk in list(store.ids()):
+            if not self._store.has(kind, chunk):
+                try:
+                    self._store.put_sealed(kind, chunk, store.sealed(kind, chunk))
+                except (ChunkMissing, Damaged):
+                    continue
+
+    def bytes_of(self, root: bytes, size: int) -> bytes:
+        """A content, of which every chunk was gathered. ChunkMissing otherwise."""
+        return ContentReader(self._store, root, size).read(0, size) if size else b""
+
+    def has(self, root: bytes, size: int) -> bool:
+        """Whether every chunk of a content was gathered."""
+        return whole(self._store, [(root, size)])[0]
+
+    def digest(self, root: bytes, size: int) -> Digest:
+        known = self._digests.get((root, size))
+        if known is None:
+            known = self._digests[root, size] = digest_of(self.bytes_of(root, size))
+        return known
+
+    # -- what users do
+
+    def note(self, data: bytes) -> None:
+        """A file holds this now."""
+        self.known.add(digest_of(data))
+
+    def close_file(self, data: bytes, device: int, path: str, at: float) -> Digest:
+        """A user closed it: from now on it must not be lost."""
+        name = digest_of(data)
+        self.known.add(name)
+        if data and name not in self.superseded:
+            self.closed[name] = Closed(device, path, at, len(data))
+        return name
+
+    def supersede(self, data: bytes, how: str) -> Digest:
+        """A user who saw this replaces or removes it."""
+        name = digest_of(data)
+        self.superseded.setdefault(name, how)
+        return name
+
+    def doubt(self, device: int, since: float, seen: set[Digest]) -> None:
+        """What was closed on a device since then may be gone, unless it was seen elsewhere."""
+        for name, one in self.closed.items():
+            if one.device == device and one.at >= since and name not in seen:
+                one.is_sure = False
+
+    # -- what replicas show
+
+    def live(self, replica: Replica) -> set[Digest]:
+        """Contents at names and in conflict entries."""
+        return {self.digest(root, size) for _, root, size in LiveContents(replica).content_roots()}
+
+    def history(self, replica: Replica) -> set[Digest]:
+        """Contents that the history speaks of."""
+        found = set()
+        for row in replica.journal.history.before():
+            if row.kind == "content":
+                for raw in (row.before, row.after):
+                    for root, size, _, _ in _CONTENTS.decode(raw) if raw else ():
+                        try:
+                            found.add(self.digest(root, size))
+                        except ChunkMissing:
+                            continue  # nobody has it any more, so no user can have it back
+        return found

@@ -1,0 +1,225 @@
+"""What must hold of a swarm: while it runs, and once everybody has met."""
+
+import functools
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from dittofs.chunks.store import ChunkStore
+from dittofs.errors import ChunkUnavailable, FSError
+from dittofs.ids import ROOT, Slot
+from dittofs.journal.journal import Journal
+from dittofs.replication.custody import HOLD, KEEPER, NONCE
+from dittofs.replication.wholeness import whole
+from dittofs.tree import encoding
+from dittofs.tree.entry import Change
+from dittofs.tree.join import join_all
+from dittofs.tree.record import META_SHARD, Kind, Record
+from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
+from dittofs.tree.tree import Tree
+from dittofs.tree.update import LIVE, decode, decode_state_vector
+from dittofs.tree.view import view
+from dittofs.volume.live_content import LiveContents
+from dittofs.volume.opening import _label
+from tests.property.tree_replicas import assert_same, observe
+from tests.simulation.device import SwarmDevice
+from tests.simulation.ledger import Ledger, digest_of
+
+GROUPS_KEPT: Final = 60
+"""Changes that are watched for being seen in part."""
+
+
+def shown(device: SwarmDevice) -> dict[str, tuple[str, bytes, int]]:
+    """Path -> what every replica must show alike: kind, root of the content or target, mode."""
+    tree = device.volume.replica.tree
+    found: dict[str, tuple[str, bytes, int]] = {}
+    ahead = [(ROOT, "")]
+    while ahead:
+        directory, path = ahead.pop()
+        for entry in tree.listing(directory):
+            called = path + entry.name.decode()
+            attributes = tree.stat(entry.ref)
+            assert attributes is not None, f"{called} is listed and not there"
+            root = attributes.version.root if attributes.version else b""
+            found[called] = (entry.kind.name, root, attributes.mode)
+            if entry.kind is Kind.DIRECTORY:
+                ahead.append((entry.inode, called + "/"))
+    return found
+
+
+def records(device: SwarmDevice) -> dict[str, Record]:
+    """The joined records, from what the journal holds."""
+    replica = device.volume.replica
+    found: dict[str, Record] = {}
+    for number, state in enumerate(replica.states()):
+        if number != META_SHARD and state != (FIRST_EPOCH, b"\0"):
+            epoch, snapshot, updates = replica.journal.load(number)
+            shard = Shard.load(Epoch(*epoch), snapshot, updates, 2)
+            for key in shard.records():
+                found[key] = join_all(map(encoding.decode, shard.get_slots(key).values()))
+    return found
+
+
+def check_alike(devices: Sequence[SwarmDevice]) -> None:
+    """All have seen the same, show the same, and show what a pure function of the records shows."""
+    first = devices[0]
+    expected = shown(first)
+    known = records(first)
+    for device in devices[1:]:
+        assert device.volume.replica.digests() == first.volume.replica.digests(), "states differ"
+        seen = shown(device)
+        different = {path for path in {*seen, *expected} if seen.get(path) != expected.get(path)}
+        assert not different, f"devices {first.number} and {device.number} show different: {different}"
+    for device in devices:
+        tree = device.volume.replica.tree
+
+        def label(slot: Slot, tree: Tree = tree) -> str:
+            return _label(tree, slot)
+
+        found = records(device)
+        assert found == known, "records differ"
+        pure = view(found, label)
+        assert_same(observe(tree), pure)
+        tree.unload()
+        assert_same(observe(tree), pure)
+
+
+def check_kept(devices: Sequence[SwarmDevice], ledger: Ledger) -> None:
+    """What was closed is there, unless somebody who saw it replaced or removed it; and nothing else is."""
+    for device in devices:
+        ledger.gather(device.volume.replica.chunks)
+    first = devices[0]
+    live = ledger.live(first.volume.replica)
+    missing = {
+        name: one
+        for name, one in ledger.closed.items()
+        if one.is_sure and name not in live and name not in ledger.superseded
+    }
+    if missing:
+        history = set().union(*(ledger.history(device.volume.replica) for device in devices))
+        lost = [f"{one} ({'in history' if name in history else 'nowhere'})" for name, one in missing.items()]
+        raise AssertionError(f"nobody removed: {lost}")
+    torn = live - ledger.known
+    assert not torn, f"nobody wrote {torn}"
+    # Of an edit of what was elsewhere each device may hold a part; together they must have all of it.
+    together = Ledger(ledger.keys)
+    for device in devices:
+        together.gather(device.volume.replica.chunks)
+    try:
+        for inode, root, size in LiveContents(first.volume.replica).content_roots():
+            closed = ledger.closed.get(ledger.digest(root, size))
+            assert closed is None or not closed.is_sure or together.has(root, size), (
+                f"{closed} of {inode} is not whole on all devices together"
+            )
+    finally:
+        together.close()
+
+
+def check_custody(device: SwarmDevice, others: Sequence[SwarmDevice], chance: random.Random) -> None:
+    """What a device believes another holds is whole there, and is so after a power cut at this instant."""
+    journal = device.volume.replica.journal
+    contents = {root: size for _, root, size in LiveContents(device.volume.replica).content_roots()}
+    for other in others:
+        theirs = other.device.id
+        believed = [key[32:] for key, _ in journal.scan_local(HOLD, theirs) if key[32:] in contents]
+        if not believed or other is device:
+            continue
+        nonce = journal.get_local(KEEPER, theirs)
+        if other.is_up and other.volume.replica.journal.get_local(NONCE, b"") != nonce:
+            continue  # it has said that nothing is to be believed; this device has not met it since
+        disk = other.disk.fork()
+        disk.crash(chance.randrange(1 << 30))
+        store = ChunkStore.open(disk, "chunks", device.ledger.keys, entropy=bytes)
+        try:
+            there = whole(store, [(root, contents[root]) for root in believed])
+        finally:
+            store.close()
+        false = [root.hex()[:12] for root, is_there in zip(believed, there, strict=True) if not is_there]
+        assert not false, f"{device.number} believes that {other.number} holds {false}"
+
+
+class Groups:
+    """Whether what one change did elsewhere is seen as a whole. Told of every change of every device."""
+
+    def __init__(self) -> None:
+        self._recent: deque[list[tuple[int, Epoch, dict[int, int]]]] = deque(maxlen=GROUPS_KEPT)
+
+    def follow(self, device: SwarmDevice) -> None:
+        """From now on, until its process ends."""
+        device.volume.replica.listeners.append(functools.partial(self._changed, device))
+
+    def _changed(self, device: SwarmDevice, change: Change) -> None:
+        if device.is_dead:
+            return
+        states = device.volume.replica.tree.exchange
+        if not change.via and not change.is_round:
+            ends: dict[int, tuple[Epoch, dict[int, int]]] = {}
+            for number, epoch, update in change.updates:
+                ranges = {
+                    client: end for client, (_, end) in decode(update, None, limits=LIVE).ranges.items()
+                }
+                ends[number] = epoch, {**ends.get(number, (epoch, {}))[1], **ranges}
+            self._recent.append([(number, *one) for number, one in ends.items()])
+            return
+        if change.is_round or any(one.rounds.is_pulling for one in device.peers.open_sessions):
+            return  # a first round is taken piece by piece, before anything is shown
+        known = states.states()
+        for group in self._recent:
+            seen = {
+                all(vector.get(client, 0) >= end for client, end in ends.items())
+                for number, epoch, ends in group
+                if known[number].epoch == epoch
+                and (vector := decode_state_vector(known[number].vector)) is not None
+            }
+            same = all(known[number].epoch == epoch for number, epoch, _ in group)
+            assert len(seen) < 2 or not same, f"{device.number} shows a part of a change"
+
+
+def check_acknowledged(device: SwarmDevice, other: SwarmDevice, chance: random.Random) -> None:
+    """What another device has acknowledged is in its journal after a power cut at this instant."""
+    session = device.peers.session(other.device.id)
+    replica = device.volume.replica
+    if session is None or not session.live.is_in_step or session.rounds.is_pulling:
+        return
+    if device.peers.stream._released < device.peers.stream._committed:
+        return
+    theirs = other.peers.session(device.device.id)
+    if theirs is None or theirs.rounds.is_pulling or not theirs.rounds.completed:
+        return
+    disk = other.disk.fork()
+    disk.crash(chance.randrange(1 << 30))
+    journal = Journal.open(disk, "journal.db")
+    try:
+        me = replica.tree.client_id
+        for number, state in enumerate(replica.states()):
+            written = decode_state_vector(state.vector).get(me, 0)
+            if not written:
+                continue
+            epoch, snapshot, updates = journal.load(number)
+            if Epoch(*epoch) != state.epoch:
+                continue
+            there = Shard.load(Epoch(*epoch), snapshot, updates, 2).known.get(me, 0)
+            assert there >= written, (
+                f"{other.number} has acknowledged {written} operations of {device.number} "
+                f"in document {number} and would keep {there}"
+            )
+    finally:
+        journal.abandon()
+
+
+async def check_readable(device: SwarmDevice, ledger: Ledger) -> None:
+    """Every file can be read, fetched where it must be, and is what somebody wrote."""
+    for path, (kind, _, _) in shown(device).items():
+        if kind != "FILE":
+            continue
+        try:
+            data = await device.fetch(path)
+        except (FSError, ChunkUnavailable) as error:
+            version = device.walk(path)
+            shown_now = device.volume.state.newest(version)
+            closed = ledger.closed.get(ledger.digest(shown_now.root, shown_now.size))
+            assert closed is None or not closed.is_sure, f"{path} of {closed} cannot be read: {error}"
+            continue
+        if data:
+            assert digest_of(data) in ledger.known, f"{path} reads as nobody wrote it"

@@ -1,0 +1,177 @@
+"""Faults that are planted in the program, so that it shows whether the swarm would find them.
+
+Each is one line somebody could get wrong. `planted` makes it for the time of a run.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Final, TypeVar
+from unittest.mock import patch
+
+import trio
+
+from dittofs.chunks.chunker import Chunking
+from dittofs.chunks.store import ChunkStore
+from dittofs.errors import Behind
+from dittofs.ids import Slot
+from dittofs.journal.writer import Incarnations
+from dittofs.replication.custody import Custody
+from dittofs.replication.keeping import Keeping
+from dittofs.replication.live import Live
+from dittofs.replication.rounds import Rounds
+from dittofs.sync import messages as wire
+from dittofs.tree import exchange
+from dittofs.tree.group import Group
+from dittofs.tree.shard import Epoch, Shard
+from dittofs.volume import jobs, publication
+from dittofs.volume.replica import Replica
+
+Result = TypeVar("Result")
+Fault = Callable[[ExitStack], None]
+
+
+class _Careless:
+    """A replica as custody sees it, whose store says it is durable without being so."""
+
+    def __init__(self, replica: Any) -> None:
+        self._replica = replica
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._replica, name)
+
+    async def run_blocking(self, function: Callable[..., Result], /, *args: Any) -> Result | None:
+        if getattr(function, "__func__", None) is ChunkStore.sync:
+            await trio.lowlevel.checkpoint()
+            return None
+        return await self._replica.run_blocking(function, *args)  # type: ignore[no-any-return]
+
+
+def _holds_before_sync(stack: ExitStack) -> None:
+    """A device says that it holds what a power cut would take."""
+    for kind in (Custody, Keeping):
+        made = kind.__init__
+
+        def careless(self: Any, replica: Any, *args: Any, made: Any = made, **named: Any) -> None:
+            made(self, _Careless(replica), *args, **named)
+
+        stack.enter_context(patch.object(kind, "__init__", careless))
+
+
+def _publish_before_durable(stack: ExitStack) -> None:
+    """A version is published while its chunks are in the cache of the operating system only."""
+
+    def store(chunks: ChunkStore, slot: Slot, some: Sequence[jobs.Job], chunking: Chunking) -> None:
+        for job in some:
+            jobs.store_job(chunks, slot, job, chunking)
+
+    for module in (publication, jobs):
+        stack.enter_context(patch.object(module, "store_jobs", store))
+
+
+def _writer_after_crash(stack: ExitStack) -> None:
+    """After a crash the same writer goes on, from an earlier state."""
+    claim = Incarnations.claim
+
+    def reuse(self: Incarnations, entropy: Any, machine: str, *, may_reuse: bool) -> int:
+        if self._last is None:
+            return claim(self, entropy, machine, may_reuse=may_reuse)
+        self._claimed = self._last
+        return self._last.client_id
+
+    stack.enter_context(patch.object(Incarnations, "claim", reuse))
+
+
+def _split_group(stack: ExitStack) -> None:
+    """What one change did is shown document by document."""
+    receive = Replica.receive
+
+    def one_by_one(self: Replica, updates: Sequence[tuple[int, Epoch, bytes]], via: bytes) -> bool:
+        return sum(receive(self, [update], via) for update in updates) > 0
+
+    stack.enter_context(patch.object(Replica, "receive", one_by_one))
+
+
+def _last_writer_wins(stack: ExitStack) -> None:
+    """Who writes replaces what others wrote meanwhile."""
+    write = Group.write
+
+    def over_all(self: Group, inode: Any, *args: Any, replaces: Any, **named: Any) -> Any:
+        present = self._writing.rows.inode(inode).meaning
+        dots = [one.version.dot for one in present.contents] if present is not None else []
+        return write(self, inode, *args, replaces=tuple({*replaces, *dots}), **named)
+
+    stack.enter_context(patch.object(Group, "write", over_all))
+
+
+def _behind_ignored(stack: ExitStack) -> None:
+    """A gap in what comes is passed over, and digests that differ are not looked into."""
+
+    def apply(self: Live, sequence: int, updates: Any) -> None:
+        with suppress(Behind):
+            self._replica.receive(updates, self._session.device)
+        self.received = sequence
+        self._note_applied(sequence)
+
+    def compare(self: Rounds, root: bytes, sequence: int) -> None:
+        del self, root, sequence
+
+    stack.enter_context(patch.object(Live, "_apply", apply))
+    stack.enter_context(patch.object(Rounds, "compare", compare))
+
+
+def _acknowledge_before_durable(stack: ExitStack) -> None:
+    """A change is acknowledged that a power cut would take."""
+
+    async def acknowledge(self: Live) -> None:
+        while True:
+            await self._has_unacknowledged.wait()
+            self._has_unacknowledged = trio.Event()
+            sequence = self._applied
+            if sequence > self._acknowledged_here:
+                self._acknowledged_here = sequence
+                self._session.send(wire.Ack(sequence))
+
+    stack.enter_context(patch.object(Live, "acknowledge", acknowledge))
+
+
+def _lossy_adoption(stack: ExitStack) -> None:
+    """Who takes over a fresh epoch forgets what it alone knew."""
+
+    def forget(fresh: Shard, old: Shard, number: int) -> tuple[list[bytes], set[str]]:
+        del number
+        return [], set(fresh.records()) | set(old.records())
+
+    stack.enter_context(patch.object(exchange, "join_into", forget))
+
+
+def _old_nonce(stack: ExitStack) -> None:
+    """A store from a backup goes by the name of the one it was."""
+
+    def nonce(self: Custody) -> bytes:
+        found = self._replica.journal.get_local("custody", b"")
+        return found if found is not None else self.renew()
+
+    stack.enter_context(patch.object(Custody, "nonce", property(nonce)))
+
+
+FAULTS: Final[dict[str, tuple[Fault, int]]] = {
+    "holds before sync": (_holds_before_sync, 60),
+    "publish before durable": (_publish_before_durable, 60),
+    "same writer after a crash": (_writer_after_crash, 60),
+    "split group": (_split_group, 20),
+    "last writer wins": (_last_writer_wins, 20),
+    "behind ignored": (_behind_ignored, 20),
+    "acknowledge before durable": (_acknowledge_before_durable, 60),
+    "lossy adoption": (_lossy_adoption, 60),
+    "old nonce": (_old_nonce, 60),
+}
+"""By name: how it is made, and within how many seeds it must be found."""
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """The program with one fault; None: as it is."""
+    with ExitStack() as stack:
+        if name is not None:
+            FAULTS[name][0](stack)
+        yield

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from tests.e2e.node import COMMAND_S, Node
 
 NAMESPACES: Final = Path("/var/run/netns")
 LOOK_S: Final = 0.002
+NOBODY: Final = "02:00:00:00:00:01"
+"""An address of no interface."""
 
 
 def ip(*arguments: str) -> None:
@@ -110,13 +113,35 @@ class Device(Node):
         return sum(int(one["stats64"]["tx"]["bytes"]) for one in links if one["ifname"] != "lo")
 
 
+@dataclass(frozen=True)
+class Cable:
+    """Two ends of one name, and a subnet of that number."""
+
+    name: str
+    number: int
+    one: Device
+    other: Device
+
+    def ends(self) -> list[tuple[Device, str, str]]:
+        """Each device, its interface, and the address at the other end."""
+        return [
+            (self.one, self.name, f"10.77.{self.number}.2"),
+            (self.other, self.name, f"10.77.{self.number}.1"),
+        ]
+
+    def switch(self, state: str) -> None:
+        """Both interfaces `up` or `down`."""
+        for device, name, _ in self.ends():
+            ip("-n", device.space, "link", "set", name, state)
+
+
 class Network:
     """Devices and cables."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._unique = secrets.token_hex(3)
-        self._cables: dict[frozenset[str], tuple[str, int]] = {}
+        self._cables: dict[frozenset[str], Cable] = {}
         self.devices: list[Device] = []
 
     def device(self, label: str) -> Device:
@@ -133,7 +158,7 @@ class Network:
         number = len(self._cables) + 1
         name = f"c{number}"
         ip("-n", one.space, "link", "add", name, "type", "veth", "peer", "name", name, "netns", other.space)
-        self._cables[frozenset((one.space, other.space))] = name, number
+        self._cables[frozenset((one.space, other.space))] = Cable(name, number, one, other)
         for last, device in enumerate((one, other), 1):
             address = f"10.77.{number}.{last}"
             device.addresses.append(address)
@@ -141,17 +166,38 @@ class Network:
             ip("-n", device.space, "link", "set", name, "up")
 
     def pull(self, one: Device, other: Device) -> None:
-        """Cut the cable between two devices: packets vanish without a word."""
-        self._switch(one, other, "down")
+        """Cut the cable between two devices: the interfaces at both ends go down."""
+        self._between(one, other).switch("down")
 
     def plug(self, one: Device, other: Device) -> None:
         """Mend it."""
-        self._switch(one, other, "up")
+        self._between(one, other).switch("up")
 
-    def _switch(self, one: Device, other: Device, state: str) -> None:
-        name, _ = self._cables[frozenset((one.space, other.space))]
-        for device in (one, other):
-            ip("-n", device.space, "link", "set", name, state)
+    def pull_all(self) -> None:
+        """Every device is alone."""
+        for cable in self._cables.values():
+            cable.switch("down")
+
+    def plug_all(self) -> None:
+        """Mend all cables."""
+        for cable in self._cables.values():
+            cable.switch("up")
+
+    def lose(self, one: Device, other: Device) -> None:
+        """Lose every packet between two devices, without their interfaces noticing."""
+        for device, name, there in self._between(one, other).ends():
+            silent = f"net.ipv6.conf.{name}.disable_ipv6=1"
+            subprocess.run([*device.inside, "sysctl", "-q", "-w", silent], check=True, timeout=COMMAND_S)
+            far = (there, "dev", name, "lladdr", NOBODY, "nud", "permanent")
+            ip("-n", device.space, "neigh", "replace", *far)
+
+    def find(self, one: Device, other: Device) -> None:
+        """Deliver packets again."""
+        for device, name, there in self._between(one, other).ends():
+            ip("-n", device.space, "neigh", "delete", there, "dev", name)
+
+    def _between(self, one: Device, other: Device) -> "Cable":
+        return self._cables[frozenset((one.space, other.space))]
 
     def close(self) -> None:
         """End all daemons, and take the namespaces away."""

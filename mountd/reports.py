@@ -157,6 +157,7 @@ class Reports:
 def custody_of(opened: SharedVolume) -> Custody:
     """Who holds what, as confirmed by now."""
     files = opened.volume.replica.tree.counts().files
+    unpublished, _ = opened.volume.publisher.pending()
     peers = opened.peers
     if not peers.others:
         size = opened.volume.replica.tree.counts().bytes
@@ -167,7 +168,7 @@ def custody_of(opened: SharedVolume) -> Custody:
     sends = peers.policy.pushes or peers.policy.wants_all
     return Custody(
         is_counting=tally.is_counting,
-        safe=max(0, files - lonely),
+        safe=max(0, files - lonely - unpublished),  # of what is unpublished the newest is only here
         only_here=tally.only_here,
         only_here_bytes=tally.only_here_bytes,
         only_elsewhere=tally.only_elsewhere,

@@ -132,7 +132,8 @@ class Sharing:
         opened, was_member, note = await self._pair(request, path, ticket)
         is_complete = False
         heard = (trio.current_time(), -1)
-        while trio.current_time() - heard[0] < (NAMES_STALL_S if heard[1] > 0 else CONNECT_S):
+        connecting_s = MEETING_S if note else CONNECT_S
+        while trio.current_time() - heard[0] < (NAMES_STALL_S if heard[1] > 0 else connecting_s):
             sessions = opened.peers.open_sessions
             with trio.move_on_after(STEP_S) as scope:
                 await (opened.peers.in_step() if sessions else opened.peers.changed.wait())
@@ -330,6 +331,10 @@ class Sharing:
             policy = Policy.parse(request.copies)
         except FormatError as error:
             raise Refusal("usage", f"{error}; it is {was} as before") from error
+        if opened.role < Role.WRITER:
+            who = f"this device is a {ROLE_NAMES[opened.role]}; it is {was} as before"
+            text = f"only writers and owners change how many copies there are, and {who}"
+            raise Refusal("forbidden", text, "Run it on one of them:  dittofs devices")
         opened.set_copies(policy)
         await trio.lowlevel.checkpoint()
         return show(str(policy), was=was)

@@ -151,6 +151,12 @@ def test_recovery_words_are_shown_once_and_copies_are_set_for_all(laptop: Node, 
     laptop.run("sync", "--timeout", "30")
     assert desktop.json("copies")["copies"] == "all"
     assert desktop.run("copies", "1", check=False).returncode == 2
+    desktop.run("leave", "Shared")
+    join(laptop, desktop, "--role", "reader")
+    refused = desktop.run("copies", "3", check=False)
+    assert (refused.returncode, "is a reader" in refused.stderr) == (1, True)
+    refused = desktop.run("share", check=False)
+    assert (refused.returncode, "its owners: laptop" in refused.stderr) == (1, True)
     log = (laptop.home / "state/daemon.log").read_text()
     assert not any(
         f" {word} {other} " in log for word, other in zip(shown["words"], shown["words"][1:], strict=False)
@@ -194,6 +200,8 @@ def test_a_device_with_a_fresh_identity_keeps_its_data_and_rejoins(laptop: Node,
     assert (desktop.root / "kept.txt").read_text() == "kept"
     with pytest.raises(OSError, match="Read-only"):
         (desktop.root / "more.txt").write_text("x")
+    looked = desktop.run("status", check=False)
+    assert (looked.returncode, "NO MEMBER" in looked.stdout) == (5, True)
     laptop.run("devices", "remove", "desktop")
     assert 'member of "Shared" already' in join(laptop, desktop)
     (desktop.root / "more.txt").write_text("more")

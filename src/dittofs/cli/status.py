@@ -35,15 +35,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def exit_code(report: StatusReport) -> int:
-    """5 if a volume is damaged, read-only or failed; 3 if something is only here that should be sent.
+    """5 if a volume is damaged, read-only, failed or not this device's any more.
 
-    4 if a volume has conflicts, else 0.
+    Otherwise 3 if something is only here that should be sent, 4 if a volume has conflicts, else 0.
     """
-    if any(volume.damage or volume.read_only or volume.state == "failed" for volume in report.volumes):
+    if any(
+        volume.damage or volume.read_only or volume.state == "failed" or is_outside(volume)
+        for volume in report.volumes
+    ):
         return EXIT_ATTENTION
     if any(is_unsent(volume) for volume in report.volumes):
         return EXIT_UNSENT
     return EXIT_CONFLICTS if any(volume.conflicts for volume in report.volumes) else EXIT_FINE
+
+
+def is_outside(volume: VolumeStatus) -> bool:
+    """Whether this device was removed, or has another identity than the one that was a member."""
+    return any(member.is_this and member.role == "none" for member in volume.members)
 
 
 def is_unsent(volume: VolumeStatus) -> bool:
@@ -129,6 +137,12 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
     elif volume.bytes_here != volume.bytes:
         sizes += f" ({human_size(volume.bytes_here)} here)"
     found = [f"{head}   {counted(volume.files, 'file')}, {sizes}"]
+    if is_outside(volume):
+        found.append(
+            "  NO MEMBER   this device keeps what it has: an owner runs  dittofs share, it runs  dittofs join"
+        )
+    elif volume.role == "reader":
+        found.append("  READER      this device may read the volume, and not change it")
     if volume.read_only:
         found.append(f"  READ-ONLY   {volume.read_only}    dittofs check")
     found += _finding_lines("DAMAGE", [one for one in volume.damage if one.severity == "damage"])

@@ -141,6 +141,16 @@ def test_devices_are_shown_with_path_and_round_trip_and_a_network_that_fails_too
     assert "NO NETWORK  port 7 is taken" in lines(failed, verbose=False)[-1]
 
 
+def test_a_device_that_may_not_write_is_told_so_and_one_that_is_no_member_needs_attention() -> None:
+    reader = msgspec.structs.replace(GOOD, role="reader", members=(HERE, THERE))
+    assert "READER" in lines(report(reader), verbose=False)[1]
+    assert exit_code(report(reader)) == 0
+    removed = msgspec.structs.replace(HERE, role="none")
+    outside = msgspec.structs.replace(GOOD, role="none", members=(removed, THERE))
+    assert "dittofs join" in lines(report(outside), verbose=False)[1]
+    assert exit_code(report(outside)) == 5
+
+
 def test_words_that_nobody_wrote_down_are_nagged_about() -> None:
     volume = msgspec.structs.replace(GOOD, has_owner_key=True)
     assert "dittofs recovery" in "\n".join(lines(report(volume), verbose=False))

@@ -226,7 +226,13 @@ class Requests:
 
     @operation
     async def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> tuple[Any, Any]:
-        inode = self.make(parent, name, Kind.FILE, mode, ctx, is_open=True)
+        try:
+            inode = self.make(parent, name, Kind.FILE, mode, ctx, is_open=True)
+        except FSError as error:
+            if error.errno == errno.EEXIST and not flags & os.O_EXCL:
+                # Another device's file, come since the kernel looked: it looks again, and opens that.
+                raise FSError(errno.ESTALE) from error
+            raise
         handle = self.volume.files.open(inode, flags & ~os.O_TRUNC)
         return self._file_info(self.handles.add_file(handle), inode), self.entry_of(parent, name, inode)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.network import Device, Network, network
 from tests.e2e.node import Node
 
 FUSE = Path("/dev/fuse")
@@ -50,6 +51,35 @@ def mounted(node: Node) -> Node:
     """A node with its volume mounted on `node.root`."""
     node.mount()
     return node
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Iterator[Network]:
+    """A network without devices."""
+    with network(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(net: Network) -> tuple[Network, Device, Device]:
+    """Two devices with one volume."""
+    a, b = net.device("alder"), net.device("birch")
+    net.cable(a, b)
+    a.found()
+    a.share_with(b)
+    return net, a, b
+
+
+@pytest.fixture
+def three(net: Network) -> tuple[Network, Device, Device, Device]:
+    """Three devices with one volume, each with a cable to each."""
+    a, b, c = (net.device(label) for label in ("alder", "birch", "cedar"))
+    net.cable(a, b)
+    net.cable(b, c)
+    net.cable(a, c)
+    a.found()
+    a.share_with(b, c)
+    return net, a, b, c
 
 
 @pytest.fixture(scope="session")

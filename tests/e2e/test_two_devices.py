@@ -3,26 +3,12 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.e2e.network import Device, Network, eventually, network
 from tests.e2e.trees import assert_same
 
 MIDDLE: int = 64 << 20
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Network, Device, Device]]:
-    """Two devices with one volume."""
-    with network(tmp_path) as net:
-        a, b = net.device("alder"), net.device("birch")
-        net.cable(a, b)
-        a.found()
-        a.share_with(b)
-        yield net, a, b
 
 
 def reads(path: Path, data: bytes) -> bool:

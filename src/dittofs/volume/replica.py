@@ -239,6 +239,7 @@ class Replica:
             if taken is not None:
                 self._append(taken)
         if taken is not None:
+            log.info("a document was compacted", document=number, epoch=self.states()[number].epoch.number)
             self._tell(taken.change)
         return taken is not None
 

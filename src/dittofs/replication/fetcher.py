@@ -26,13 +26,18 @@ log = structlog.get_logger()
 FETCH_PATIENCE_S: Final = 15.0
 """What one fetch takes at most, whatever the peers do."""
 ALONE_PATIENCE_S: Final = 2.0
-"""How long a fetch waits for a peer to connect when none is."""
+"""How long a fetch waits for a peer to connect when none has what is wanted, or for one to get it."""
+ASK_AGAIN_S: Final = 0.25
 LATE_CHECK_S: Final = 0.25
 INLINE_BYTES: Final = 192 << 10  # verified on the loop: a thread would cost more
 BATCH_BYTES: Final = 4 << 20  # verified and stored in one hop
 PREFETCHES_MAX: Final = 1024
 
 Wanted = tuple[ChunkKind, ChunkId]
+
+
+class _NobodyHasIt(ChunkUnavailable):
+    """All that are connected were asked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +79,8 @@ class Fetcher:
         self._wake = trio.Event()
         self._connected = trio.Event()
         self.bytes_fetched = 0
+        self.on_read: Callable[[bytes], None] = lambda _root: None
+        """Told of which content somebody waited for chunks, and got them."""
 
     # -- asking
 
@@ -81,14 +88,31 @@ class Fetcher:
         """Return when all are in the store. ChunkUnavailable within FETCH_PATIENCE_S otherwise.
 
         With `is_bulk` it yields to what others wait for, and takes as long as chunks keep coming.
+
+        A name may be here a moment before its content can be had: its device is not connected yet, or
+        one between is still getting it. So who has it is asked again, for ALONE_PATIENCE_S.
         """
-        del root  # every member is asked; who holds what is known by content only
+        begun = trio.current_time()
+        missing = list(wanted)
+        while True:
+            try:
+                await self._fetch(missing, is_bulk=is_bulk)
+            except _NobodyHasIt:
+                left_s = begun + ALONE_PATIENCE_S - trio.current_time()
+                if is_bulk or left_s <= 0:
+                    raise
+                with trio.move_on_after(min(left_s, ASK_AGAIN_S)):
+                    await self._connected.wait()
+            else:
+                if not is_bulk:
+                    self.on_read(root)
+                return
+
+    async def _fetch(self, missing: list[Wanted], *, is_bulk: bool) -> None:
+        """Ask once. What comes is no longer among `missing`."""
         if not self._peers:
-            with trio.move_on_after(ALONE_PATIENCE_S):
-                await self._connected.wait()
-            if not self._peers:
-                raise ChunkUnavailable("no other device is connected")
-        fetches = [self._begin(kind, chunk, is_bulk=is_bulk) for kind, chunk in wanted]
+            raise _NobodyHasIt("no other device is connected")
+        fetches = [self._begin(kind, chunk, is_bulk=is_bulk) for kind, chunk in missing]
         self._dispatch()
         deadline = trio.current_time() + FETCH_PATIENCE_S
         for fetch in fetches:
@@ -100,6 +124,7 @@ class Fetcher:
                 raise fetch.error
             if not fetch.done.is_set():
                 raise ChunkUnavailable(f"no connected device delivered a chunk within {FETCH_PATIENCE_S:g} s")
+            missing.pop(0)
 
     def prefetch(self, root: bytes, wanted: Sequence[Wanted]) -> None:
         """Ask for what will probably be read next. Never waits, and is dropped when much is asked already."""
@@ -138,6 +163,7 @@ class Fetcher:
         """A session is open."""
         self._peers[session] = _Peer(Capacity(session))
         self._connected.set()
+        self._connected = trio.Event()
         self._dispatch()
 
     def disconnected(self, session: Session) -> None:
@@ -145,8 +171,6 @@ class Fetcher:
         peer = self._peers.pop(session, None)
         if peer is None:
             return
-        if not self._peers:
-            self._connected = trio.Event()
         for fetch, _ in reversed(list(peer.requests.values())):
             fetch.asked.pop(session, None)
             if not fetch.asked:
@@ -240,7 +264,7 @@ class Fetcher:
     def _give_up_if_nobody_has(self, fetch: _Fetch) -> None:
         if not fetch.done.is_set() and not fetch.asked and fetch.lacking >= set(self._peers):
             why = "no connected device has it" if self._peers else "no other device is connected"
-            self._finish(fetch, ChunkUnavailable(f"a chunk is not here, and {why}"))
+            self._finish(fetch, _NobodyHasIt(f"a chunk is not here, and {why}"))
 
     def _finish(self, fetch: _Fetch, error: DittoError | None) -> None:
         fetch.error = error

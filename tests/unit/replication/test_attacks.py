@@ -10,6 +10,7 @@ from dittofs.identity.granting import remove
 from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
 from dittofs.links.link import LinkBroken
+from dittofs.replication.fetcher import ALONE_PATIENCE_S
 from dittofs.replication.rounds import PROGRESS_S
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import PAYLOAD_BYTES_MAX
@@ -151,7 +152,7 @@ async def test_a_wrong_chunk_bans_who_sent_it_and_is_not_kept(autojump_clock: Mo
         await attacker.say(wire.Chunks(((message.wants[0].request, len(sealed)),)), sealed)
         assert "not the one" in await until_ended(attacker)
         assert peers.is_banned(attacker.device.id)
-        assert failed
+        await until(lambda: failed, ALONE_PATIENCE_S + 1)
         await still_works(target)
 
 

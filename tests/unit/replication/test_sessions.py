@@ -1,9 +1,12 @@
 """Two replicas that talk: what one has, the other gets, and nothing is lost when links come and go."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
+from dittofs.errors import ChunkUnavailable
 from dittofs.identity.records import Role
+from dittofs.replication.fetcher import ALONE_PATIENCE_S
 from tests.unit.replication.pair import Side, connect, sides, until
 
 
@@ -133,4 +136,59 @@ async def test_a_store_that_was_set_back_or_lost_a_chunk_is_asked_anew(autojump_
             custody.met(b.device.id, other.ljust(16, b"-"), told)
             await until(lambda: not custody.is_counting)
             assert custody.tally().only_here == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_read_waits_a_moment_for_content_that_the_device_between_is_still_getting(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER, Role.WRITER) as (a, b, c), trio.open_nursery() as nursery:
+        connect(nursery, a, b)
+        connect(nursery, b, c)
+        await settled(a, b, c)
+        data = bytes(range(256)) * 4096
+        await c.write("big", data)
+        await until(lambda: a.rig.listing("") == ["big"])
+        assert await content(a, "big") == data
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_read_waits_a_moment_for_the_device_that_has_it_and_no_longer(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        data = bytes(range(256)) * 4096
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"on-demand")
+        cut, _ = connect(nursery, a, b)
+        await settled(a, b)
+        await a.write("big", data)
+        await until(lambda: b.rig.listing("") == ["big"])
+        cut.close()
+        await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions), 30)
+        begun = trio.current_time()
+        with pytest.raises(ChunkUnavailable):
+            await content(b, "big")
+        assert trio.current_time() - begun <= ALONE_PATIENCE_S + 0.1
+        nursery.start_soon(_connect_later, nursery, a, b)
+        assert await content(b, "big") == data
+        nursery.cancel_scope.cancel()
+
+
+async def _connect_later(nursery: trio.Nursery, a: Side, b: Side) -> None:
+    await trio.sleep(ALONE_PATIENCE_S / 2)
+    connect(nursery, a, b)
+
+
+async def test_what_was_read_whole_is_held_here_and_others_hear_of_it(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"on-demand")
+        await a.write("large", bytes(range(256)) * 4000)
+        connect(nursery, a, b)
+        await settled(a, b)
+        assert a.peers.custody.tally().only_here == 1
+        assert await content(b, "large") == bytes(range(256)) * 4000
+        await until(lambda: not a.peers.custody.tally().only_here)
+        assert b.peers.custody.tally().only_elsewhere == 0
         nursery.cancel_scope.cancel()

@@ -5,9 +5,10 @@ in rows of the journal and is looked up when somebody asks. After a start the tr
 slices; until then `tally` says that it is still counting.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -31,6 +32,7 @@ TOLD: Final = "told"
 NONCE_BYTES: Final = 16
 SLICE: Final = 200  # contents looked at between two requests of others
 SAFE_COPIES: Final = 2
+CAME_S: Final = 2.0
 CHUNK_ID_BYTES: Final = 32
 
 Item = tuple[InodeId, bytes, int]
@@ -42,9 +44,9 @@ class Lonely:
 
     root: bytes
     size: int
-    inodes: set[InodeId] = field(default_factory=set)
+    inodes: tuple[InodeId, ...] = ()
     is_here: bool = False
-    holders: set[DeviceId] = field(default_factory=set)
+    holders: frozenset[DeviceId] = frozenset()
     counted: tuple["_Sum", ...] = ()
     """The sums that hold `counted_files` of it."""
     counted_files: int = 0
@@ -100,7 +102,8 @@ class Custody:
         """How many devices should hold each content."""
         self._lonely: dict[bytes, Lonely] = {}
         self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
-        self._of_inode: dict[InodeId, set[bytes]] = {}
+        self._of_inode: dict[InodeId, tuple[bytes, ...]] = {}
+        self._came: set[bytes] = set()
         self._queue: deque[Change | Item] = deque()
         self._wake = trio.Event()
         self._must_scan = True
@@ -180,7 +183,7 @@ class Custody:
                     journal.put_local(HOLD, device + root, b"")
                 lonely = self._lonely.get(root)
                 if lonely is not None:
-                    lonely.holders.add(device)
+                    lonely.holders |= {device}
                     self._settle(lonely)
         self._signal()
 
@@ -209,6 +212,13 @@ class Custody:
                 self._settle(lonely)
         self.on_here(roots)
         self._signal()
+
+    def came(self, root: bytes) -> None:
+        """Chunks of a content were fetched because somebody read them. Looked at when there is a pause."""
+        if root in self._lonely:
+            self._came.add(root)
+            if len(self._came) == 1:
+                self._wake.set()
 
     def recount(self) -> None:
         """Go through the tree again: members, the policy or what somebody holds have changed."""
@@ -284,15 +294,13 @@ class Custody:
             self._forget(inode, root)
             lonely = self._lonely.get(root)
             if lonely is not None:
-                lonely.inodes.discard(inode)
+                lonely.inodes = tuple(one for one in lonely.inodes if one != inode)
                 self._settle(lonely)
 
     def _forget(self, inode: InodeId, root: bytes) -> None:
-        roots = self._of_inode.get(inode)
-        if roots is not None:
-            roots.discard(root)
-            if not roots:
-                del self._of_inode[inode]
+        roots = tuple(one for one in self._of_inode.pop(inode, ()) if one != root)
+        if roots:
+            self._of_inode[inode] = roots
 
     # -- following the tree
 
@@ -312,13 +320,26 @@ class Custody:
                 self._is_idle = True
                 self._signal()
                 self._wake = trio.Event()
-                await self._wake.wait()
+                with trio.move_on_after(CAME_S if self._came else math.inf) as resting:
+                    await self._wake.wait()
                 self._is_idle = False
+                if resting.cancelled_caught:
+                    await self._look_at_what_came()
+
+    async def _look_at_what_came(self) -> None:
+        """Programs read what was elsewhere: some of it may be whole here now."""
+        came, self._came = self._came, set()
+        found = [one for root in came if (one := self._lonely.get(root)) is not None and not one.is_here]
+        items = [(inode, one.root, one.size) for one in found for inode in one.inodes]
+        for start in range(0, len(items), SLICE):
+            await self._examine(items[start : start + SLICE], is_live=True)
 
     async def _scan(self) -> None:
         self._lonely.clear()
         self._of_inode.clear()
         self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
+        if not self._members():
+            return  # everything is only here: that needs no list of it
         some: list[Item] = []
         for item in self._content.content_roots():
             some.append(item)
@@ -330,6 +351,9 @@ class Custody:
         await self._examine(some, is_live=False)
 
     async def _follow(self) -> None:
+        if not self._members():
+            self._queue.clear()
+            return
         came: list[Item] = []
         is_live = True
         while self._queue and len(came) < SLICE:
@@ -361,11 +385,12 @@ class Custody:
         for inode, root, size in items:
             lonely = self._lonely.get(root)
             if lonely is None:
-                holders = {device for device in members if journal.get_local(HOLD, device + root) is not None}
-                lonely = self._lonely[root] = Lonely(root, size, set(), here[root], holders)
+                holders = frozenset(one for one in members if journal.get_local(HOLD, one + root) is not None)
+                lonely = self._lonely[root] = Lonely(root, size, (), here[root], holders)
             lonely.is_here = here[root]
-            lonely.inodes.add(inode)
-            self._of_inode.setdefault(inode, set()).add(root)
+            if inode not in lonely.inodes:
+                lonely.inodes += (inode,)
+                self._of_inode[inode] = (*self._of_inode.get(inode, ()), root)
             self._settle(lonely)
             if root not in told:
                 told.add(root)

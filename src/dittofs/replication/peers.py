@@ -11,6 +11,7 @@ import trio
 
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
+from dittofs.identity.membership import Membership
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
@@ -90,6 +91,7 @@ class Peers:
         self.stream = Stream(replica, content, self._live)
         self.custody = Custody(replica, content, members=self._holders, copies=self.copies)
         self.fetcher = Fetcher(replica, self._ban)
+        self.fetcher.on_read = self.custody.came
         self.keeping = Keeping(
             replica,
             self.custody,
@@ -108,6 +110,8 @@ class Peers:
         self.on_doubt: Callable[[], None] = lambda: None
         """Told when a session has fallen silent: its device had better be dialled anew."""
         self._lost_at = -math.inf
+        self._holders_of: Membership | None = None
+        self._holder_ids: list[DeviceId] = []
         self._policy_text: bytes | None = None
         self.policy = Policy()
         self._writer = replica.tree.client_id
@@ -150,11 +154,12 @@ class Peers:
         return self.policy.copies(1 + len(self._holders()))
 
     def _holders(self) -> list[DeviceId]:
-        return [
-            member.device
-            for member in self.members.membership.members()
-            if member.role >= Role.READER and member.device != self.device
-        ]
+        """The other devices that may hold content; worked out once for each set of records."""
+        membership = self.members.membership
+        if membership is not self._holders_of:
+            self._holders_of = membership
+            self._holder_ids = [one.device for one in membership.readers() if one.device != self.device]
+        return self._holder_ids
 
     # -- sessions
 

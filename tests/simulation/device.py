@@ -131,6 +131,8 @@ class SwarmDevice(Rig):
         self.is_power_cut = False
         """How the last process ended, if it did not end by itself."""
         self._after: SimulatedDisk | None = None
+        self._writers: set[int] = set()
+        self._is_clean = True
         self.on_open: Callable[[SwarmDevice], None] = lambda _device: None
 
     # -- a process
@@ -190,6 +192,10 @@ class SwarmDevice(Rig):
         self.is_dead, self._after, self._left = False, None, None
         self.disk.hook = None
         self.open()
+        writer = self.volume.replica.tree.client_id
+        assert self._is_clean or writer not in self._writers, "a writer goes on after a crash"
+        self._writers.add(writer)
+        self._is_clean = False
         self.disk.hook = self._on_disk
         self.dialling.clear()
         self.is_up = True
@@ -219,7 +225,7 @@ class SwarmDevice(Rig):
             with suppress(DittoError):
                 self.volume.replica.chunks.close()
             self.volume.replica.journal.close(self.volume.replica.tree.tick())
-            self._after = self.disk
+            self._after, self._is_clean = self.disk, True
             self.scope.cancel()
 
     def go_back(self, disk: SimulatedDisk) -> None:

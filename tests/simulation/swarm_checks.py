@@ -11,7 +11,9 @@ from dittofs.errors import ChunkUnavailable, FSError
 from dittofs.ids import ROOT, Slot
 from dittofs.journal.journal import Journal
 from dittofs.replication.custody import HOLD, KEEPER, NONCE
+from dittofs.replication.session import Session
 from dittofs.replication.wholeness import whole
+from dittofs.sync import messages as wire
 from dittofs.tree import encoding
 from dittofs.tree.entry import Change
 from dittofs.tree.join import join_all
@@ -26,6 +28,8 @@ from tests.property.tree_replicas import assert_same, observe
 from tests.simulation.device import SwarmDevice
 from tests.simulation.ledger import Ledger, digest_of
 
+CHECKED: Final = 0.08
+"""Of the instants at which something must be durable: a look copies a disk."""
 GROUPS_KEPT: Final = 60
 """Changes that are watched for being seen in part."""
 
@@ -128,14 +132,8 @@ def check_custody(device: SwarmDevice, others: Sequence[SwarmDevice], chance: ra
         nonce = journal.get_local(KEEPER, theirs)
         if other.is_up and other.volume.replica.journal.get_local(NONCE, b"") != nonce:
             continue  # it has said that nothing is to be believed; this device has not met it since
-        disk = other.disk.fork()
-        disk.crash(chance.randrange(1 << 30))
-        store = ChunkStore.open(disk, "chunks", device.ledger.keys, entropy=bytes)
-        try:
-            there = whole(store, [(root, contents[root]) for root in believed])
-        finally:
-            store.close()
-        false = [root.hex()[:12] for root, is_there in zip(believed, there, strict=True) if not is_there]
+        lost = _lost_by_power_cut(other, [(root, contents[root]) for root in believed], chance)
+        false = [root.hex()[:12] for root in lost]
         assert not false, f"{device.number} believes that {other.number} holds {false}"
 
 
@@ -176,34 +174,84 @@ class Groups:
             assert len(seen) < 2 or not same, f"{device.number} shows a part of a change"
 
 
-def check_acknowledged(device: SwarmDevice, other: SwarmDevice, chance: random.Random) -> None:
-    """What another device has acknowledged is in its journal after a power cut at this instant."""
-    session = device.peers.session(other.device.id)
+def watch_publications(device: SwarmDevice, chance: random.Random) -> None:
+    """Look, at some of the instants at which a version enters the tree, whether its chunks are durable."""
     replica = device.volume.replica
-    if session is None or not session.live.is_in_step or session.rounds.is_pulling:
-        return
-    if device.peers.stream._released < device.peers.stream._committed:
-        return
-    theirs = other.peers.session(device.device.id)
-    if theirs is None or theirs.rounds.is_pulling or not theirs.rounds.completed:
-        return
-    disk = other.disk.fork()
+    contents = LiveContents(replica)
+
+    def changed(change: Change) -> None:
+        if device.is_dead or change.via or change.is_round or chance.random() > CHECKED:
+            return
+        here = [
+            (root, size)
+            for _, root, size in contents.roots_of(change)[0]
+            if whole(replica.chunks, [(root, size)])[0]
+        ]
+        lost = [root.hex()[:12] for root in _lost_by_power_cut(device, here, chance)] if here else []
+        assert not lost, f"{device.number} publishes {lost}, and a power cut would take it"
+
+    replica.listeners.append(changed)
+
+
+def watch_holds(device: SwarmDevice, chance: random.Random) -> None:
+    """Look, at some of the instants at which it says so, whether what a device holds would survive there."""
+    told = device.peers.custody.on_here
+
+    def tell(roots: Sequence[bytes]) -> None:
+        if not device.is_dead and chance.random() < CHECKED:
+            contents = {root: size for _, root, size in LiveContents(device.volume.replica).content_roots()}
+            some = [(root, contents[root]) for root in roots if root in contents]
+            lost = [root.hex()[:12] for root in _lost_by_power_cut(device, some, chance)] if some else []
+            assert not lost, f"{device.number} says that it holds {lost}, and a power cut would take it"
+        told(roots)
+
+    device.peers.custody.on_here = tell
+
+
+def _lost_by_power_cut(
+    device: SwarmDevice, contents: Sequence[tuple[bytes, int]], chance: random.Random
+) -> list[bytes]:
+    """Which of these contents would not be whole on a device's disk after a power cut now."""
+    disk = device.disk.fork()
+    disk.crash(chance.randrange(1 << 30))
+    store = ChunkStore.open(disk, "chunks", device.ledger.keys, entropy=bytes)
+    try:
+        there = whole(store, contents)
+    finally:
+        store.close()
+    return [root for (root, _), is_there in zip(contents, there, strict=True) if not is_there]
+
+
+def watch_acknowledgements(device: SwarmDevice, chance: random.Random) -> None:
+    """Look, at some of the instants at which it acknowledges, whether what it has would survive there."""
+    opened = device.peers.opened
+
+    def watched(session: Session) -> None:
+        send = session.send
+
+        def sent(message: wire.Message, body: bytes | memoryview = b"") -> None:
+            if isinstance(message, wire.Ack) and not device.is_dead and chance.random() < CHECKED:
+                _check_durable(device, chance)
+            send(message, body)
+
+        session.send = sent  # type: ignore[method-assign]
+        opened(session)
+
+    device.peers.opened = watched  # type: ignore[method-assign]
+
+
+def _check_durable(device: SwarmDevice, chance: random.Random) -> None:
+    """Everything a device has taken in is in its journal after a power cut now."""
+    disk = device.disk.fork()
     disk.crash(chance.randrange(1 << 30))
     journal = Journal.open(disk, "journal.db")
     try:
-        me = replica.tree.client_id
-        for number, state in enumerate(replica.states()):
-            written = decode_state_vector(state.vector).get(me, 0)
-            if not written:
-                continue
-            epoch, snapshot, updates = journal.load(number)
-            if Epoch(*epoch) != state.epoch:
-                continue
-            there = Shard.load(Epoch(*epoch), snapshot, updates, 2).known.get(me, 0)
-            assert there >= written, (
-                f"{other.number} has acknowledged {written} operations of {device.number} "
-                f"in document {number} and would keep {there}"
-            )
+        for number, state in enumerate(device.volume.replica.states()):
+            if state != (FIRST_EPOCH, b"\0"):
+                epoch, snapshot, updates = journal.load(number)
+                there = Shard.load(Epoch(*epoch), snapshot, updates, 2).known
+                is_there = Epoch(*epoch) == state.epoch and there == decode_state_vector(state.vector)
+                assert is_there, f"{device.number} acknowledges what a power cut would take of {number}"
     finally:
         journal.abandon()
 

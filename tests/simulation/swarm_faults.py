@@ -154,18 +154,18 @@ def _old_nonce(stack: ExitStack) -> None:
     stack.enter_context(patch.object(Custody, "nonce", property(nonce)))
 
 
-FAULTS: Final[dict[str, tuple[Fault, int]]] = {
-    "holds before sync": (_holds_before_sync, 60),
-    "publish before durable": (_publish_before_durable, 60),
-    "same writer after a crash": (_writer_after_crash, 60),
-    "split group": (_split_group, 20),
-    "last writer wins": (_last_writer_wins, 20),
-    "behind ignored": (_behind_ignored, 20),
-    "acknowledge before durable": (_acknowledge_before_durable, 60),
-    "lossy adoption": (_lossy_adoption, 60),
-    "old nonce": (_old_nonce, 60),
+FAULTS: Final[dict[str, tuple[Fault, int, tuple[str, ...]]]] = {
+    "holds before sync": (_holds_before_sync, 20, ()),
+    "publish before durable": (_publish_before_durable, 20, ()),
+    "same writer after a crash": (_writer_after_crash, 20, ("kill", "power cut")),
+    "split group": (_split_group, 20, ()),
+    "last writer wins": (_last_writer_wins, 20, ("part", "alone")),
+    "behind ignored": (_behind_ignored, 20, ("compact", "restart")),
+    "acknowledge before durable": (_acknowledge_before_durable, 20, ()),
+    "lossy adoption": (_lossy_adoption, 40, ("compact", "part", "alone")),
+    "old nonce": (_old_nonce, 40, ("back up", "restore", "audit", "policy")),
 }
-"""By name: how it is made, and within how many seeds it must be found."""
+"""By name: how it is made, within how many seeds it must be found, and by which misfortunes (none: any)."""
 
 
 @contextmanager

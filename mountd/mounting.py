@@ -12,7 +12,8 @@ from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import Mountpoint, prepare
 from dittofs.control.options import MountOptions, parse_options
 from dittofs.errors import ConfigError, DittoError
-from dittofs.node import Node, require_volume_name
+from dittofs.node import Node
+from dittofs.registry import require_volume_name
 from mountd.mounts import Mount
 
 log = structlog.get_logger()

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import structlog
 import trio
 
@@ -37,6 +36,8 @@ from dittofs.ids import VolumeId
 from dittofs.known_addresses import KnownAddresses
 from dittofs.local_disk import LocalDisk
 from dittofs.pairing_desk import PairingDesk
+from dittofs.registry import FILE as REGISTRY
+from dittofs.registry import Registry, VolumeRecord, require_volume_name
 from dittofs.replication.members import Members
 from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
@@ -48,35 +49,11 @@ from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
 
-REGISTRY = "volumes.json"
-REGISTRY_FORMAT = 1
-REGISTRY_BYTES_MAX = 1 << 20
 VOLUMES = "volumes"
 DAEMON_LOCK = "daemon.lock"
 DIRECTORY_BYTES = 8
 INSTANCE_BYTES = 16
 ADDRESSES_S = 5.0
-VOLUME_NAME_BYTES_MAX = 100
-
-
-class VolumeRecord(msgspec.Struct, frozen=True):
-    """A volume this device has a replica of, as the registry keeps it."""
-
-    name: str
-    directory: str
-    """Below `volumes/` in the state directory."""
-    volume_id: str
-    """Hexadecimal."""
-    path: str = ""
-    """Where it was last mounted."""
-    options: tuple[str, ...] = ()
-    is_mounted: bool = False
-    """It was mounted when the daemon last knew, and is mounted again when it comes back."""
-
-
-class _Registry(msgspec.Struct, frozen=True):
-    format: int
-    volumes: tuple[VolumeRecord, ...]
 
 
 class Node:
@@ -106,12 +83,11 @@ class Node:
         self._entropy = entropy
         self._run_blocking = run_blocking
         self._nursery = nursery
-        self._records: dict[str, VolumeRecord] = {}
         self._settings = settings
         self._open: dict[str, SharedVolume] = {}
         self._opening = trio.Lock()
-        self._saving = trio.Lock()  # held from reading the registry to having replaced it
         self._failures: dict[str, str] = {}
+        self._registry: Registry | None = None
         self._disk: LocalDisk | None = None
         self._lock: DiskLock | None = None
         self._device: Device | None = None
@@ -119,6 +95,11 @@ class Node:
         self._instance = entropy(INSTANCE_BYTES)
         self._is_networked = False
         self._networking = trio.CancelScope()
+
+    @property
+    def _volumes(self) -> Registry:
+        assert self._registry is not None, "the node has started"
+        return self._registry
 
     @property
     def device_id(self) -> bytes:
@@ -134,7 +115,7 @@ class Node:
         self._device = (
             open_device(files) if files.exists(DEVICE_FILE) else create_device(files, self._entropy)
         )
-        self._records = _read_registry(disk, str(self._paths.state / REGISTRY))
+        self._registry = Registry(disk, str(self._paths.state / REGISTRY), self._run_blocking)
         self._known_addresses = KnownAddresses(disk)
         self.network = Network(
             self._device,
@@ -155,14 +136,14 @@ class Node:
 
     def place(self, name: str) -> Path:
         """The directory that holds a volume's keys and data."""
-        return self._paths.state / VOLUMES / self._records[name].directory
+        return self._paths.state / VOLUMES / self._volumes.records[name].directory
 
     def names(self) -> list[str]:
         """Names of all volumes, sorted."""
-        return sorted(self._records)
+        return sorted(self._volumes.records)
 
     def record(self, name: str) -> VolumeRecord:
-        return self._records[name]
+        return self._volumes.records[name]
 
     def opened(self, name: str) -> SharedVolume | None:
         return self._open.get(name)
@@ -173,7 +154,7 @@ class Node:
 
     def name_of(self, identity: VolumeId) -> str | None:
         """What this device calls a volume, open or not; None if it has none of that id."""
-        return next((one.name for one in self._records.values() if one.volume_id == identity.hex()), None)
+        return self._volumes.name_of(identity)
 
     def failure(self, name: str) -> str:
         """Why the volume could not be opened, or empty."""
@@ -181,14 +162,14 @@ class Node:
 
     def volume_at(self, path: str) -> str | None:
         """The volume last mounted on `path`."""
-        return next((one.name for one in self._records.values() if one.path == path), None)
+        return self._volumes.name_at(path)
 
     def require_open(self, name: str) -> SharedVolume:
         """The volume `name`. ConfigError if there is none, or it could not be opened."""
         opened = self._open.get(name)
         if opened is not None:
             return opened
-        if name not in self._records:
+        if name not in self._volumes.records:
             known = ", ".join(self.names()) or "none yet"
             raise ConfigError(f'there is no volume "{name}" on this device; known: {known}')
         raise ConfigError(f'the volume "{name}" is not open: {self.failure(name) or "still opening"}')
@@ -211,12 +192,11 @@ class Node:
         if opened is not None:
             opened.volume.state.trusts_root = opened.volume.state.trusts_root or trusts_root
             return opened
-        record = self._records.get(name)
+        record = self._volumes.records.get(name)
         try:
             if record is None:
                 record = await self._run_blocking(self._create, name)
-                async with self._saving:
-                    await self._run_blocking(self._save, {**self._records, name: record})
+                await self._volumes.put(record)
             replica, secrets = await self._run_blocking(self._open_replica, record)
             opened = await self._run_blocking(self._join_parts, record, replica, secrets, trusts_root)
         except DittoError as error:
@@ -266,12 +246,11 @@ class Node:
             opened.members.add(joined.records)
         else:
             require_volume_name(name)
-            if name in self._records:
+            if name in self._volumes.records:
                 raise ConfigError(f'this device has another volume called "{name}": give another --name')
             async with self._opening:
                 record = await self._run_blocking(self._create_joined, joined, name)
-                async with self._saving:
-                    await self._run_blocking(self._save, {**self._records, name: record})
+                await self._volumes.put(record)
                 opened = await self._open_one(name, trusts_root=False)
         assert self.network is not None
         addresses = [Address.parse(text) for text in joined.addresses]
@@ -301,10 +280,8 @@ class Node:
         """Close a volume and take it out of the registry. What lies on the disk stays there."""
         await self.close_volume(name)
         assert self._known_addresses is not None
-        self._known_addresses.forget(VolumeId(bytes.fromhex(self._records[name].volume_id)))
-        async with self._saving:
-            rest = {key: record for key, record in self._records.items() if key != name}
-            await self._run_blocking(self._save, rest)
+        self._known_addresses.forget(VolumeId(bytes.fromhex(self._volumes.records[name].volume_id)))
+        await self._volumes.remove(name)
 
     def _create(self, name: str) -> VolumeRecord:
         """Blocking: keys for a volume that did not exist. It does once the registry names it."""
@@ -398,29 +375,7 @@ class Node:
 
     async def remember(self, name: str, path: str, options: Sequence[str], *, is_mounted: bool) -> None:
         """Keep in the registry where a volume is mounted, if it is still on this device."""
-        async with self._saving:
-            if name not in self._records:
-                return
-            record = msgspec.structs.replace(
-                self._records[name], path=path, options=tuple(options), is_mounted=is_mounted
-            )
-            await self._run_blocking(self._save, {**self._records, name: record})
-
-    def _save(self, records: dict[str, VolumeRecord]) -> None:
-        """Blocking: replace the registry, whole or not at all."""
-        assert self._disk is not None
-        data = msgspec.json.format(msgspec.json.encode(_Registry(REGISTRY_FORMAT, tuple(records.values()))))
-        temporary = f"{REGISTRY}.new"
-        file = self._disk.open(temporary, create=True)
-        try:
-            file.truncate(0)
-            file.write(0, data)
-            file.sync()
-        finally:
-            file.close()
-        self._disk.rename(temporary, REGISTRY)
-        self._disk.sync_directory("")
-        self._records = records
+        await self._volumes.remember(name, path, tuple(options), is_mounted=is_mounted)
 
     async def close_volume(self, name: str) -> None:
         """Publish and sync everything, and close. Errors are logged: nothing acknowledged depends on it."""
@@ -446,45 +401,11 @@ class Node:
             self._lock.close()
 
 
-def require_volume_name(name: str) -> None:
-    """ConfigError unless `name` can be given to a volume. A colon would make VOLUME:PATH mean two things."""
-    is_short = len(name.encode(errors="surrogateescape")) <= VOLUME_NAME_BYTES_MAX
-    is_plain = name.isprintable() and not {"/", ":"} & set(name) and name.strip() == name
-    if not is_short or not is_plain or name in ("", ".", ".."):
-        raise ConfigError(
-            f"{name!r} cannot name a volume: that takes 1 to {VOLUME_NAME_BYTES_MAX} printable bytes, "
-            "no / and no : among them, and no space at the ends"
-        )
-
-
 def _close_parts(replica: Replica) -> None:
     try:
         replica.chunks.close()
     finally:
         replica.journal.close(replica.tree.tick())
-
-
-def registered(disk: LocalDisk) -> list[str]:
-    """Blocking: names of the volumes whose device has its state on `disk`. Damaged if that is not known."""
-    return list(_read_registry(disk, REGISTRY))
-
-
-def _read_registry(disk: LocalDisk, place: str) -> dict[str, VolumeRecord]:
-    try:
-        file = disk.open(REGISTRY, read_only=True)
-    except FileNotFoundError:
-        return {}
-    try:
-        data = file.read(0, REGISTRY_BYTES_MAX)
-    finally:
-        file.close()
-    try:
-        registry = msgspec.json.decode(data, type=_Registry)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Damaged(place, f"not a list of volumes: {error}") from error
-    if registry.format != REGISTRY_FORMAT:
-        raise Damaged(place, f"its format is {registry.format}, not {REGISTRY_FORMAT}")
-    return {record.name: record for record in registry.volumes}
 
 
 def _machine() -> str:

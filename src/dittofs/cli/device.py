@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     from dittofs.identity.keys import DEVICE_FILE
     from dittofs.identity.renewal import renew_device
     from dittofs.local_disk import LocalDisk
-    from dittofs.node import DAEMON_LOCK, registered
+    from dittofs.node import DAEMON_LOCK
+    from dittofs.registry import FILE, read_registry
 
     if not (paths.state / DEVICE_FILE).exists():
         raise Refusal("not_found", "this device has no identity yet; nothing was done", "dittofs mount DIR")
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     except InUse as error:
         raise Refusal("refused", f"{error}; nothing was changed", "dittofs daemon --stop") from error
     try:
-        volumes = sorted(registered(disk))
+        volumes = sorted(read_registry(disk, str(paths.state / FILE)))
         if not arguments.yes:
             what = f"{counted(len(volumes), 'volume')} ({listed(volumes)})" if volumes else "no volume"
             text = f"this would end this device's membership of {what}; nothing was changed"

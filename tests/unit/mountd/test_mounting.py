@@ -4,7 +4,7 @@ import pytest
 
 from dittofs.control.options import parse_options
 from dittofs.errors import ConfigError
-from dittofs.node import require_volume_name
+from dittofs.registry import require_volume_name
 from mountd.mounting import for_fuse
 
 

@@ -225,15 +225,29 @@ class Renaming:
             state.touch(move.parent, stamp, change)
         self._follow(inode, content, target_ref, change)
 
-    def _follow(self, inode: Inode, content: Content | None, ref: Ref, change: Transaction) -> None:
-        """After a save the source's number shows the target, and what is queued is queued under it."""
+    def _follow(
+        self,
+        inode: Inode,
+        content: Content | None,
+        ref: Ref,
+        change: Transaction,
+        *,
+        has_moved_on: bool = False,
+    ) -> None:
+        """After a save the source's number shows the target, and what is queued is queued under it.
+
+        `has_moved_on`: what was saved is not what the source's writers opened.
+        """
         state = self._state
+        base = inode.base
         self._names.move_local_attributes(inode.id, ref[0])
 
         def apply() -> None:
             old = inode.ref
             state.inodes.rebind(inode, ref)
-            if inode.writers:
+            if inode.writers and base is not None and has_moved_on:
+                inode.base = replace(base, replaces=())  # beside what was saved, which its writer never saw
+            elif inode.writers:
                 inode.base = state.newest(inode)  # the version it had under its old name is gone
             if content is not None and (inode.writers == 0 or self._publisher.is_queued(old)):
                 self._publisher.requeue(old, inode.ref)
@@ -257,6 +271,14 @@ class Renaming:
             if target[0].kind is Kind.DIRECTORY or nlink <= 1:
                 self._names.detach(target[0], change)
         source_content = state.contents.get(inode.ref)
+        saved = state.replica.tree.version(inode.ref)
+        has_moved_on = state.is_behind(inode)
+        # What is staged replaces what is saved only if its writer had seen that.
+        is_beside = (
+            source_content is not None
+            and saved is not None
+            and saved.dot not in source_content.published.replaces
+        )
         target_ref = target[0].ref if target is not None else None
         is_save = change.group.rename(move.parent.id, entry, new_parent.id, new_name, over=over, stamp=stamp)
         if is_save:
@@ -266,9 +288,10 @@ class Renaming:
             if source_content is not None:
                 version = attributes.version
                 assert version is not None
-                source_content.published = replace(source_content.published, replaces=(version.dot,))
+                replaces = () if is_beside else (version.dot,)
+                source_content.published = replace(source_content.published, replaces=replaces)
                 state.contents.move(source_content, target_ref, change)
-            self._follow(inode, source_content, target_ref, change)
+            self._follow(inode, source_content, target_ref, change, has_moved_on=has_moved_on)
         elif inode.ref[1] is not None:
             # A renamed conflict entry is an inode of its own from now on; its number stays.
             def own() -> None:

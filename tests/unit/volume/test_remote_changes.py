@@ -255,6 +255,26 @@ async def test_a_number_nobody_has_open_is_stale_after_a_save_elsewhere(pair: Pa
     assert raised.value.errno == errno.ESTALE
 
 
+@pytest.mark.parametrize("how", ["save", "unlink"])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_TRUNC])
+async def test_what_went_elsewhere_after_it_was_looked_up_cannot_be_opened(
+    pair: Pair, how: str, flags: int
+) -> None:
+    """The kernel, told ESTALE, looks the name up again; an open that succeeded would only fail later."""
+    await both_have(pair, "f", b"old")
+    inode = known(pair.b, "f")
+    if how == "save":
+        await pair.a.write("t", b"new")
+        await pair.a.rename("t", "f")
+    else:
+        await pair.a.unlink("f")
+    await pair.settle()
+    with pytest.raises(FSError) as refused:
+        pair.b.volume.files.open(inode, flags)
+    assert refused.value.errno == errno.ESTALE
+    assert not inode.opens
+
+
 async def test_directories_made_apart_become_one_with_one_number(pair: Pair) -> None:
     pair.a.mkdir("d")
     pair.b.mkdir("d")
@@ -358,3 +378,26 @@ async def test_a_file_not_yet_published_brings_back_the_directory_removed_around
     assert await pair.a.fetch("d/e/f") == b"kept"
     assert (pair.b.volume.root.number, "d") in heard.names
     assert not pair.b.volume.publisher.stuck
+
+
+@pytest.mark.parametrize("is_written", ["before the rename", "after the rename"])
+async def test_a_file_that_moved_on_elsewhere_and_is_renamed_over_another_here_keeps_both_contents(
+    pair: Pair, is_written: str
+) -> None:
+    await both_have(pair, "source", b"base")
+    await both_have(pair, "target", b"other")
+    handle = pair.a.open_file("source", os.O_RDWR)
+    await pair.b.write("source", b"what the phone wrote")
+    if is_written == "before the rename":
+        await pair.a.write_at(handle, 0, b"mine")
+    await pair.settle()
+    await pair.a.rename("source", "target")
+    if is_written == "after the rename":
+        await pair.a.write_at(handle, 0, b"mine")
+    pair.a.close_file(handle)
+    await pair.settle()
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        contents = {await rig.fetch(name) for name in rig.listing("")}
+        assert {b"what the phone wrote", b"mine"} <= contents
+    assert pair.a.listing("") == pair.b.listing("")

@@ -48,7 +48,10 @@ class Files:
         self._young: dict[Inode, float] = {}
 
     def open(self, inode: Inode, flags: int) -> Handle:
-        """Open a file; O_TRUNC cuts it. A writer's base is the version shown now."""
+        """Open a file; O_TRUNC cuts it. A writer's base is the version shown now.
+
+        ESTALE for what another device took away or replaced since it was looked up: the kernel looks again.
+        """
         if inode.kind is Kind.DIRECTORY:
             raise FSError(errno.EISDIR)
         if inode.virtual is not None:
@@ -59,6 +62,7 @@ class Files:
         if is_writer and not inode.writers:
             inode.base = self._state.newest(inode)
         if not inode.opens:
+            self._state.stat(inode)
             self._state.remember(inode)
         inode.opens += 1
         inode.writers += is_writer
@@ -139,6 +143,7 @@ class Files:
         self.require_room(len(data))
         layer = self._state.contents.writable(content)
         layer.write(offset, data)
+        self._publisher.ahead.wrote(layer)
         self._changed(content)
         self._unsaved_bytes += len(data)
         if self._unsaved_bytes > UNSAVED_BYTES_MAX:

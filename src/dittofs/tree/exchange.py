@@ -132,6 +132,17 @@ class Exchange:
         )
         return Taken(change, delivery.wholes, own)
 
+    def would_write(self, part: Difference) -> bool:
+        """Whether adopting a whole document of a higher epoch would make us write what it lacks.
+
+        Raises FormatError if it is none.
+        """
+        states = self._rows.states
+        if not part.is_whole or not states.known(part.document) or part.epoch <= states.epoch(part.document):
+            return False
+        fresh = Shard.load(part.epoch, part.update, (), self._documents.client_id)
+        return bool(join_into(fresh, self._documents.shard(part.document), part.document)[0])
+
     def _adopt(self, number: int, arrival: Arrival) -> tuple[Shard, Collection[str], list[bytes]]:
         assert arrival.whole is not None
         fresh = Shard(arrival.whole, self._documents.client_id)

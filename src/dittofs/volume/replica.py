@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -196,6 +197,9 @@ class Replica:
         What has become known meanwhile is passed over, so is a part of an epoch that was left. Errors are
         those of `receive`. As long as the tree is hidden the parts may be given one by one.
         """
+        if self.not_allowed is not None:
+            # Nobody would take what we wrote into a fresh epoch: until writers have, the old one is kept.
+            parts = [part for part in parts if not self.mended(partial(self.tree.exchange.would_write, part))]
         return self._receive(lambda: self.tree.exchange.judge.round(parts), via, is_round=True)
 
     def _receive(self, judge: Callable[[], Delivery], via: bytes, *, is_round: bool) -> bool:

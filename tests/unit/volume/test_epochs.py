@@ -183,3 +183,24 @@ def test_who_knows_more_of_a_writer_than_it_wrote_shows_a_fork(one: ReplicaRig) 
     assert one.slot != slot
     meet(one, copy)
     assert one.show() == {"f": b"x", "g": b"y"}
+
+
+def test_a_reader_waits_with_a_fresh_epoch_until_writers_have_put_into_it_what_it_knows(
+    one: ReplicaRig, other: ReplicaRig
+) -> None:
+    reader = ReplicaRig("reader", seed=9)
+    reader.replica.not_allowed = "it may only read"
+    meet(one, other)
+    other.make("heard from the other", b"x")
+    pull(reader, other)
+    for number in range(256):
+        one.compact(number)
+    before = reader.replica.states()
+    pull(reader, one)
+    assert reader.show() == other.show()
+    assert not any(change.updates and not change.via for change in reader.changes)
+    meet(one, other)
+    pull(reader, one)
+    assert reader.show() == one.show() == other.show()
+    assert reader.replica.root_digest() == one.replica.root_digest()
+    assert before != reader.replica.states()

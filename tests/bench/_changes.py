@@ -213,8 +213,12 @@ def rename_directory(pair: Pair, material: Material) -> Clocks:
     begun = time.perf_counter()
     (pair.a / "many").rename(pair.a / "renamed")
     wrote_s = time.perf_counter() - begun
-    last = _all_names(pair.b / "renamed", material.files)
-    found = until_there(pair, lambda: last() and not (pair.b / "many").exists(), 0, None)
+    last = pair.b / "renamed" / str(material.files // FILES_A_DIRECTORY - 1)
+
+    def is_visible() -> bool:
+        return _count(last) == FILES_A_DIRECTORY and not (pair.b / "many").exists()
+
+    found = until_there(pair, is_visible, 0, None)
     return Clocks(found.visible_s, found.materialised_s, wrote_s)
 
 

@@ -1,8 +1,8 @@
 """Rounds: how a replica that is behind takes what it lacks, as one step (tree.md, "Exchange").
 
 The puller sends its digests, is told the states of the documents that differ, sends its own states of those
-where the other is ahead, and gets the differences, all taken before `RoundEnd`. Groups that were sent
-meanwhile belong to the same step.
+where the other is ahead, and gets the differences, all taken before `RoundEnd`. They hold every group that
+was sent before the digests were compared; those sent since belong to the same step.
 """
 
 from collections.abc import Sequence

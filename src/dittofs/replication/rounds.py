@@ -73,7 +73,8 @@ class Rounds:
         self._collector: Collector | None = None
         self._to_puller, self._puller = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](QUEUED_MAX)
         self._to_server, self._server = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](QUEUED_MAX)
-        self._asked_for: tuple[int, list[int]] | None = None
+        self._asked_for: tuple[int, list[int], int] | None = None
+        """The round that is served: its number, the documents that differ, the groups sent before it."""
         self._part_came = trio.Event()
         self._awaited: tuple[type[Message], ...] = ()
         self.is_pulling = False
@@ -209,10 +210,11 @@ class Rounds:
             match message, self._asked_for:
                 case wire.Pull(round=number), _:
                     documents = differing(self._replica.digests(), body)
-                    self._asked_for = number, documents
+                    # What is sent from now on may touch other documents, or ones that are told already.
+                    self._asked_for = number, documents, self._session.live.sequence
                     states = pack_states(documents, self._replica.states())
                     self._session.send(wire.States(number), wire.encode_states(states))
-                case wire.Want(round=number), (asked, documents) if asked == number:
+                case wire.Want(round=number), (asked, documents, through) if asked == number:
                     self._asked_for = None
                     theirs = parse_states(wire.decode_states(body))
                     if not {one for one, _ in theirs} <= set(documents):
@@ -231,6 +233,7 @@ class Rounds:
                             await self._session.outbox.put_bulk(part, difference.update)
                         await trio.lowlevel.checkpoint()
                     await self._durable()
-                    self._session.outbox.put(wire.RoundEnd(number, self._session.live.sequence), is_bulk=True)
+                    # Every group that a part knows more of has been queued, and overtakes this.
+                    self._session.outbox.put(wire.RoundEnd(number, through), is_bulk=True)
                 case _, _:
                     raise ProtocolError(f"{type(message).__name__} out of turn")

@@ -115,7 +115,7 @@ class Part(Message, frozen=True, tag=9):
 
 
 class RoundEnd(Message, frozen=True, tag=10):
-    """All parts were sent; with the groups up to `through` they make one state."""
+    """All parts were sent. They hold the groups up to `through`, and make one state with those sent since."""
 
     round: Count
     through: Count

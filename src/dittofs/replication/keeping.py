@@ -59,6 +59,8 @@ class Keeping:
         self._declined: dict[tuple[Session, bytes], float] = {}
         self._wanted: deque[tuple[bytes, int]] = deque()
         self._is_wanted: set[bytes] = set()
+        self._scattered: dict[bytes, float] = {}
+        """What no device is known to hold whole, and since when."""
         self._failed: dict[bytes, int] = {}
         """What everybody should hold and could not be fetched, with sizes: tried again."""
         self._wake = trio.Event()
@@ -173,6 +175,7 @@ class Keeping:
             self._push_wake = trio.Event()
             if self._pushes() and self._sessions:
                 self._push_once()
+                self._gather()
 
     def _push_once(self) -> None:
         now = trio.current_time()
@@ -192,6 +195,19 @@ class Keeping:
         for session, contents in batches.items():
             for start in range(0, len(contents), wire.ROOTS_MAX):
                 session.send(wire.Keep(), wire.encode_sized_roots(contents[start : start + wire.ROOTS_MAX]))
+
+    def _gather(self) -> None:
+        """Fetch what nobody holds whole for a while: an edit of a file that is elsewhere has its chunks there
+        and here.
+        """
+        now = trio.current_time()
+        scattered = {one.root: one.size for one in self._custody.lonely() if not one.copies}
+        self._scattered = {root: self._scattered.get(root, now) for root in scattered}
+        self._want(
+            (root, scattered[root])
+            for root, since in self._scattered.items()
+            if now - since >= DECLINED_S and root not in self._failed
+        )
 
     def _keepers(self, one: Lonely, count: int, now: float) -> list[Session]:
         """Who should be asked to hold a content, or was: as many as copies are missing."""

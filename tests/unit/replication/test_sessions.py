@@ -1,5 +1,7 @@
 """Two replicas that talk: what one has, the other gets, and nothing is lost when links come and go."""
 
+import os
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -191,4 +193,29 @@ async def test_what_was_read_whole_is_held_here_and_others_hear_of_it(autojump_c
         assert await content(b, "large") == bytes(range(256)) * 4000
         await until(lambda: not a.peers.custody.tally().only_here)
         assert b.peers.custody.tally().only_elsewhere == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_edit_of_a_file_that_is_elsewhere_comes_to_be_whole_on_as_many_devices_as_asked(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"on-demand")
+        await a.write("large", bytes(range(256)) * 20_000)
+        connect(nursery, a, b)
+        await settled(a, b)
+        handle = b.rig.open_file("large", os.O_RDWR)
+        await b.rig.write_at(handle, 2_000_000, b"changed here")
+        b.rig.close_file(handle)
+        await b.rig.publish()
+        await settled(a, b)
+        with b.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"2")
+        await settled(a, b)
+        await until(lambda: not a.peers.custody.tally().missing + a.peers.custody.tally().unsent, 300)
+        await until(lambda: not b.peers.custody.tally().missing + b.peers.custody.tally().unsent, 300)
+        expected = bytearray(bytes(range(256)) * 20_000)
+        expected[2_000_000:2_000_012] = b"changed here"
+        assert a.rig.read("large") == b.rig.read("large") == expected
         nursery.cancel_scope.cancel()

@@ -31,6 +31,8 @@ PROGRESS_S: Final = 60.0  # a round in which nothing comes for so long has faile
 QUEUED_MAX: Final = 16
 REPEATS_MAX: Final = 50
 REPEAT_PAUSE_S: Final = 0.05
+AT_ONCE_BYTES_MAX: Final = 2 << 20
+"""A first round above this, some ten thousand names, is taken document by document."""
 UNUSABLE_S: Final = 5.0  # between two attempts while the journal cannot be written
 
 
@@ -170,14 +172,15 @@ class Rounds:
             parts = self._collector.parts
         finally:
             self._collector = None
-        was_empty = self._is_empty()
+        is_first = self._is_empty() and sum(len(part.update) for part in parts) > AT_ONCE_BYTES_MAX
         try:
-            if was_empty:  # nothing is shown that could be seen half: spare the loop
-                for part in sorted(parts, key=lambda part: part.document != META_SHARD):
-                    replica.receive_round([part], session.device)
-                    await trio.lowlevel.checkpoint()
+            if is_first:  # it would hold the loop for seconds, and there is nothing it could tear apart
+                with trio.CancelScope(shield=True):  # all of it is here: the end of the link ends it no more
+                    for part in sorted(parts, key=lambda part: part.document != META_SHARD):
+                        replica.receive_round([part], session.device)
+                        await trio.lowlevel.checkpoint()
             # No await from here to the return: the round and what came meanwhile are one step.
-            is_new = bool(parts) and (replica.receive_round(parts, session.device) or was_empty)
+            is_new = bool(parts) and (replica.receive_round(parts, session.device) or is_first)
         except Behind:
             return False
         is_enough = session.live.release(message.through)

@@ -1,0 +1,74 @@
+"""What two devices over a cable owe in bytes, and what they take in time: times are printed, bytes are held.
+
+The figures of the design are those of `pytest -m soak -s` of this file, on a machine with nothing else to do.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from tests.e2e.network import Device, Network, eventually
+
+PIECE = 1 << 20
+WIRE_BYTES_MAX = 1_500_000
+READS = 20
+SMALL = 4096
+
+
+def report(what: str, took_s: Sequence[float]) -> None:
+    """Print the middle and the tail."""
+    ordered = sorted(took_s)
+    tail = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    print(f"{what}: p50 {statistics.median(ordered) * 1000:.1f} ms, p95 {tail * 1000:.1f} ms")
+
+
+@pytest.mark.parametrize(
+    "size", [96 << 20, pytest.param(1 << 30, marks=pytest.mark.soak)], ids=["96 MiB", "1 GiB"]
+)
+def test_a_piece_of_a_large_file_moves_little_more_than_itself(
+    pair: tuple[Network, Device, Device], size: int
+) -> None:
+    _, a, b = pair
+    a.run("copies", "on-demand")
+    with (a.root / "large").open("wb") as file:
+        for _ in range(size // (8 << 20)):
+            file.write(os.urandom(8 << 20))
+    closed = time.monotonic()
+    eventually(lambda: (b.root / "large").stat().st_size == size, 60)
+    print(f"its size after {(time.monotonic() - closed) * 1000:.0f} ms")
+    a.await_in_step()
+    took, moved = [], []
+    with (a.root / "large").open("rb") as there, (b.root / "large").open("rb", buffering=0) as here:
+        for number in range(READS):
+            place = size // 4 + number * (size // 2 // READS)
+            there.seek(place)
+            expected = there.read(PIECE)
+            before = a.sent_bytes() + b.sent_bytes()
+            begun = time.monotonic()
+            data = os.pread(here.fileno(), PIECE, place)
+            took.append(time.monotonic() - begun)
+            moved.append(a.sent_bytes() + b.sent_bytes() - before)
+            assert data == expected
+    print(f"bytes on the wire for 1 MiB: median {statistics.median(moved):.0f}, most {max(moved)}")
+    report("1 MiB to the last byte", took)
+    assert statistics.median(moved) <= WIRE_BYTES_MAX
+
+
+@pytest.mark.parametrize("trials", [15, pytest.param(100, marks=pytest.mark.soak)])
+def test_a_small_file_is_readable_on_the_other_side_at_once(
+    pair: tuple[Network, Device, Device], trials: int
+) -> None:
+    _, a, b = pair
+    took = []
+    for number in range(trials):
+        data = os.urandom(SMALL)
+        begun = time.monotonic()
+        (a.root / f"small{number}").write_bytes(data)
+        path = b.root / f"small{number}"
+        eventually(lambda path=path, data=data: path.read_bytes() == data, 5)  # type: ignore[misc]
+        took.append(time.monotonic() - begun)
+        time.sleep(0.06)  # one change at a time
+    report("4 KiB", took)

@@ -131,12 +131,13 @@ class Sharing:
         yield JoinProgress("pairing")
         opened, was_member, note = await self._pair(request, path, ticket)
         is_complete = False
-        heard = (trio.current_time(), -1)
+        begun = trio.current_time()
+        heard = (begun, -1)
         connecting_s = MEETING_S if note else CONNECT_S
         while trio.current_time() - heard[0] < (NAMES_STALL_S if heard[1] > 0 else connecting_s):
             sessions = opened.peers.open_sessions
             with trio.move_on_after(STEP_S) as scope:
-                await (opened.peers.in_step() if sessions else opened.peers.changed.wait())
+                await (opened.peers.in_step(begun) if sessions else opened.peers.changed.wait())
             is_complete = bool(sessions) and not scope.cancelled_caught and bool(opened.peers.open_sessions)
             if is_complete:
                 break

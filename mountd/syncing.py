@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -38,10 +39,11 @@ async def sync(opened: SharedVolume, timeout_s: float | None) -> AsyncGenerator[
             await _attempt(peers.changed.wait, connecting)
             yield watch.progress("connecting")
     is_in_step = False
-    for step, work in (("names", peers.in_step), ("contents", watch.contents), ("names", peers.in_step)):
+    for step in ("names", "contents", "names"):
         if not peers.open_sessions:
             break
         is_in_step = False
+        work = watch.contents if step == "contents" else partial(peers.in_step, trio.current_time())
         while not (is_in_step := await _attempt(work, deadline)) and not watch.is_over(deadline):
             yield watch.progress(step)
     yield watch.result(

@@ -10,7 +10,7 @@ from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import ChunkId
 from dittofs.replication.errors import ProtocolError, WrongChunk
-from dittofs.replication.outbox import Outbox
+from dittofs.replication.outbox import NotReading, Outbox
 from dittofs.replication.parts import LocalReplica
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import BODY_BYTES_MAX
@@ -128,7 +128,10 @@ class Live:
             return
         self.sequence += 1
         self.quiet_since = trio.current_time()
-        change.send(self._session.outbox, self.sequence)
+        try:
+            change.send(self._session.outbox, self.sequence)
+        except NotReading as error:
+            self._session.end(str(error))
 
     def _catch_up(self) -> None:
         """What could not be queued is pulled instead, once the queue is short."""
@@ -212,7 +215,7 @@ class Live:
         self.received = sequence
         self._kept.append((sequence, updates))
         self._kept_bytes += sum(len(update) for _, _, update in updates or ())
-        if self._kept_bytes > KEPT_BYTES_MAX:
+        if updates is None or self._kept_bytes > KEPT_BYTES_MAX:  # it brings all that came before, too
             self._kept, self._kept_bytes = [(sequence, None)], 0
 
     def release(self, through: int) -> bool:

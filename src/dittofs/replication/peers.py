@@ -220,14 +220,18 @@ class Peers:
         present = self._sessions.get(session.device)
         if present is None:
             return None
-        if session.theirs.instance != present.theirs.instance and await present.probe(PROBE_S):
+        is_other = session.theirs.instance != present.theirs.instance
+        answers = is_other and await present.probe(PROBE_S)
+        if self._sessions.get(session.device) is not present:
+            return await self._refusal(session)  # a third link came, or that one ended
+        if answers:
             log.error("two devices with one key are running", device=session.device.hex()[:16])
             return (
                 "duplicate",
                 "another device with the same key is connected: run `dittofs device new` on one",
             )
         is_race = present.is_open and trio.current_time() - present.opened_at < RACE_S
-        if is_race and session.theirs.instance == present.theirs.instance:
+        if is_race and not is_other:
             lower = min(self.device, session.device)
             dialler = self.device if session.link.is_dialer else session.device
             if dialler != lower:
@@ -258,7 +262,8 @@ class Peers:
         self.keeping.disconnected(session)
         self._signal()
         if was_open:
-            self._on_event("down", session.device)
+            if self.session(session.device) is None:  # else another link has taken its place
+                self._on_event("down", session.device)
             log.info("peer disconnected", peer=session.device.hex()[:16], reason=session.why_ended)
 
     def _signal(self) -> None:
@@ -365,26 +370,28 @@ class Peers:
             while session.is_open and not session.live.is_in_step:
                 await session.live.moved()
 
-    async def in_step(self) -> None:
-        """Return when every connected device has every change of ours, durably, and we have theirs."""
-        for session in self.open_sessions:
-            while session.is_open and not await self._compare(session):
-                pass
+    async def in_step(self, since: float | None = None) -> None:
+        """Return when every connected device has every change of ours, durably, and we have theirs.
 
-    async def _compare(self, session: Session) -> bool:
-        """Whether both sides have the same, told after a little while at least."""
-        await self.stream.flushed()
-        with trio.move_on_after(COMPARE_PAUSE_S):
+        `since`: a time from which on what was compared counts, instead of now. Given to a call that follows
+        on a cancelled one it keeps what that has found: a comparison takes two round trips.
+        """
+        since = trio.current_time() if since is None else since
+        async with trio.open_nursery() as nursery:
+            for session in self.open_sessions:
+                nursery.start_soon(self._compared, session, since)
+
+    async def _compared(self, session: Session, since: float) -> None:
+        """Return when both sides were found to have the same, or the session has ended."""
+        while session.is_open:
+            await self.stream.flushed()
             if session.live.is_in_step:
-                if not session.may_write:
-                    return True
-                begun = trio.current_time()
-                session.rounds.begin()
+                if not session.may_write or session.rounds.found_equal_at >= since:
+                    return
+                if not session.rounds.is_pulling:
+                    session.rounds.begin()
+            with trio.move_on_after(COMPARE_PAUSE_S):
                 await session.rounds.ended()
-                if session.rounds.found_equal_at >= begun:
-                    return True
-            await session.ended()
-        return False
 
     async def run(self) -> None:
         """For ever."""

@@ -9,7 +9,7 @@ import trio
 
 from dittofs.chunks.manifest import parse_root
 from dittofs.chunks.seal import ChunkKind
-from dittofs.errors import ChunkMissing, Damaged, DittoError, FormatError
+from dittofs.errors import DittoError
 from dittofs.replication.live import Outgoing, Sealed
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.tree.entry import Change
@@ -61,29 +61,31 @@ class Stream:
     async def run(self) -> None:
         """For ever."""
         while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            while self._waiting:
-                count = len(self._waiting)
-                try:
-                    await self._replica.run_blocking(self._replica.journal.sync)
-                except DittoError as error:
-                    log.error("changes cannot be made durable and are not sent", reason=str(error))
-                    await trio.sleep(RETRY_S)
-                    continue
+            while not self._waiting:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            count = len(self._waiting)
+            try:
+                await self._replica.run_blocking(self._replica.journal.sync)
+            except DittoError as error:
+                log.error("changes cannot be made durable and are not sent", reason=str(error))
+                await trio.sleep(RETRY_S)
+                continue
+            try:
                 for _ in range(count):
                     self._release(self._waiting.popleft())
+            finally:
                 self._progress.set()
                 self._progress = trio.Event()
 
     def _release(self, change: Change) -> None:
+        self._released += 1  # even if this fails: nobody waits for ever for a change that is gone
         listeners = list(self._listeners())
         if listeners:
             chunks = () if change.is_round else self._riding(change)
             outgoing = Outgoing(change.updates, chunks, change.via, is_round=change.is_round)
             for listener in listeners:
                 listener.offer(outgoing)
-        self._released += 1
 
     def _riding(self, change: Change) -> list[Sealed]:
         """The contents of one chunk that came with a change and are here."""
@@ -98,7 +100,7 @@ class Stream:
                 if named is None or named[0] is not ChunkKind.DATA or root in found:
                     continue
                 found[root] = (*named, store.sealed(*named))
-            except (FormatError, ChunkMissing, Damaged):
-                continue
+            except DittoError:
+                continue  # whoever needs it asks for it, and is told then
             room -= size
         return list(found.values())

@@ -24,30 +24,29 @@ AT_ONCE: Final = 16  # chunks read in one hop to a thread: about 1 MiB
 
 
 class Serving:
-    """Answers one peer's requests, urgent ones first, as fast as the link takes them."""
+    """Answers one peer's requests as fast as the link takes them; bulk that waits for it holds nothing up."""
 
     def __init__(self, outbox: Outbox, replica: LocalReplica, lost: Callable[[], None]) -> None:
         self._outbox = outbox
         self._lost = lost
         self._replica = replica
         self._queues: tuple[deque[wire.Wanted], deque[wire.Wanted]] = (deque(), deque())
-        self._wake = trio.Event()
+        self._wakes = [trio.Event(), trio.Event()]
 
     def take(self, wants: tuple[wire.Wanted, ...], *, is_bulk: bool) -> None:
         """Queue requests. ProtocolError above REQUESTS_MAX unanswered ones."""
         self._queues[is_bulk].extend(wants)
         if sum(map(len, self._queues)) > wire.REQUESTS_MAX:
             raise ProtocolError(f"more than {wire.REQUESTS_MAX} requests at a time")
-        self._wake.set()
+        self._wakes[is_bulk].set()
 
-    async def run(self) -> None:
-        """For ever."""
+    async def run(self, *, is_bulk: bool) -> None:
+        """For ever, the requests of one priority."""
+        queue = self._queues[is_bulk]
         while True:
-            is_bulk = not self._queues[0]
-            queue = self._queues[is_bulk]
             if not queue:
-                self._wake = trio.Event()
-                await self._wake.wait()
+                self._wakes[is_bulk] = trio.Event()
+                await self._wakes[is_bulk].wait()
                 continue
             some = [queue.popleft() for _ in range(min(len(queue), AT_ONCE))]
             found = await self._replica.run_blocking(_read, self._replica.chunks, some)

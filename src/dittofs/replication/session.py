@@ -154,7 +154,7 @@ class Session:
     async def refuse(self, code: str, text: str) -> None:
         """Say why, and end."""
         self.why_ended = self.why_ended or text
-        self.outbox.put(wire.Refuse(code, text[:200]))
+        self.send(wire.Refuse(code, text[:200]))
         with trio.move_on_after(2):
             await self.outbox.flushed()
         self._scope.cancel()
@@ -172,7 +172,8 @@ class Session:
                     nursery.start_soon(self._guard, self.live.acknowledge)
                     nursery.start_soon(self._guard, self.rounds.pull)
                     nursery.start_soon(self._guard, self.rounds.serve)
-                    nursery.start_soon(self._guard, self.serving.run)
+                    nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=False))
+                    nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=True))
         finally:
             self.is_open = False
             self._ended.set()

@@ -362,6 +362,7 @@ class Custody:
                 arrived, went = self._content.roots_of(one)
                 for inode, root, _ in went:
                     self._went(inode, {root} if root else set(self._of_inode.get(inode, ())))
+                    came = [item for item in came if item[0] != inode or root not in (b"", item[1])]
                 if one.is_round or len(arrived) > SLICE:
                     self._queue.extendleft(reversed(arrived))
                 else:

@@ -1,9 +1,8 @@
 """A file's content as chunks: storing what changed, reading any part."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from dittofs.chunks.ahead import Beginning
 from dittofs.chunks.chunker import SINGLE_BYTES_MAX, Chunking
 from dittofs.chunks.manifest import Gap, Leaf, Manifest, chunk_root, parse_root
 from dittofs.chunks.recut import Recut, read_extent
@@ -27,20 +26,13 @@ __all__ = [
 
 
 def store_content(
-    store: ChunkStore,
-    source: Source,
-    base: bytes,
-    base_size: int,
-    *,
-    chunking: Chunking,
-    beginning: Sequence[Beginning] = (),
+    store: ChunkStore, source: Source, base: bytes, base_size: int, *, chunking: Chunking
 ) -> bytes:
     """Store a content and return its root, the same however the content came to be.
 
     Chunks and manifest leaves of `base` outside the DATA and HOLE extents are reused unread; around them
     chunks are read and cut until a cut falls on one of the base's again. Not durable before `store.sync`.
-    Blocks; holds about 16 MiB. `chunking` other than the base's cuts everything anew. `beginning`: chunks
-    that `cut_ahead` made of the source's first bytes, as they are now.
+    Blocks; holds about 16 MiB. `chunking` other than the base's cuts everything anew.
 
     Raises DiskFull, DiskError, what `source.read` raises, FSError(EFBIG), and what reading the base's
     manifest raises; what was stored until then is harmless.
@@ -51,7 +43,7 @@ def store_content(
         plain = b"".join([read_extent(source, *extent) for extent in source.extents()])
         assert len(plain) == source.size, "the extents cover the content"
         return chunk_root(store.put([(ChunkKind.DATA, plain)])[0])
-    return Recut(store, source, base, base_size, chunking, beginning).store()
+    return Recut(store, source, base, base_size, chunking).store()
 
 
 class Part(NamedTuple):

@@ -1,11 +1,10 @@
 """Cuts a changed content again, but only as far as it changed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from dittofs.chunks.ahead import Beginning
 from dittofs.chunks.chunker import Buffer, Chunking, Cutter
 from dittofs.chunks.manifest import (
     HOLE_BYTES_MIN,
@@ -78,13 +77,7 @@ class Recut:
     """One content of more than a single chunk, being stored."""
 
     def __init__(
-        self,
-        store: ChunkStore,
-        source: Source,
-        base: bytes,
-        base_size: int,
-        chunking: Chunking,
-        beginning: Sequence[Beginning] = (),
+        self, store: ChunkStore, source: Source, base: bytes, base_size: int, chunking: Chunking
     ) -> None:
         self._store = store
         self._source = source
@@ -96,7 +89,6 @@ class Recut:
         self._writer = ManifestWriter(store, chunking)
         self._start = 0
         """Where the bytes not yet cut begin."""
-        self._beginning = beginning
         self._uncut: Buffer = b""
         self._chunks: list[Buffer] = []
         self._chunks_bytes = 0
@@ -128,22 +120,12 @@ class Recut:
             end = offset + length
             match extent:
                 case Extent.DATA:
-                    known = 0 if offset else self._take_beginning(length)
-                    yield _Fresh(offset + known, length - known)
+                    yield _Fresh(offset, length)
                 case Extent.HOLE:
                     yield _Hole(offset, length)
                 case Extent.BASE:
                     assert end <= self._base_size, "base extents lie within the base"
                     yield from self._base_pieces(offset, end)
-
-    def _take_beginning(self, length: int) -> int:
-        """Place the chunks that the content is known to begin with and that are here; their bytes."""
-        for size, chunk in self._beginning:
-            if self._start + size >= length or not self._store.has(ChunkKind.DATA, chunk):
-                break
-            self._writer.add(size, chunk)
-            self._start += size
-        return self._start
 
     def _base_pieces(self, start: int, end: int) -> Iterator[_Piece]:
         if self._old is None:

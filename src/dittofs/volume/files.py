@@ -143,7 +143,6 @@ class Files:
         self.require_room(len(data))
         layer = self._state.contents.writable(content)
         layer.write(offset, data)
-        self._publisher.ahead.wrote(layer)
         self._changed(content)
         self._unsaved_bytes += len(data)
         if self._unsaved_bytes > UNSAVED_BYTES_MAX:

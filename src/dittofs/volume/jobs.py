@@ -79,8 +79,7 @@ def store_job(chunks: ChunkStore, slot: Slot, job: Job, chunking: Chunking) -> N
     try:
         source = StagedSource(job.layer)
         base = job.published
-        beginning = () if job.layer is None else job.layer.cut_ahead
-        job.root = store_content(chunks, source, base.root, base.size, chunking=chunking, beginning=beginning)
+        job.root = store_content(chunks, source, base.root, base.size, chunking=chunking)
         job.node = store_version_node(chunks, job.root, job.size, job.mtime, slot, job.previous)
         job.error = None
     except (Damaged, ChunkMissing) as error:

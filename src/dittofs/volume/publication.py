@@ -24,7 +24,6 @@ from dittofs.errors import (
 from dittofs.ids import ROOT, InodeId, Stamp
 from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
-from dittofs.volume.ahead import Ahead
 from dittofs.volume.borrowing import lacks_chunks
 from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.fetching import can_fetch
@@ -68,8 +67,6 @@ class Publisher:
         """Directories that somebody else removed, and that this group brings back."""
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
-        self.ahead = Ahead(state.replica, chunking)
-        """Cuts what is still being written."""
         self.left_behind = Waiting(state, chunking, self._job, self.enqueue)
         """Files whose edits need chunks that no device gave yet."""
         self.problem: str | None = None
@@ -149,7 +146,6 @@ class Publisher:
         """Publish for ever; cancelled at shutdown after `drain`."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.left_behind.run)
-            nursery.start_soon(self.ahead.run)
             await self._publish_for_ever()
 
     async def _publish_for_ever(self) -> None:
@@ -277,9 +273,6 @@ class Publisher:
             if number % SMALL_FILES_IN_A_ROW == 0:
                 await trio.lowlevel.checkpoint()
         others = [job for job in jobs if not job.is_small]
-        for job in others:
-            if job.layer is not None:
-                await self.ahead.settled(job.layer)
         await replica.run_blocking(store_jobs, replica.chunks, replica.slot, others, self._chunking)
         lacking = [job for job in others if lacks_chunks(job)]
         if lacking and can_fetch(self._state.source):

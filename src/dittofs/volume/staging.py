@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dittofs.disk import Disk, DiskFile
 from dittofs.errors import Damaged
-from dittofs.ids import ChunkId, Stamp
+from dittofs.ids import Stamp
 from dittofs.volume.ranges import RangeSet
 from dittofs.volume.rows import Increment, LayerRow
 
@@ -133,12 +133,6 @@ class Layer:
         self._inline_bytes = 0
         self._users = 0
         self._at_end: Callable[[], None] | None = None
-        self._cut_ahead: list[tuple[int, ChunkId]] = []
-        self._cut_end = 0
-        self._touched_from: int | None = None
-        """The lowest byte that changed while a cut is under way."""
-        self.may_be_cut = True
-        """Nothing that was cut ahead was changed afterwards: a file that is written over and over waits."""
 
     @property
     def is_filed(self) -> bool:
@@ -162,7 +156,6 @@ class Layer:
             self._memory.write(offset, data)
         if offset < self.base_limit:
             self.is_appended = False
-        self._touch(offset)
         self.ranges.add(offset, end)
         self._unsaved.add(offset, end)
         self.size = max(self.size, end)
@@ -174,7 +167,6 @@ class Layer:
             if size < self.base_limit:
                 self.base_limit = size
                 self.is_appended = False
-            self._touch(size)
             self.ranges.cut(size)
             self._unsaved.cut(size)
             if self._memory is not None:
@@ -183,39 +175,6 @@ class Layer:
         elif self._cut is None:
             self._cut = self.size
         self.size = size
-
-    @property
-    def cut_ahead(self) -> list[tuple[int, ChunkId]]:
-        """The chunks, with their lengths, that the file begins with and that are stored already."""
-        return list(self._cut_ahead)
-
-    @property
-    def uncut_bytes(self) -> int:
-        """What of the file's beginning was written here in one piece, and may be cut ahead."""
-        start, end = next(iter(self.ranges), (0, 0))
-        return 0 if start or not self.may_be_cut else end - self._cut_end
-
-    def begin_cut(self) -> tuple[int, int]:
-        """The stretch that may be cut next; from now on it is noticed what is written to it."""
-        self._touched_from = self.size + 1
-        return self._cut_end, self._cut_end + self.uncut_bytes
-
-    def end_cut(self, start: int, found: Iterable[tuple[int, ChunkId]]) -> None:
-        """Chunks were cut from `start` on. Those that changed since `begin_cut` do not count."""
-        touched, self._touched_from = self._touched_from, None
-        if start == self._cut_end:
-            for length, chunk in found:
-                self._cut_ahead.append((length, chunk))
-                self._cut_end += length
-            self._touch(self.size + 1 if touched is None else touched)
-
-    def _touch(self, offset: int) -> None:
-        """Bytes from `offset` on change. A cut may depend on the byte after it."""
-        if self._touched_from is not None:
-            self._touched_from = min(self._touched_from, offset)
-        while self._cut_ahead and self._cut_end >= offset:
-            self._cut_end -= self._cut_ahead.pop()[0]
-            self.may_be_cut = False
 
     def read(self, offset: int, length: int) -> bytes:
         end = min(offset + length, self.size)

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dittofs.chunks.appender import Appender, SealedChunk
@@ -65,6 +65,10 @@ class ChunkStore:
         """V, from which the chunker's seed is derived."""
         self.notes: list[str] = []
         """What opening found amiss, in sentences: at most a thousand."""
+        self.losses = 0
+        """How often something that was here was found to be lost, or in doubt."""
+        self.on_loss: Callable[[], None] = lambda: None
+        """Told after each further loss, in whatever thread found it."""
 
     @classmethod
     def open(cls, disk: Disk, directory: str, keys: VolumeKeys, *, entropy: Entropy) -> "ChunkStore":
@@ -199,8 +203,7 @@ class ChunkStore:
         """
         for finding in check(self._files, self._index, self._sealer):
             if isinstance(finding, Problem) and finding.chunk is not None:
-                with self._appender.lock:
-                    self._damaged.add(finding.chunk)
+                self._lose(finding.chunk)
             yield finding
 
     def statistics(self) -> StoreStatistics:
@@ -281,10 +284,21 @@ class ChunkStore:
         except (Damaged, FormatError) as error:
             if isinstance(error, GenerationMissing) and is_sound_frame(frame, chunk):
                 raise  # the generation was not damaged into an unknown one
-            with self._appender.lock:
-                self._damaged.add(chunk)
+            self._lose(chunk)
             where = f"{pack_name(location.pack)} at {location.offset}"
             raise Damaged(where, f"chunk {chunk.hex()}: {error}") from error
+
+    def _lose(self, chunk: ChunkId) -> None:
+        """The chunk counts as absent until it is stored again."""
+        with self._appender.lock:
+            if chunk in self._damaged:
+                return
+            self._damaged.add(chunk)
+        self._doubt()
+
+    def _doubt(self) -> None:
+        self.losses += 1
+        self.on_loss()
 
     # The index on the disk
 
@@ -334,9 +348,11 @@ class ChunkStore:
             self._index = index
             self._damaged.clear()  # the scan has read every frame, and places sound ones only
             old.close()
+        self._doubt()  # of what the old one held and no pack does, nobody knows any more
         with contextlib.suppress(DiskFull, DiskError):  # then the next start scans again
             self._save_or_rebuild()
 
     def _note(self, sentence: str) -> None:
+        self.losses += 1
         if len(self.notes) < _NOTES_MAX:
             self.notes.append(sentence)

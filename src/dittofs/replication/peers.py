@@ -1,9 +1,9 @@
 """All sessions of one volume, and what they share: members, the stream of changes, fetching, custody."""
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -38,7 +38,8 @@ PROBE_S: Final = 2.0
 BANNED_S: Final = 3600.0
 ROOTS_QUEUED_MAX: Final = 256
 COMPARE_PAUSE_S: Final = 0.05
-LOST_S: Final = 60.0
+LOST_S: Final = 60.0  # between two times that all others are told anew what is held here
+LOST_TOGETHER_S: Final = 2.0  # so much is gathered; a read that found a loss may have fetched it by then
 PACE_S: Final = 0.5
 
 
@@ -109,7 +110,7 @@ class Peers:
         """Set, and replaced, when a session opens or ends."""
         self.on_doubt: Callable[[], None] = lambda: None
         """Told when a session has fallen silent: its device had better be dialled anew."""
-        self._lost_at = -math.inf
+        self._has_lost = trio.Event()
         self._holders_of: Membership | None = None
         self._holder_ids: list[DeviceId] = []
         self._policy_text: bytes | None = None
@@ -329,10 +330,26 @@ class Peers:
 
     def chunk_lost(self) -> None:
         """A chunk that was here cannot be read any more: what is held here is told anew, to everybody."""
-        now = trio.current_time()
-        if now - self._lost_at < LOST_S:
-            return
-        self._lost_at = now
+        self._has_lost.set()
+
+    async def _tell_of_losses(self) -> None:
+        """For ever: whatever finds a loss, opening the store, a read, a check or another device that asks."""
+        chunks = self.replica.chunks
+        token = trio.lowlevel.current_trio_token()
+        chunks.on_loss = partial(token.run_sync_soon, self.chunk_lost, idempotent=True)
+        try:
+            if chunks.losses:
+                self._tell_of_loss()
+            while True:
+                await self._has_lost.wait()
+                await trio.sleep(LOST_TOGETHER_S)
+                self._tell_of_loss()
+                await trio.sleep(LOST_S)
+        finally:
+            chunks.on_loss = lambda: None
+
+    def _tell_of_loss(self) -> None:
+        self._has_lost = trio.Event()
         self.custody.renew()
         self._end_all("a chunk was lost here, so what is held here is told anew")
 
@@ -401,6 +418,7 @@ class Peers:
             nursery.start_soon(kept_up, self.custody.run, self.custody.recount)
             nursery.start_soon(kept_up, self.keeping.run, self.custody.recount)
             nursery.start_soon(kept_up, self._measure, self.custody.recount)
+            nursery.start_soon(kept_up, self._tell_of_losses, self.chunk_lost)
 
     async def _measure(self) -> None:
         while True:

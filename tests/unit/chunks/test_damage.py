@@ -305,3 +305,27 @@ def test_an_unfinished_write_is_told_as_harmless() -> None:
 def _content(disk: SimulatedDisk, path: str) -> bytes:
     file = disk.open(path, read_only=True)
     return file.read(0, file.size())
+
+
+def test_a_store_tells_when_something_that_was_there_is_lost_or_in_doubt() -> None:
+    sound = open_store(DISK.fork())
+    assert not sound.losses
+    list(sound.verify())
+    assert not sound.losses
+    for spoil in (
+        lambda disk: disk.unlink(PACK),
+        lambda disk: truncate(disk, PACK, STARTS[3]),
+        without_index,
+    ):
+        disk = DISK.fork()
+        spoil(disk)
+        assert open_store(disk).losses
+    disk = DISK.fork()
+    disk.damage(PACK, STARTS[2] + 90, 1)
+    store = open_store(disk)
+    heard: list[int] = []
+    store.on_loss = lambda: heard.append(store.losses)
+    list(store.verify())
+    assert heard == [1]
+    list(store.verify())
+    assert heard == [1], "it is known already"

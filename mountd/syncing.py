@@ -9,6 +9,7 @@ import trio
 
 from dittofs.cli.output import counted, human_size
 from dittofs.control.sharing import SyncItem, SyncProgress, SyncResult
+from dittofs.replication.custody import SAFE_COPIES
 from dittofs.shared_volume import SharedVolume
 
 STEP_S: Final = 0.5
@@ -96,26 +97,35 @@ class _Watch:
         custody = self._peers.custody
         while True:
             changed = custody.changed
-            if not custody.is_counting and not (custody.tally().unsent and self._is_hopeful()):
+            if not custody.is_counting and not self._is_hopeful():
                 return
             await changed.wait()
 
     def _is_hopeful(self) -> bool:
-        """Whether a connected device could still take something that has too few copies."""
+        """Whether a connected device could still take what has too few copies, or bring it here."""
         connected = {session.device for session in self._peers.open_sessions}
         copies = self._peers.copies()
         return any(
-            one.is_here and one.copies < copies and not connected <= one.holders
+            one.copies < copies and (not connected <= one.holders if one.is_here else connected & one.holders)
             for one in self._peers.custody.lonely()
         )
+
+    def _still_coming(self) -> tuple[int, int]:
+        """Files and bytes that are not here, of which other devices hold fewer copies than the policy asks."""
+        copies = self._peers.copies()
+        if copies < SAFE_COPIES:
+            return 0, 0
+        lacking = [one for one in self._peers.custody.lonely() if not one.is_here and one.copies < copies]
+        return sum(len(one.inodes) for one in lacking), sum(len(one.inodes) * one.size for one in lacking)
 
     def is_over(self, deadline: float) -> bool:
         """Whether waiting longer is of no use."""
         tally = self._peers.custody.tally()
         sent = sum(session.outbox.total_bytes for session in self._peers.open_sessions)
         now = trio.current_time()
-        if (tally.unsent_bytes, sent) != self._moved or tally.is_counting:
-            self._moved, self._moved_at = (tally.unsent_bytes, sent), now
+        moved = tally.unsent_bytes, sent + self._peers.fetcher.bytes_fetched
+        if moved != self._moved or tally.is_counting:
+            self._moved, self._moved_at = moved, now
         return now >= deadline or now - self._moved_at > STALL_S
 
     def progress(self, step: str) -> SyncProgress:
@@ -148,6 +158,10 @@ class _Watch:
                 size = human_size(tally.unsent_bytes)
                 files = counted(tally.unsent, "file")
                 reasons.append(f"{files} ({size}) on fewer devices than copies = {opened.copies} asks")
+            coming, coming_bytes = self._still_coming()
+            if coming:
+                size = human_size(coming_bytes)
+                reasons.append(f"{counted(coming, 'file')} ({size}) not here, and on too few other devices")
             if reasons and is_late:
                 reasons.append("the time was up")
         return SyncResult(

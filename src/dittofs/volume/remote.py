@@ -4,6 +4,7 @@ The tree has changed when this is called; what a number or an open file showed b
 remembers. Costs grow with what programs know, not with what changed.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from dittofs.ids import LOST_FOUND, ROOT, InodeId
@@ -25,9 +26,12 @@ class RemoteChanges:
         inodes = self._state.inodes
         known = [inode for one in change.touched for inode in inodes.of_id(one)]
         is_foreign = bool(change.via) or change.is_round
+        names = set(change.names)
         if is_foreign:
             for inode in known:
-                self._renumber(inode)
+                before = inode.id
+                if self._renumber(inode):  # no change of its names tells that they show another number
+                    names |= self._names_of(before) | self._names_of(inode.id)
         for inode in known:
             if inode.opens and not inode.writers:
                 self._state.remember(inode)
@@ -38,36 +42,39 @@ class RemoteChanges:
         for inode in known:
             if inode.lookups:
                 self._state.announce(inode, is_remote=True)
-        self._announce_names(change)
+        self._announce_names(change, names)
 
-    def _renumber(self, inode: Inode) -> None:
+    def _renumber(self, inode: Inode) -> bool:
         """A number shows something else: a save took it along, a conflict entry became a file, directories
         are one or are no more. Who holds it goes with it; who holds what the name showed keeps that.
+
+        False: it shows what it did.
         """
         state = self._state
         tree, inodes = state.replica.tree, state.inodes
         attributes = tree.stat(inode.ref)
         if attributes is not None and attributes.number == inode.number:
-            return
+            return False
         if inode.detached is not None or inode.writers or state.contents.peek(inode.ref) is not None:
-            return  # what is being written here becomes a version of its own, whatever happened to the name
+            return False  # what is written here becomes a version of its own, whatever the name shows
         moved = tree.by_number(inode.number)
         shown = tree.stat(moved) if moved is not None and moved != inode.ref else None
         if moved is not None and shown is not None and shown.number == inode.number:
             inodes.rebind(inode, moved)
         elif attributes is None or inode.kind is Kind.DIRECTORY:
-            return  # gone: descriptors keep what they had; of merged directories one number is an alias
+            return False  # gone: descriptors keep what they had; of merged directories one number is an alias
         elif inode.opens and inode.last is not None:
             inode.detached_version, inode.target = inode.last.shown, inode.last.target
             inodes.detach(inode, replace(inode.last.stat, nlink=0))
         else:
             inodes.unbind(inode)
+        return True
 
-    def _announce_names(self, change: Change) -> None:
+    def _announce_names(self, change: Change, names: Iterable[tuple[InodeId, bytes]]) -> None:
         state = self._state
         directories: dict[InodeId, list[Inode]] = {}
         hears_lost_found = LOST_FOUND in change.touched
-        for directory, name in change.names:
+        for directory, name in names:
             shown = directories.get(directory)
             if shown is None:
                 shown = directories[directory] = self._shown_as(directory)
@@ -83,6 +90,9 @@ class RemoteChanges:
         if hears_lost_found:
             for inode in self._shown_as(ROOT):
                 state.announce(inode, b"lost+found", is_remote=True)
+
+    def _names_of(self, inode: InodeId) -> set[tuple[InodeId, bytes]]:
+        return {(above, entry.name) for above, entry in self._state.replica.tree.names(inode)}
 
     def _shown_as(self, directory: InodeId) -> list[Inode]:
         """The inodes that programs know the directory by; what has no place is shown in lost+found."""

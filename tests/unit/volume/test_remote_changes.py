@@ -242,6 +242,23 @@ async def test_a_save_elsewhere_moves_the_number_and_old_descriptors_keep_theirs
     pair.b.volume.files.release(follower)
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_the_name_that_a_save_elsewhere_gives_another_number_is_announced(
+    pair: Pair, is_open: bool
+) -> None:
+    """Or a program that looks the name up would be shown the old content for as long as one has it open."""
+    await both_have(pair, "f", b"old")
+    root, _ = known(pair.b, ""), known(pair.b, "f")
+    reader = pair.b.open_file("f") if is_open else None
+    heard = Announced(pair.b)
+    await pair.a.write("f.new", b"new")
+    await pair.a.rename("f.new", "f")
+    await pair.settle()
+    assert (root.number, "f") in heard.names
+    if reader is not None:
+        pair.b.volume.files.release(reader)
+
+
 async def test_a_number_nobody_has_open_is_stale_after_a_save_elsewhere(pair: Pair) -> None:
     await both_have(pair, "f", b"old")
     old = known(pair.b, "f")

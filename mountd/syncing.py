@@ -111,7 +111,7 @@ class _Watch:
         )
 
     def _still_coming(self) -> tuple[int, int]:
-        """Files and bytes that are not here, of which other devices hold fewer copies than the policy asks."""
+        """Files and bytes that are not here, and on fewer other devices than the policy asks."""
         copies = self._peers.copies()
         if copies < SAFE_COPIES:
             return 0, 0

@@ -104,6 +104,8 @@ class Custody:
         self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
         self._of_inode: dict[InodeId, tuple[bytes, ...]] = {}
         self._came: set[bytes] = set()
+        self._became_here: set[bytes] | None = None
+        """What became whole while contents are looked at: the look may have been before that."""
         self._queue: deque[Change | Item] = deque()
         self._wake = trio.Event()
         self._must_scan = True
@@ -205,6 +207,8 @@ class Custody:
             for root in roots:
                 if root[0] != ChunkKind.DATA:
                     journal.put_local(WHOLE, root, b"")
+        if self._became_here is not None:
+            self._became_here.update(roots)
         for root in roots:
             lonely = self._lonely.get(root)
             if lonely is not None:
@@ -215,10 +219,9 @@ class Custody:
 
     def came(self, root: bytes) -> None:
         """Chunks of a content were fetched because somebody read them. Looked at when there is a pause."""
-        if root in self._lonely:
-            self._came.add(root)
-            if len(self._came) == 1:
-                self._wake.set()
+        self._came.add(root)
+        if len(self._came) == 1:
+            self._wake.set()
 
     def recount(self) -> None:
         """Go through the tree again: members, the policy or what somebody holds have changed."""
@@ -377,7 +380,10 @@ class Custody:
         await trio.lowlevel.checkpoint()
         if not items:
             return
+        self._became_here = meanwhile = set()
         here = await self._whole_here({root: size for _, root, size in items})
+        self._became_here = None
+        here.update(dict.fromkeys(meanwhile & here.keys(), True))
         members = self._members()
         became: list[bytes] = []
         absent: list[tuple[bytes, int]] = []

@@ -1,14 +1,17 @@
 """Two replicas that talk: what one has, the other gets, and nothing is lost when links come and go."""
 
 import os
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from dittofs.blocking import run_inline
 from dittofs.errors import ChunkUnavailable
 from dittofs.identity.records import Role
 from dittofs.replication.fetcher import ALONE_PATIENCE_S
+from dittofs.volume.live_content import LiveContents
 from tests.unit.replication.pair import Side, connect, sides, until
 
 
@@ -218,4 +221,35 @@ async def test_an_edit_of_a_file_that_is_elsewhere_comes_to_be_whole_on_as_many_
         expected = bytearray(bytes(range(256)) * 20_000)
         expected[2_000_000:2_000_012] = b"changed here"
         assert a.rig.read("large") == b.rig.read("large") == expected
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_becomes_whole_while_it_is_looked_at_is_not_taken_to_be_absent(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"on-demand")
+        await a.write("large", bytes(range(256)) * 4000)
+        connect(nursery, a, b)
+        await settled(a, b)
+        ((_, root, size),) = LiveContents(b.rig.volume.replica).content_roots()
+        looked, goes_on = trio.Event(), trio.Event()
+
+        async def slowly(function: Any, *arguments: Any) -> Any:
+            answer = await run_inline(function, *arguments)
+            looked.set()
+            await goes_on.wait()
+            return answer
+
+        b.rig.volume.replica.run_blocking = slowly  # type: ignore[assignment]
+        b.peers.custody.recount()
+        await looked.wait()
+        b.rig.volume.replica.run_blocking = run_inline
+        assert await content(b, "large") == bytes(range(256)) * 4000
+        b.peers.custody.here([root])
+        goes_on.set()
+        await until(lambda: not b.peers.custody.is_counting)
+        assert size
+        assert b.peers.custody.tally().only_elsewhere == 0
         nursery.cancel_scope.cancel()

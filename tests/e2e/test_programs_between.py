@@ -164,7 +164,10 @@ def test_a_repository_that_is_committed_to_elsewhere_is_sound_here_at_every_inst
     counts = [0]
     try:
         eventually((here / ".git/refs/heads/main").exists, 20)
+        ref = here / ".git/refs/heads/main"
         for _ in range(CHECKS):
+            last = ref.read_text()
+            eventually(lambda last=last: ref.read_text() != last, 20, "another commit")  # type: ignore[misc]
             counts.append(check_at_an_instant(here))
         stop.touch()
         written = writer.result()

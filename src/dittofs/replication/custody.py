@@ -380,7 +380,8 @@ class Custody:
         await trio.lowlevel.checkpoint()
         if not items:
             return
-        self._became_here = meanwhile = set()
+        meanwhile: set[bytes] = set()
+        self._became_here = meanwhile
         here = await self._whole_here({root: size for _, root, size in items})
         self._became_here = None
         here.update(dict.fromkeys(meanwhile & here.keys(), True))

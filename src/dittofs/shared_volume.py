@@ -21,6 +21,7 @@ from dittofs.ids import VolumeId
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import SETTING, Policy
+from dittofs.replication.upkeep import kept_up
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
@@ -90,7 +91,7 @@ class SharedVolume:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.volume.run)
                 nursery.start_soon(self.peers.run)
-                nursery.start_soon(self._do_duties)
+                nursery.start_soon(kept_up, self._do_duties, self._members_changed)
                 nursery.start_soon(self._follow_sessions)
 
     async def _follow_sessions(self) -> None:

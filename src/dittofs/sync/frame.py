@@ -16,6 +16,7 @@ from dittofs.errors import FormatError
 HEADER_BYTES_MAX: Final = 4 << 10
 PAYLOAD_BYTES_MAX: Final = 256 << 10
 BODY_BYTES_MAX: Final = 66 << 20  # a whole document and its envelope
+PART_BYTES_MIN: Final = 4 << 10  # of a message in several frames: each piece costs memory of its own
 BULK: Final = 1
 MORE: Final = 2
 _PREFIX: Final = struct.Struct(">BBHI")
@@ -104,13 +105,13 @@ class FrameReader:
             if not flags & MORE:
                 return header, payload
             begun = self._open[priority] = _Open(header, [], 0)
+        if flags & MORE and len(payload) < PART_BYTES_MIN:
+            raise FormatError(f"a frame of {len(payload)} bytes that says more follows")
         begun.parts.append(payload)
         begun.size += len(payload)
         if begun.size > self.body_bytes_max:
             raise FormatError(f"a message of more than {self.body_bytes_max} bytes")
         if flags & MORE:
-            if not payload:
-                raise FormatError("an empty frame that says more follows")
             return None
         del self._open[priority]
         return begun.header, b"".join(begun.parts)

@@ -54,9 +54,17 @@ def test_a_message_that_is_waited_for_overtakes_one_that_is_not() -> None:
         struct.pack(">BBHI", 0, 0, HEADER_BYTES_MAX + 1, 0),
         struct.pack(">BBHI", 0, 0, 1, PAYLOAD_BYTES_MAX + 1),
         struct.pack(">BBHI", 0, 0, 0, 1) + b"x",
-        struct.pack(">BBHI", MORE, 0, 1, 1) + b"hx" + struct.pack(">BBHI", 0, 0, 1, 1) + b"hx",
-        struct.pack(">BBHI", MORE, 0, 1, 1) + b"hx" + struct.pack(">BBHI", BULK, 0, 0, 1) + b"x",
-        struct.pack(">BBHI", MORE, 0, 1, 0) + b"h",
+        struct.pack(">BBHI", MORE, 0, 1, 4096)
+        + b"h"
+        + bytes(4096)
+        + struct.pack(">BBHI", 0, 0, 1, 1)
+        + b"hx",
+        struct.pack(">BBHI", MORE, 0, 1, 4096)
+        + b"h"
+        + bytes(4096)
+        + struct.pack(">BBHI", BULK, 0, 0, 1)
+        + b"x",
+        struct.pack(">BBHI", MORE, 0, 1, 4095) + b"h" + bytes(4095),
         struct.pack(">BBHI", 0, 0, 0, 0),
     ],
 )

@@ -75,7 +75,6 @@ class Fetcher:
         self._peers: dict[Session, _Peer] = {}
         self._request = 0
         self._arrived: list[tuple[_Fetch, Session, bytes]] = []
-        self._arrived_bytes = 0
         self._wake = trio.Event()
         self._asked = trio.Event()
         self._connected = trio.Event()
@@ -195,6 +194,8 @@ class Fetcher:
                     continue
                 peer = self._choose(fetch, now)
                 if peer is None:
+                    if fetch.asked:
+                        continue  # it is late, and nobody else can be asked now: that keeps no other
                     left.append(fetch)
                     if is_bulk or not self._peers:
                         break  # the windows are full
@@ -240,7 +241,6 @@ class Fetcher:
             peer.capacity.came(length, now - asked_at)
             if not fetch.done.is_set():
                 self._arrived.append((fetch, session, sealed))
-                self._arrived_bytes += length
         self._wake.set()
         self._dispatch()
 

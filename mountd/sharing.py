@@ -38,8 +38,9 @@ from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.invitations import PairingRefused
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
+from dittofs.identity.root import RootKey
 from dittofs.identity.tickets import BadTicket, Ticket, parse_ticket
-from dittofs.identity.words import WrongWords, check_typed_back, places_to_ask, words_of
+from dittofs.identity.words import WrongWords, check_typed_back, places_to_ask, root_of, words_of
 from dittofs.links.link import LinkBroken
 from dittofs.node import Node
 from dittofs.pairing_desk import PairingDesk
@@ -304,6 +305,13 @@ class Sharing:
     async def recovery(self, request: RecoveryRequest) -> RecoveryResult:
         """See `Service.recovery`."""
         opened = self._node.require_open(request.volume)
+        if request.words:
+            try:
+                await opened.take_root(RootKey(root_of(request.words)))
+            except (WrongWords, FormatError) as error:
+                text = f'{error}; nothing was changed in "{opened.name}"'
+                raise Refusal("usage", text, "dittofs recovery --enter") from error
+            return RecoveryResult(opened.name, "taken")
         root = opened.secrets.root
         if root is None:
             return RecoveryResult(opened.name, "absent")

@@ -1,6 +1,7 @@
 """A volume in use on this device: what programs see of it, its members, and the sessions with them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -12,11 +13,13 @@ from dittofs.clock import Entropy
 from dittofs.errors import ConfigError, DittoError
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.generations import mend, unwrap
-from dittofs.identity.granting import remove, resign
-from dittofs.identity.keys import Device, DeviceId, VolumeSecrets
+from dittofs.identity.granting import grant, remove, resign
+from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, open_root
 from dittofs.identity.membership import Member, Membership
 from dittofs.identity.pairing import Admission, admit
+from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
+from dittofs.identity.root import RootKey
 from dittofs.ids import VolumeId
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
@@ -57,6 +60,7 @@ class SharedVolume:
         self.peers = peers
         self.scope = trio.CancelScope()
         self._device = device
+        self._label = peers.label
         self._secrets = secrets
         self._entropy = entropy
         self._run_blocking = run_blocking
@@ -198,6 +202,21 @@ class SharedVolume:
         raise ConfigError(f'no device of "{self.name}" is called {text!r}; there are: {known}')
 
     # -- recovery words
+
+    async def take_root(self, root: RootKey) -> None:
+        """The owner key, back from paper: this device keeps it, and is an owner by its word.
+
+        FormatError if it is another volume's.
+        """
+        open_root(root.secret, self._secrets.genesis)
+        async with self._is_keeping:
+            await self._keep((), replace(self._secrets, root=root))
+            if self.role is not Role.OWNER:
+                name = self.membership.name(self._device.id) or self._label
+                granted = grant(
+                    self.membership, self._secrets, root, make_publics(self._device), Role.OWNER, name
+                )
+                await self._keep([granted], self._secrets)
 
     async def erase_root(self) -> None:
         """The owner key is written down: this device forgets it."""

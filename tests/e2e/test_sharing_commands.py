@@ -11,7 +11,7 @@ import pytest
 
 from dittofs.control.client import Client
 from dittofs.control.protocol import AliveEvent, FilesEvent, PeerEvent
-from tests.e2e.node import Node, await_end, dittofs_command, mounts_below
+from tests.e2e.node import COMMAND_S, Node, await_end, dittofs_command, mounts_below
 
 SETTINGS = """\
 [device]
@@ -141,12 +141,29 @@ def test_a_ticket_that_is_of_no_use_says_why_and_changes_nothing(laptop: Node, d
     assert "this very device" in done.stderr
 
 
+def enter_words(node: Node, words: str) -> subprocess.CompletedProcess[str]:
+    """`dittofs recovery --enter`, with the words typed."""
+    return subprocess.run(
+        [*dittofs_command(), "recovery", "--enter"],
+        env=node.environment,
+        input=words + "\n",
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+    )
+
+
 def test_recovery_words_are_shown_once_and_copies_are_set_for_all(laptop: Node, desktop: Node) -> None:
     join(laptop, desktop)
     shown = laptop.json("recovery")
     assert len(shown["words"]) == 17
     assert "RECOVERY" in laptop.run("status", check=False).stdout
     assert desktop.json("recovery")["state"] == "absent"
+    typed = " ".join(shown["words"])
+    refused = enter_words(desktop, f"{typed} {shown['words'][0]}")
+    assert (refused.returncode, "nothing was changed" in refused.stderr) == (2, True)
+    assert enter_words(desktop, typed).returncode == 0
+    assert {one["role"] for one in desktop.json("devices")[0]["devices"]} == {"owner"}
     laptop.run("copies", "all")
     laptop.run("sync", "--timeout", "30")
     assert desktop.json("copies")["copies"] == "all"

@@ -149,18 +149,19 @@ class LeaveResult(Struct, frozen=True):
 
 
 class RecoveryRequest(Struct, frozen=True):
-    """Show the recovery words, or, with two of them typed back, erase the owner key from this device."""
+    """Show the recovery words; with two typed back erase the owner key; with all of them take it up."""
 
     volume: str
     places: tuple[int, ...] = ()  # counted from 1
     typed: tuple[str, ...] = ()
+    words: str = ""  # all of them, with spaces between
 
 
 class RecoveryResult(Struct, frozen=True):
-    """`state`: "here", the words are shown; "erased", just now; "absent", this device has no owner key."""
+    """`state`: "here", the words are shown; "erased" or "taken", just now; "absent", no owner key is here."""
 
     volume: str
-    state: Literal["here", "erased", "absent"]
+    state: Literal["here", "erased", "taken", "absent"]
     words: tuple[str, ...] = ()
     places: tuple[int, ...] = ()  # whose words are to be typed back
 

@@ -81,7 +81,7 @@ class Peers:
         self.members = members
         self.device = device
         self.volume = volume
-        self._label = label
+        self.label = label
         self._instance = instance
         self._port = port
         self._on_event = on_event
@@ -173,7 +173,7 @@ class Peers:
             self.custody.nonce,
             self.custody.told,
             self.members.membership.digest(),
-            self._label,
+            self.label,
             self._port(),
         )
 

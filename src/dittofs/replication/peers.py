@@ -283,13 +283,12 @@ class Peers:
     def records(self) -> list[bytes]:
         return self.members.records()
 
-    def take_records(self, records: list[bytes], source: Session) -> None:
+    def take_records(self, records: list[bytes]) -> None:
         """Records of a peer. ProtocolError if one is forged: then none was taken."""
         try:
             self.members.add(records)
         except FormatError as error:
             raise ProtocolError(f"member records: {error}") from error
-        del source
 
     def role(self, device: DeviceId) -> Role:
         return self.members.role(device)

@@ -80,8 +80,6 @@ class Rounds:
         self._part_came = trio.Event()
         self._awaited: tuple[type[Message], ...] = ()
         self.is_pulling = False
-        self.completed = 0
-        """Rounds pulled to their end."""
         self.found_equal_at = -1.0
         """When all documents were last seen to be equal on both sides."""
 
@@ -143,7 +141,6 @@ class Rounds:
                 self._begin.set()
                 continue
             self.is_pulling = self._begin.is_set()
-            self.completed += 1
             self._ended.set()
             self._ended = trio.Event()
 

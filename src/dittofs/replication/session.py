@@ -56,7 +56,7 @@ class Sessions(Protocol):
 
     def records(self) -> list[bytes]: ...
 
-    def take_records(self, records: list[bytes], source: "Session") -> None: ...
+    def take_records(self, records: list[bytes]) -> None: ...
 
     def role(self, device: DeviceId) -> Role: ...
 
@@ -116,7 +116,6 @@ class Session:
         self._control = CONTROL_BURST
         self._control_at = trio.current_time()
         self._scope = trio.CancelScope()
-        self._ended = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -176,13 +175,8 @@ class Session:
                     nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=True))
         finally:
             self.is_open = False
-            self._ended.set()
             with trio.move_on_after(2, shield=True):
                 await self.link.aclose()
-
-    async def ended(self) -> None:
-        """Return when the session has ended."""
-        await self._ended.wait()
 
     def spawn(self, task: Callable[[Unpack[Arguments]], Awaitable[None]], *arguments: *Arguments) -> None:
         """Run something that ends with the session, and ends it if it raises."""
@@ -240,7 +234,7 @@ class Session:
             case _, wire.Pong(number=number):
                 self._answered(number)
             case Phase.MEMBERS, wire.Members():
-                self._sessions.take_records(wire.decode_records(body), self)
+                self._sessions.take_records(wire.decode_records(body))
                 self._records_told = len(self._sessions.records())
                 self._phase = Phase.READY
                 self._judge()
@@ -249,7 +243,7 @@ class Session:
                 self._open(root)
             case Phase.OPEN, wire.Members():
                 self._charge(50)
-                self._sessions.take_records(wire.decode_records(body), self)
+                self._sessions.take_records(wire.decode_records(body))
             case Phase.OPEN, _ if self._is_refusing:
                 return  # what was on its way when the peer lost its place
             case Phase.OPEN, _:

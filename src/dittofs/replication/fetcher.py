@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from dittofs.chunks.seal import ChunkKind, GenerationMissing
-from dittofs.errors import ChunkUnavailable, DiskError, DiskFull, DittoError
+from dittofs.errors import ChunkUnavailable, DiskError, DittoError
 from dittofs.ids import ChunkId
 from dittofs.replication.errors import ProtocolError, WrongChunk
 from dittofs.replication.parts import LocalReplica
@@ -301,9 +301,12 @@ class Fetcher:
                 problems = store.put_all_sealed(items)
             else:
                 problems = await self._replica.run_blocking(store.put_all_sealed, items)
-        except (DiskFull, DiskError) as error:
+        except Exception as error:
+            unstored = error if isinstance(error, DittoError) else DiskError(f"not stored: {error}")
             for fetch, _, _ in batch:
-                self._finish(fetch, error)
+                self._finish(fetch, unstored)
+            if error is not unstored:
+                raise
             return
         for (fetch, session, sealed), problem in zip(batch, problems, strict=True):
             if problem is None:
@@ -328,11 +331,13 @@ class Fetcher:
             await trio.sleep(LATE_CHECK_S)
             now = trio.current_time()
             for peer in self._peers.values():
-                for request, (fetch, asked_at) in list(peer.requests.items()):
-                    if asked_at + peer.capacity.patience_s() > now:
-                        continue
+                patience_s = peer.capacity.patience_s()
+                late = [one for one, (_, asked_at) in peer.requests.items() if asked_at + patience_s <= now]
+                for request in late:
+                    fetch, _ = peer.requests[request]
                     peer.requests[request] = fetch, now  # late once more after as long again
-                    peer.capacity.was_late(now)
                     if not fetch.done.is_set() and len(fetch.asked) == 1:
                         self._queue(fetch, is_first=True)
+                if late:  # one hiccup of the link, however much was on its way
+                    peer.capacity.was_late(now)
             self._dispatch()

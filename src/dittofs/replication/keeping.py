@@ -236,8 +236,10 @@ class Keeping:
                 self._is_wanted.discard(one[0])
                 batch.append(one)
                 size += one[1]
-            await self._take(batch)
-            self.bytes_wanted -= size
+            try:
+                await self._take(batch)
+            finally:
+                self.bytes_wanted -= size
 
     async def _take(self, batch: list[tuple[bytes, int]]) -> None:
         """Fetch some contents whole, make them durable, say so."""
@@ -260,14 +262,15 @@ class Keeping:
                 await self._fetcher.fetch(b"", singles, is_bulk=True)
             except DittoError as error:
                 log.debug("contents could not be fetched", reason=str(error))
-        found = await self._replica.run_blocking(whole, self._replica.chunks, batch)
-        done = [root for (root, _), is_here in zip(batch, found, strict=True) if is_here]
-        failed = [root for (root, _), is_here in zip(batch, found, strict=True) if not is_here]
+        failed, done = [root for root, _ in batch], []
         try:
+            found = await self._replica.run_blocking(whole, self._replica.chunks, batch)
             await self._replica.run_blocking(self._replica.chunks.sync)
         except DittoError as error:
             log.error("what was fetched could not be made durable", reason=str(error))
-            failed, done = [root for root, _ in batch], []
+        else:
+            done = [root for (root, _), is_here in zip(batch, found, strict=True) if is_here]
+            failed = [root for (root, _), is_here in zip(batch, found, strict=True) if not is_here]
         if done:
             self._custody.here(done)
         if failed:

@@ -60,6 +60,8 @@ class Sessions(Protocol):
 
     def role(self, device: DeviceId) -> Role: ...
 
+    def knows(self, device: DeviceId) -> bool: ...
+
     def opened(self, session: "Session") -> None: ...
 
     def doubted(self, session: "Session") -> None: ...
@@ -106,6 +108,7 @@ class Session:
         self._phase = Phase.READY if ours.members == theirs.members else Phase.MEMBERS
         self._is_telling = self._phase is Phase.MEMBERS
         self._is_refusing = False
+        self._has_told = False
         self._records_told = 0
         self._pings: dict[int, float] = {}
         self._ping_number = 0
@@ -203,10 +206,13 @@ class Session:
         await self.outbox.run(self.link)
 
     async def _begin(self) -> None:
-        """Tell the member records if the two sides know others; judge the peer at once if they do not."""
-        if self._is_telling:
-            self.outbox.put(wire.Members(), wire.encode_records(self._sessions.records()))
-        else:
+        """Tell the member records if the two sides know others; judge the peer at once if they do not.
+
+        Whom no record names tells its own first: it may be a member of another volume, and of this one not.
+        """
+        if self._is_telling and self._sessions.knows(self.device):
+            self._tell_records()
+        elif not self._is_telling:
             self._judge()
         self._records_told = len(self._sessions.records())
 
@@ -235,6 +241,9 @@ class Session:
                 self._answered(number)
             case Phase.MEMBERS, wire.Members():
                 self._sessions.take_records(wire.decode_records(body))
+                if not self._has_told:
+                    self._require_known()
+                    self._tell_records()
                 self._records_told = len(self._sessions.records())
                 self._phase = Phase.READY
                 self._judge()
@@ -279,6 +288,14 @@ class Session:
                 self._sessions.take_roots(self, message, body)
             case _:
                 raise ProtocolError(f"{type(message).__name__} in an open session")
+
+    def _tell_records(self) -> None:
+        self._has_told = True
+        self.outbox.put(wire.Members(), wire.encode_records(self._sessions.records()))
+
+    def _require_known(self) -> None:
+        if not self._sessions.knows(self.device):
+            raise Refused("removed", "this device is not a member of the volume")
 
     def _judge(self) -> None:
         """The member records are known on both sides: does this peer belong?"""

@@ -388,7 +388,7 @@ class Node:
             log.error("a volume could not be closed cleanly", volume=name, reason=str(error))
         assert self.network is not None
         self.network.connector.remove(opened.id)
-        opened.scope.cancel()
+        await opened.ended()
         await self._run_blocking(_close_parts, opened.volume.replica)
 
     async def close(self) -> None:

@@ -58,7 +58,8 @@ class SharedVolume:
         self.volume = volume
         self.members = members
         self.peers = peers
-        self.scope = trio.CancelScope()
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
         self._device = device
         self._label = peers.label
         self._secrets = secrets
@@ -91,7 +92,13 @@ class SharedVolume:
 
     async def run(self) -> None:
         """Serve programs and peers until cancelled."""
-        with self.scope:
+        try:
+            await self._run()
+        finally:
+            self._ended.set()
+
+    async def _run(self) -> None:
+        with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.volume.run)
                 nursery.start_soon(self.peers.run)
@@ -241,3 +248,10 @@ class SharedVolume:
         with trio.move_on_after(GOODBYE_S):
             await self.peers.told()
         self.peers.close()
+
+    async def ended(self) -> None:
+        """End everything that uses the replica; nothing does when this returns. After `close`."""
+        with trio.move_on_after(GOODBYE_S):
+            await self.peers.closed()
+        self._scope.cancel()
+        await self._ended.wait()

@@ -111,6 +111,7 @@ class Peers:
         self.on_doubt: Callable[[], None] = lambda: None
         """Told when a session has fallen silent: its device had better be dialled anew."""
         self._has_lost = trio.Event()
+        self._is_closed = False
         self._holders_of: Membership | None = None
         self._holder_ids: list[DeviceId] = []
         self._policy_text: bytes | None = None
@@ -216,6 +217,8 @@ class Peers:
         """Why a second link with the same device is not taken; None: it takes the place of the first."""
         if session.theirs.version != wire.VERSION:
             return "version", f"this device speaks version {wire.VERSION} of the session"
+        if self._is_closed:
+            return "unknown", "this device closes the volume"
         if self.is_banned(session.device):
             return "banned", "a chunk from this device was not what it should have been"
         present = self._sessions.get(session.device)
@@ -426,8 +429,14 @@ class Peers:
             self.on_progress()
             await trio.sleep(PACE_S)
 
+    async def closed(self) -> None:
+        """Return when no session is left, after `close`."""
+        while self._sessions:
+            await self.changed.wait()
+
     def close(self) -> None:
-        """End every session."""
+        """End every session, and let none begin."""
+        self._is_closed = True
         self._end_all("this device closes the volume")
 
     def _end_all(self, why: str) -> None:

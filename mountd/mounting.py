@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from dittofs.control.faults import Refusal
-from dittofs.control.mountpoint import Mountpoint, prepare
+from dittofs.control.mountpoint import Mountpoint, NotEmpty, prepare
 from dittofs.control.options import MountOptions, parse_options
 from dittofs.errors import ConfigError, DittoError
 from dittofs.node import Node
@@ -38,6 +38,7 @@ class Mounting:
         self._node = node
         self._nursery = nursery
         self._mounts: dict[str, Mount] = {}  # by path
+        self._failures: dict[str, str] = {}  # by volume
         self._lock = trio.Lock()
         self._is_stopping = False
 
@@ -52,6 +53,10 @@ class Mounting:
     def of_volume(self, name: str) -> Mount | None:
         """The first mount of a volume."""
         return next((mount for mount in self._mounts.values() if mount.name == name), None)
+
+    def failure(self, name: str) -> str:
+        """Why a volume was not mounted again when the daemon began, or empty."""
+        return self._failures.get(name, "")
 
     def select(self, path: str, volume: str, *, everything: bool) -> list[Mount]:
         """The mounts a request means. Refuses with "not_found" if there is none."""
@@ -96,7 +101,12 @@ class Mounting:
         is_new = volume not in self._node.names()
         if is_new:
             _check_name(volume, path)
-        place: Mountpoint = await trio.to_thread.run_sync(prepare, path)
+        try:
+            place: Mountpoint = await trio.to_thread.run_sync(prepare, path)
+        except NotEmpty as refusal:
+            if self._node.volume_at(path) == volume:
+                raise refusal.of_unmounted() from refusal
+            raise
         opened = await self._node.open(volume, trusts_root=parsed.trusts_root)
         mount = Mount(volume, opened.volume, path, for_fuse(volume, parsed))
         try:
@@ -104,6 +114,7 @@ class Mounting:
         except DittoError as error:
             raise Refusal("failed", str(error), "dittofs doctor") from error
         self._mounts[path] = mount
+        self._failures.pop(volume, None)
         self._nursery.start_soon(self._serve, mount)  # first: a mount that nobody answers hangs programs
         await self._node.remember(volume, path, options, is_mounted=True)
         self._node.on_state(volume)
@@ -138,6 +149,7 @@ class Mounting:
             try:
                 await self.mount(record.path, name, record.options)
             except DittoError as error:
+                self._failures[name] = f"it was not mounted again: {error}"
                 log.error(
                     "a volume could not be mounted again", volume=name, path=record.path, reason=str(error)
                 )

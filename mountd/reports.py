@@ -85,12 +85,14 @@ class Reports:
                 failure=failure,
                 **where,
             )
+        failure = "" if mount else self._mounting.failure(name)
         summary = opened.volume.summary()
         statistics = opened.volume.replica.chunks.statistics()
         return VolumeStatus(
             name=name,
             id=record.volume_id,
-            state="mounted" if mount else "unmounted",
+            state="mounted" if mount else "failed" if failure else "unmounted",
+            failure=failure,
             options=tuple(record.options),
             files=summary.files,
             directories=summary.directories,
@@ -134,7 +136,9 @@ class Reports:
             )
 
     def _devices(self, volumes: tuple[VolumeStatus, ...]) -> Iterator[DeviceStatus]:
-        yield DeviceStatus(name=self._node.label, id=self._node.device_id.hex(), is_this=True, is_online=True)
+        called = {member.name for volume in volumes for member in volume.members if member.is_this}
+        name = called.pop() if len(called) == 1 else self._node.label
+        yield DeviceStatus(name=name, id=self._node.device_id.hex(), is_this=True, is_online=True)
         others: dict[str, list[MemberStatus]] = {}
         for volume in volumes:
             for member in volume.members:

@@ -59,12 +59,14 @@ from dittofs.control.sharing import (
 )
 from dittofs.errors import FSError
 from dittofs.identity.keys import DeviceId
+from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
 from dittofs.node import Node
 from dittofs.tree.record import Kind
 from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.state import Caller
 from mountd.checking import check
+from mountd.membership import outside
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
 from mountd.reports import Reports
@@ -174,7 +176,10 @@ class DaemonService:
         return self._sharing.join(request)
 
     def sync(self, request: SyncRequest) -> AsyncGenerator[SyncItem, None]:
-        return sync(self._node.require_open(request.volume), request.timeout_s)
+        opened = self._node.require_open(request.volume)
+        if gone := outside(opened):
+            raise gone
+        return sync(opened, request.timeout_s)
 
     async def remove(self, request: RemoveRequest) -> RemoveResult:
         return await self._sharing.remove(request)
@@ -227,6 +232,12 @@ class DaemonService:
         browsing = self._browsing(request.volume)
         names = components(path_bytes(request))
         opened = self._node.require_open(request.volume)
+        if gone := outside(opened, "forbidden"):
+            raise gone
+        if opened.role < Role.WRITER:
+            text = f'this device may read "{opened.name}", and not change it; nothing was added'
+            share = f"dittofs share {shlex.quote(opened.name)} --role writer"
+            raise Refusal("forbidden", text, f"An owner runs  {share}   and this device joins again")
         if request.size > 0:
             opened.volume.files.require_room(request.size)
         try:

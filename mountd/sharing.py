@@ -10,7 +10,7 @@ import trio
 
 from dittofs.clock import system_entropy
 from dittofs.control.faults import Refusal, refusal_of
-from dittofs.control.mountpoint import inspect, require_fuse
+from dittofs.control.mountpoint import for_join, inspect, require_fuse
 from dittofs.control.options import parse_options
 from dittofs.control.paths import path_bytes, path_fields
 from dittofs.control.protocol import Unmounted
@@ -35,17 +35,18 @@ from dittofs.control.sharing import (
 )
 from dittofs.errors import ConfigError, DittoError, FormatError
 from dittofs.identity.authoring import NotAllowed
-from dittofs.identity.invitations import PairingRefused
+from dittofs.identity.invitations import PairingRefused, Reason
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
 from dittofs.identity.tickets import BadTicket, Ticket, parse_ticket
 from dittofs.identity.words import WrongWords, check_typed_back, places_to_ask, root_of, words_of
-from dittofs.links.link import LinkBroken
+from dittofs.links.link import HandshakeRefused, LinkBroken
 from dittofs.node import Node
 from dittofs.pairing_desk import PairingDesk
 from dittofs.replication.policy import Policy
 from dittofs.shared_volume import SharedVolume
+from mountd.membership import outside
 from mountd.mounting import Mounting
 from mountd.reports import ROLE_NAMES, Reports
 from mountd.syncing import only_here
@@ -58,6 +59,17 @@ NAMES_STALL_S: Final = 20.0
 """A join that has got nothing for so long mounts what it has."""
 GOODBYE_S: Final = 10.0
 TYPED_BACK: Final = 2
+SPENT: Final = "this ticket was used, or its ten minutes are over"
+INVITE_THERE: Final = "There:  dittofs share"
+_MENDS: Final = {
+    Reason.UNKNOWN: INVITE_THERE,
+    Reason.USED: INVITE_THERE,
+    Reason.LATE: INVITE_THERE,
+    Reason.BURNT: INVITE_THERE,
+    Reason.BUSY: "Run the same command again",
+    Reason.MALFORMED: "On both:  dittofs version",
+    Reason.OWN: "Run the command on the other device",
+}
 
 
 class Sharing:
@@ -85,7 +97,12 @@ class Sharing:
             except ConfigError as error:
                 mend = "dittofs daemon --stop, then run this again; for always: [network] in config.toml"
                 raise Refusal("refused", str(error), mend) from error
-        share = await self._desk.share(opened, Role[request.role.upper()])
+        before = {member.device: member.role for member in opened.membership.members()}
+        try:
+            share = await self._desk.share(opened, Role[request.role.upper()])
+        except NotAllowed as error:
+            mend = f"Run it on an owner's device:  dittofs share {shlex.quote(opened.name)}"
+            raise outside(opened, "forbidden") or Refusal("forbidden", str(error), mend) from error
         yield Invitation(
             volume=opened.name,
             role=request.role,
@@ -110,9 +127,10 @@ class Sharing:
         session = opened.peers.session(device)
         yield ShareEnded(
             "joined",
-            name=share.joined.name,
+            name=opened.membership.name(device),
             id=device.hex(),
-            role=ROLE_NAMES[share.joined.role],
+            role=ROLE_NAMES[opened.membership.role(device)],
+            was=ROLE_NAMES[before.get(device, Role.NONE)],
             path="" if session is None else session.link.description,
             names=_names(opened),
         )
@@ -128,8 +146,9 @@ class Sharing:
             mend = "Copy the whole command that `dittofs share` printed, quotes too"
             raise Refusal("usage", f"{error}; nothing was done", mend) from error
         parse_options(request.options)
-        await self._require_place(path, ticket)
+        await self._require_place(request, path, ticket)
         yield JoinProgress("pairing")
+        before = {one.id: one.role for name in self._node.names() if (one := self._node.opened(name))}
         opened, was_member, note = await self._pair(request, path, ticket)
         is_complete = False
         begun = trio.current_time()
@@ -137,9 +156,11 @@ class Sharing:
         connecting_s = MEETING_S if note else CONNECT_S
         while trio.current_time() - heard[0] < (NAMES_STALL_S if heard[1] > 0 else connecting_s):
             sessions = opened.peers.open_sessions
-            with trio.move_on_after(STEP_S) as scope:
-                await (opened.peers.in_step(begun) if sessions else opened.peers.changed.wait())
-            is_complete = bool(sessions) and not scope.cancelled_caught and bool(opened.peers.open_sessions)
+            with trio.move_on_after(STEP_S):
+                changed = opened.peers.changed
+                await opened.peers.in_step(begun)
+                if not (is_complete := _has_all_names(opened, begun)):
+                    await changed.wait()
             if is_complete:
                 break
             received = sum(session.bytes_received for session in opened.peers.open_sessions)
@@ -152,13 +173,15 @@ class Sharing:
         except DittoError as error:
             refusal = refusal_of(error)
             text = f'this device is a member of "{opened.name}" now, and it is not mounted: {refusal.message}'
-            raise Refusal(refusal.code, text, refusal.mend) from error
+            mend = for_join(refusal, request.ticket).mend
+            raise Refusal(refusal.code, text, mend) from error
         yield JoinResult(
             volume=self._reports.volume(opened.name),
-            device=self._node.label,
+            device=opened.membership.name(DeviceId(self._node.device_id)),
             inviter=opened.membership.name(ticket.device),
             role=ROLE_NAMES[opened.role],
             was_member=was_member,
+            was=ROLE_NAMES[before.get(opened.id, Role.NONE)],
             was_mounted=done.was_mounted,
             is_new_directory=done.is_new_directory,
             is_complete=is_complete,
@@ -166,12 +189,15 @@ class Sharing:
             warnings=done.warnings,
         )
 
-    async def _require_place(self, path: str, ticket: Ticket) -> None:
+    async def _require_place(self, request: JoinRequest, path: str, ticket: Ticket) -> None:
         """Refuse what cannot be mounted on before the ticket is used."""
         mount = self._mounting.at(path)
         if mount is None:
             require_fuse()
-            site = await trio.to_thread.run_sync(inspect, path)
+            try:
+                site = await trio.to_thread.run_sync(inspect, path)
+            except Refusal as refusal:
+                raise for_join(refusal, request.ticket) from refusal
             if site.state == "live":
                 text = f"{path} is mounted already, by another daemon; the ticket was not used"
                 raise Refusal("refused", text, "Choose another directory")
@@ -189,11 +215,16 @@ class Sharing:
         try:
             joined = await self._desk.join(request.ticket)
         except (PairingRefused, LinkBroken) as error:
+            is_closed = isinstance(error, HandshakeRefused)
             present = self._present(request, path, ticket)
             if present is not None:
-                return present, True, str(error)
+                return present, True, SPENT if is_closed else str(error)
             if isinstance(error, PairingRefused):
-                raise Refusal("refused", f"{error}; nothing was changed here") from error
+                mend = _MENDS.get(error.reason, "")
+                raise Refusal("refused", f"{error}; nothing was changed here", mend) from error
+            if is_closed:
+                text = f"the other device was reached and has no open invitation: {SPENT}"
+                raise Refusal("refused", f"{text}; nothing was changed here", INVITE_THERE) from error
             mend = "Are both on one network, and does the other one run?  There:  dittofs status"
             raise Refusal("failed", f"{error}; nothing was changed here", mend) from error
         except FormatError as error:
@@ -229,7 +260,11 @@ class Sharing:
     async def remove(self, request: RemoveRequest) -> RemoveResult:
         """See `Service.remove`."""
         opened = self._node.require_open(request.volume)
-        member = opened.find_member(request.device)
+        try:
+            member = opened.find_member(request.device)
+        except ConfigError as error:
+            mend = f"dittofs devices {shlex.quote(opened.name)} -v"
+            raise Refusal("refused", f"{error}; nothing was changed", mend) from error
         if member.device == self._node.device_id:
             text = f'"{member.name}" is this very device; nothing was changed'
             raise Refusal("usage", text, f"dittofs leave {shlex.quote(opened.name)}")
@@ -250,7 +285,10 @@ class Sharing:
     async def _leave(self, request: LeaveRequest) -> LeaveResult:
         opened = self._node.require_open(request.volume)
         name = shlex.quote(opened.name)
+        was_member = opened.role > Role.NONE
         if not request.force:
+            if gone := outside(opened):
+                raise gone
             await self._require_elsewhere(opened)
             try:
                 opened.require_another_owner()
@@ -274,7 +312,7 @@ class Sharing:
                 assert request.force, "it was asked before"
         place = str(self._node.place(opened.name))
         await self._node.forget(opened.name)
-        return LeaveResult(opened.name, place, is_resigned, tuple(unmounted))
+        return LeaveResult(opened.name, place, is_resigned, tuple(unmounted), was_member)
 
     async def _require_elsewhere(self, opened: SharedVolume) -> None:
         """Refuse with "unsent" while anything of the volume may be on this device alone."""
@@ -340,6 +378,8 @@ class Sharing:
             policy = Policy.parse(request.copies)
         except FormatError as error:
             raise Refusal("usage", f"{error}; it is {was} as before") from error
+        if gone := outside(opened, "forbidden"):
+            raise gone
         if opened.role < Role.WRITER:
             who = f"this device is a {ROLE_NAMES[opened.role]}; it is {was} as before"
             text = f"only writers and owners change how many copies there are, and {who}"
@@ -347,6 +387,13 @@ class Sharing:
         opened.set_copies(policy)
         await trio.lowlevel.checkpoint()
         return show(str(policy), was=was)
+
+
+def _has_all_names(opened: SharedVolume, since: float) -> bool:
+    """Whether this device was found to have what a connected one that may write has, not before `since`."""
+    return any(
+        session.may_write and session.rounds.found_equal_at >= since for session in opened.peers.open_sessions
+    )
 
 
 def _names(opened: SharedVolume) -> int:

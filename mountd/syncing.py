@@ -20,6 +20,7 @@ STALL_S: Final = 60.0
 COUNT_S: Final = 10.0
 GRACE_S: Final = 3.0
 """What is only just being sent has so long to arrive before anybody is refused."""
+NOBODY: Final = "no other device is connected"
 
 
 async def sync(opened: SharedVolume, timeout_s: float | None) -> AsyncGenerator[SyncItem, None]:
@@ -136,6 +137,18 @@ class _Watch:
             tally.unsent, tally.unsent_bytes, self._total, "counting" if is_counting else step
         )
 
+    def _unconfirmed(self) -> str:
+        """What is known when everything has its copies, as last told, and nobody is there to say so again."""
+        tally, copies = self._peers.custody.tally(), self._peers.copies()
+        if tally.is_counting or copies < SAFE_COPIES:
+            return NOBODY
+        counts = self._opened.volume.replica.tree.counts()
+        here = counts.files - tally.only_here - tally.only_elsewhere - tally.missing
+        at_least = "" if copies == SAFE_COPIES and len(self._peers.others) == 1 else " or more"
+        which = f"all {counts.files:,}" if here == counts.files else f"{here:,} of {counts.files:,}"
+        where = f"on {SAFE_COPIES} devices{at_least}"
+        return f"nobody is connected to confirm it; at last count {which} files were {where}"
+
     def result(self, *, is_in_step: bool, is_late: bool) -> SyncResult:
         """The truth as of now."""
         opened, peers = self._opened, self._peers
@@ -149,7 +162,7 @@ class _Watch:
             reasons.append(f"{counted(waiting, 'file')} ({size}) written here and not yet published")
         if peers.others:
             if not connected:
-                reasons.append("no other device is connected")
+                reasons.append(self._unconfirmed() if not (waiting or tally.unsent) else NOBODY)
             elif not is_in_step:
                 reasons.append("the connected devices have not confirmed every change")
             if tally.is_counting:

@@ -1,6 +1,7 @@
 """The daemon as commands reach it, and which volume and path a word on the command line means."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,11 +30,11 @@ class Place:
         return escaped(f"{self.volume}:".encode() + self.path)
 
 
-def locate(word: str | None, volumes: Sequence[VolumeStatus]) -> Place:
+def locate(word: str | None, volumes: Sequence[VolumeStatus], command: str = "") -> Place:
     """What `word` means: VOLUME:PATH, a local path in a mount, or a path in the only volume.
 
     None is the volume around the working directory, else the only one. Refuses ("usage",
-    "not_found") what means nothing or more than one thing.
+    "not_found") what means nothing or more than one thing; `command` is one to which a volume was not given.
     """
     if not volumes:
         raise Refusal("not_found", "there is no volume on this device yet", "dittofs mount DIR")
@@ -58,19 +59,25 @@ def locate(word: str | None, volumes: Sequence[VolumeStatus]) -> Place:
             "Name a path below a mount, or VOLUME:PATH",
         )
     if len(volumes) > 1:
-        raise Refusal("usage", f"which volume is meant? This device has: {names}", "Write VOLUME:PATH")
+        raise Refusal("usage", f"which volume is meant? This device has: {names}", _named(command, volumes))
     return Place(volumes[0].name, os.fsencode(word or "").strip(b"/"))
 
 
-def which_volume(word: str | None, volumes: Sequence[VolumeStatus]) -> str:
+def _named(command: str, volumes: Sequence[VolumeStatus]) -> str:
+    """`command` with a volume named, as an example."""
+    return escaped((command or "VOLUME:PATH").replace("VOLUME", shlex.quote(volumes[0].name), 1))
+
+
+def which_volume(word: str | None, volumes: Sequence[VolumeStatus], command: str) -> str:
     """The volume that `word` means: its name, or a directory that is mounted or in a mount.
 
-    None is the volume around the working directory, else the only one. Refuses ("usage", "not_found").
+    None is the volume around the working directory, else the only one. Refuses ("usage", "not_found");
+    `command` is how VOLUME would be given.
     """
     if word is not None and any(volume.name == word for volume in volumes):
         return word
     if word is None or not volumes:
-        return locate(None, volumes).volume
+        return locate(None, volumes, command).volume
     mounted = _in_mount(word, volumes)
     if mounted is not None:
         return mounted.volume

@@ -1,10 +1,11 @@
 """`dittofs copies`"""
 
 import argparse
+import shlex
 
 from dittofs.cli.asking import client, which_volume
-from dittofs.cli.output import counted, escaped, say, say_json, warn
-from dittofs.control.faults import EXIT_FINE, EXIT_USAGE
+from dittofs.cli.output import counted, escaped, say, say_json
+from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.sharing import CopiesRequest, CopiesResult
 
 DESCRIPTION = """\
@@ -26,15 +27,24 @@ def define(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     words: list[str] = arguments.words
     if len(words) > 2:
-        warn("dittofs: copies takes a volume and a policy, no more")
-        return EXIT_USAGE
+        raise Refusal("usage", "copies takes a volume and a policy, no more", "dittofs copies Shared 3")
     asked = client()
     volumes = asked.status().volumes
     names = {volume.name for volume in volumes}
+    if len(words) == 2 and words[0] not in names and words[1] in names:
+        words.reverse()  # one cannot be taken for the other
     is_policy = bool(words) and (len(words) == 2 or (is_like_policy(words[0]) and words[0] not in names))
     policy = words[-1] if is_policy else ""
     place = words[0] if len(words) == 2 or (words and not is_policy) else None
-    volume = which_volume(place, volumes)
+    try:
+        volume = which_volume(place, volumes, f"dittofs copies VOLUME {policy}".rstrip())
+    except Refusal as refusal:
+        if refusal.code != "not_found" or not volumes:
+            raise
+        mend = (
+            f"dittofs copies {shlex.quote(volumes[0].name)} N   where N is all, on-demand or a number from 2"
+        )
+        raise Refusal("not_found", refusal.message, mend) from refusal
     result = asked.copies(CopiesRequest(volume=volume, copies=policy))
     if arguments.json:
         say_json(result)
@@ -56,5 +66,8 @@ def sentence(result: CopiesResult) -> str:
         "on-demand": f"contents of {name} go only where they are opened",
     }.get(result.copies, f"each content of {name} is held by {result.copies} devices")
     there = f" (there {'is' if result.devices == 1 else 'are'} {counted(result.devices, 'device')})"
+    if result.copies.isdecimal() and int(result.copies) > result.devices:
+        now = f"all {result.devices}" if result.devices > 1 else "the only one"
+        there = f" as soon as there are as many; now on {now}"
     was = f"; before: {result.was}" if result.was and result.was != result.copies else ""
     return f"copies = {result.copies}: {means}{there}{was}.   dittofs status"

@@ -1,11 +1,12 @@
 """`dittofs devices`"""
 
 import argparse
+import shlex
 import time
 
 from dittofs.cli.asking import client, which_volume
-from dittofs.cli.output import duration, escaped, human_size, listed, say, say_json, warn, when
-from dittofs.control.faults import EXIT_FINE, EXIT_USAGE
+from dittofs.cli.output import duration, escaped, human_size, listed, say, say_json, when
+from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.protocol import DeviceStatus, MemberStatus, VolumeStatus
 from dittofs.control.sharing import RemoveRequest
 
@@ -27,15 +28,15 @@ def run(arguments: argparse.Namespace) -> int:
     words: list[str] = arguments.words
     if words[:1] == ["remove"]:
         if not 2 <= len(words) <= 3:
-            warn("dittofs: devices remove takes the name of a device, and perhaps a volume")
-            return EXIT_USAGE
+            text = "devices remove takes the name of a device, and perhaps a volume"
+            raise Refusal("usage", text, "dittofs devices -v")
         return _remove(words[1], words[2] if len(words) == 3 else None, as_json=arguments.json)
     if len(words) > 1:
-        warn("dittofs: devices takes at most one volume\nTo remove one:  dittofs devices remove NAME")
-        return EXIT_USAGE
+        text = "devices takes at most one volume"
+        raise Refusal("usage", text, "To remove one:  dittofs devices remove NAME")
     volumes = client().status().volumes
     if words or not volumes:
-        name = which_volume(words[0] if words else None, volumes)
+        name = which_volume(words[0] if words else None, volumes, "dittofs devices VOLUME")
         volumes = tuple(volume for volume in volumes if volume.name == name)
     if arguments.json:
         say_json([{"volume": volume.name, "devices": volume.members} for volume in volumes])
@@ -82,7 +83,8 @@ def connection(device: MemberStatus | DeviceStatus) -> str:
 
 def _remove(device: str, word: str | None, *, as_json: bool) -> int:
     asked = client()
-    volume = which_volume(word, asked.status().volumes)
+    command = f"dittofs devices remove {shlex.quote(device)} VOLUME"
+    volume = which_volume(word, asked.status().volumes, command)
     result = asked.remove(RemoveRequest(volume=volume, device=device))
     if as_json:
         say_json(result)

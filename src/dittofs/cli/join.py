@@ -6,18 +6,26 @@ import os
 from dittofs.cli.asking import shown_directory
 from dittofs.cli.mount import other_devices
 from dittofs.cli.output import Progress, counted, escaped, human_size, say, say_json, warn
+from dittofs.cli.share import how_contents_come
 from dittofs.cli.starting import ensure_daemon, is_answering
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE, Refusal
-from dittofs.control.mountpoint import canonical, inspect, mounted_at, mounts, require_fuse
+from dittofs.control.mountpoint import (
+    canonical,
+    for_join,
+    inspect,
+    mounted_at,
+    mounts,
+    require_fuse,
+)
 from dittofs.control.options import parse_options, split_options
 from dittofs.control.paths import path_fields
 from dittofs.control.sharing import JoinProgress, JoinRequest, JoinResult
 
 DESCRIPTION = """\
 Use an invitation from `dittofs share`: this device becomes a member of the volume, and DIR shows it. All
-names and sizes come first; contents come when they are opened. Running it again changes nothing."""
+names and sizes come first, contents follow. Running it again changes nothing."""
 EXAMPLE = """\
   dittofs join 'dittofs://join/1?d=...&a=...&k=...' ~/Shared
   dittofs join TICKET ~/Work --name Work      call the volume otherwise here"""
@@ -52,7 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
     paths = Paths.find()
     path = canonical(arguments.directory)
     client = Client(paths.socket)
-    if inspect(path).state == "live":
+    try:
+        site = inspect(path)
+    except Refusal as refusal:
+        raise for_join(refusal, arguments.ticket) from refusal
+    if site.state == "live":
         if not is_answering(client):
             text = f"{path} is mounted already, by another daemon; the ticket was not used"
             raise Refusal("refused", text, "Choose another directory, or set DITTOFS_HOME to the other one")
@@ -93,7 +105,9 @@ def _tell(result: JoinResult, path: str) -> None:
         warn(f"Warning: {escaped(warning)}")
     if result.is_new_directory:
         say(f"Made the directory {shown}.")
-    if result.was_member:
+    if result.was_member and result.was not in ("none", result.role):
+        say(f'This device ({escaped(result.device)}) is now {result.role} of "{name}" (was {result.was}).')
+    elif result.was_member:
         say(f'This device ({escaped(result.device)}) is a member of "{name}" already, as {result.role}.')
     else:
         say(
@@ -106,7 +120,7 @@ def _tell(result: JoinResult, path: str) -> None:
         warn(f"Read-only: {escaped(volume.read_only)}")
     sizes = f"{counted(volume.files, 'file')}, {human_size(volume.bytes)}"
     if result.is_complete:
-        say(f"{sizes}; contents come when they are opened.")
+        say(f"{sizes}; {how_contents_come(volume.copies)}.")
     else:
         say(f"{sizes} by now: the rest of the names follows while the daemon runs.")
     said = "was mounted" if result.was_mounted else "Mounted"

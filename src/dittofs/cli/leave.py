@@ -29,7 +29,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     asked = client()
     volumes = asked.status().volumes
-    volume = which_volume(arguments.volume, volumes)
+    volume = which_volume(arguments.volume, volumes, "dittofs leave VOLUME")
     try:
         result = asked.leave(LeaveRequest(volume=volume, force=arguments.force))
     except Refusal as refusal:
@@ -44,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     for gone in result.unmounted:
         say(f"Unmounted {shown_directory(path_bytes(gone))}.")
     say(f'This device has left "{escaped(volume)}".')
-    if not result.is_resigned:
+    if not result.was_member:
+        warn("The other devices had ended its membership before.")
+    elif not result.is_resigned:
         warn("The other devices still count it as a member: remove it there with `dittofs devices remove`.")
     say(f"Its keys and data are left in {shown_directory(result.place)}; to free the room, remove that.")
     return EXIT_FINE

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from types import FrameType
 from dittofs.cli.asking import shown_directory
 from dittofs.cli.output import escaped, say, say_json, warn
 from dittofs.cli.starting import ensure_daemon, is_answering
+from dittofs.cli.status import is_outside
 from dittofs.cli.unmount import explain_busy
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FAILED, EXIT_FINE, Refusal
-from dittofs.control.mountpoint import canonical, inspect, mounted_at, mounts, require_fuse
+from dittofs.control.mountpoint import NotEmpty, canonical, inspect, mounted_at, mounts, require_fuse
 from dittofs.control.options import parse_options, split_options
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import MountRequest, MountResult, UnmountRequest, VolumeStatus
@@ -56,7 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     paths = Paths.find()
     path = canonical(arguments.directory)
     client = Client(paths.socket)
-    site = inspect(path)
+    try:
+        site = inspect(path)
+    except NotEmpty as refusal:
+        raise (refusal.of_unmounted() if _was_mounted_at(paths, path) else refusal) from None
     if site.state == "live":
         if not is_answering(client):
             text = (
@@ -83,6 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_FINE
 
 
+def _was_mounted_at(paths: Paths, path: str) -> bool:
+    """Whether a volume of this device was last mounted there."""
+    from dittofs.cli.places import mounted_before
+
+    return path in mounted_before(paths)
+
+
 def _tell(result: MountResult, path: str, *, was_there: bool, was_stale: bool) -> None:
     shown, name = shown_directory(path), escaped(result.volume.name)
     for warning in result.warnings:
@@ -96,6 +108,15 @@ def _tell(result: MountResult, path: str, *, was_there: bool, was_stale: bool) -
         say("Replaced a mount that a crash had left there.")
     if result.is_new_volume:
         say(f'Created share "{name}" on this device ({escaped(result.device)}).')
+    if is_outside(result.volume):
+        quoted = shlex.quote(result.volume.name)
+        warn(
+            f'This device is no member of "{name}": what it has stays readable, and nothing is sent.\n'
+            f"Join again: an owner runs  dittofs share {quoted}   and this device what that prints\n"
+            f"Leave:  dittofs leave --force {quoted}"
+        )
+        say(f"Mounted at {shown}, read-only.   See it:  dittofs status")
+        return
     if result.volume.read_only:
         warn(f"Read-only: {escaped(result.volume.read_only)}")
     others = other_devices(result.volume)

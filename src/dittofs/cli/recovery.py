@@ -35,7 +35,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     asked = client()
-    volume = which_volume(arguments.volume, asked.status().volumes)
+    volume = which_volume(arguments.volume, asked.status().volumes, "dittofs recovery VOLUME")
     if arguments.enter:
         return _enter(asked, volume, as_json=arguments.json)
     shown = asked.recovery(RecoveryRequest(volume=volume))

@@ -1,6 +1,7 @@
 """`dittofs share`"""
 
 import argparse
+import shlex
 
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import Progress, counted, duration, escaped, say, say_json, warn
@@ -30,7 +31,9 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     asked = client()
-    volume = which_volume(arguments.volume, asked.status().volumes)
+    volumes = asked.status().volumes
+    volume = which_volume(arguments.volume, volumes, "dittofs share VOLUME")
+    contents = how_contents_come(next(one.copies for one in volumes if one.name == volume))
     if not -1 <= arguments.port <= 65535:
         raise Refusal("usage", f"{arguments.port} is not a port: that is a number from 0 to 65535")
     request = ShareRequest(volume=volume, role=arguments.role, bind=arguments.bind, port=arguments.port)
@@ -63,23 +66,35 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal("cut_short", "the daemon ended, and the invitation with it", "dittofs share")
     if arguments.json:
         say_json(ended)
-    return _tell(volume, ended, as_json=arguments.json)
+    return _tell(volume, ended, contents, as_json=arguments.json)
 
 
-def _tell(volume: str, ended: ShareEnded, *, as_json: bool) -> int:
+def how_contents_come(copies: str) -> str:
+    """What follows on the names, by the volume's policy."""
+    return "contents come when they are opened" if copies == "on-demand" else "contents follow"
+
+
+def _tell(volume: str, ended: ShareEnded, contents: str, *, as_json: bool) -> int:
     if ended.how == "joined":
         if not as_json:
             path = f" ({ended.path})" if ended.path else ""
-            names = f"{counted(ended.names, 'name')} to be sent" if ended.names else "it is empty"
-            say(
-                f'{escaped(ended.name)}{path} joined "{escaped(volume)}" as {ended.role}. '
-                f"{names}; contents follow on demand.   dittofs status"
-            )
+            who, name = f"{escaped(ended.name)}{path}", f'"{escaped(volume)}"'
+            if ended.was not in ("none", ended.role):
+                say(f"{who} is now {ended.role} of {name} (was {ended.was}).   dittofs devices")
+            elif ended.was == ended.role:
+                say(f"{who} was {ended.role} of {name} already.   dittofs devices")
+            else:
+                names = (
+                    f"{counted(ended.names, 'name')} to be sent; {contents}"
+                    if ended.names
+                    else "It is empty yet"
+                )
+                say(f"{who} joined {name} as {ended.role}. {names}.   dittofs status")
         return EXIT_FINE
     why = (
         "nobody came within ten minutes"
         if ended.how == "late"
         else "somebody tried the ticket with a wrong token, so it is void; nobody was let in"
     )
-    warn(f"dittofs: {why}\nInvite again:  dittofs share")
+    warn(f"dittofs: {why}\nInvite again:  dittofs share {shlex.quote(volume)}")
     return EXIT_FAILED

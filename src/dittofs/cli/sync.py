@@ -4,7 +4,7 @@ import argparse
 
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import Progress, counted, escaped, human_size, listed, say, say_json, warn
-from dittofs.control.faults import EXIT_FINE, EXIT_UNSENT, EXIT_USAGE, Refusal
+from dittofs.control.faults import EXIT_FINE, EXIT_UNSENT, Refusal
 from dittofs.control.sharing import SyncProgress, SyncRequest, SyncResult
 
 DESCRIPTION = """\
@@ -32,10 +32,9 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.timeout is not None and not 0 <= arguments.timeout <= 1e9:
-        warn("dittofs: --timeout takes a number of seconds from 0")
-        return EXIT_USAGE
+        raise Refusal("usage", "--timeout takes a number of seconds from 0", "dittofs sync --timeout 60")
     asked = client()
-    volume = which_volume(arguments.volume, asked.status().volumes)
+    volume = which_volume(arguments.volume, asked.status().volumes, "dittofs sync VOLUME")
     result: SyncResult | None = None
     with Progress(f"Sending {escaped(volume)}") as progress:
         for item in asked.sync(SyncRequest(volume=volume, timeout_s=arguments.timeout)):
@@ -56,11 +55,17 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_FINE if result.is_safe else EXIT_UNSENT
 
 
+def _is_unconfirmed(result: SyncResult) -> bool:
+    """Nothing of this device's waits to be sent: there is just nobody to say that it has arrived."""
+    return not result.files and not result.connected
+
+
 def _tell(result: SyncResult) -> None:
     name = escaped(result.volume)
     offline = f" {listed(result.offline)} will get it when connected." if result.offline else ""
     if not result.is_safe:
-        warn(f"dittofs: {name} is not safe elsewhere yet: {escaped(result.reason)}")
+        what = f'"{name}"' if _is_unconfirmed(result) else f"{name} is not safe elsewhere yet"
+        warn(f"dittofs: {what}: {escaped(result.reason)}")
         if result.files:
             what = f"{counted(result.files, 'file')}, {human_size(result.bytes)}"
             warn(f"On this device and on too few others: {what}.{offline}")

@@ -177,6 +177,33 @@ def _ask(path: str, here: Mount) -> None:
         raise raised[0]
 
 
+class NotEmpty(Refusal):
+    """The directory has entries, which a mount would hide."""
+
+    def __init__(self, path: str, count: int, first: str) -> None:
+        self.path = path
+        self.holds = f"{count:,}{' or more' if count == ENTRIES_COUNTED_MAX else ''} "
+        self.holds += "entry" if count == 1 else "entries"
+        self.first = first
+        super().__init__(
+            "refused",
+            f"{path} is not empty: a mount would hide its {self.holds}; nothing was changed",
+            f"Choose an empty or a new directory: {_suggest(path, inside=True)}",
+        )
+
+    def of_unmounted(self) -> Refusal:
+        """The same where a volume was mounted before: whoever wrote there meant to write into the volume."""
+        more = "" if self.holds.startswith("1 ") else " …"
+        text = f"it holds {self.holds} written while nothing was mounted ({self.first}{more})"
+        return Refusal("refused", f"{self.path}: {text}", "Move them away, then run this again")
+
+
+def for_join(refusal: Refusal, ticket: str) -> Refusal:
+    """What stands against a directory, told to who joins: `mount` would make another volume there."""
+    mend = refusal.mend.replace("dittofs mount ", f"dittofs join {shlex.quote(ticket)} ")
+    return Refusal(refusal.code, refusal.message, mend)
+
+
 def prepare(path: str) -> Mountpoint:
     """Make `path` (canonical) ready: replace a mount left by a crash, make a missing directory.
 
@@ -255,17 +282,11 @@ def detach(path: str, *, lazy: bool) -> None:
 def _check_empty(path: str) -> None:
     try:
         with os.scandir(path) as entries:
-            count = sum(1 for _ in zip(entries, range(ENTRIES_COUNTED_MAX), strict=False))
+            names = [entry.name for entry, _ in zip(entries, range(ENTRIES_COUNTED_MAX), strict=False)]
     except OSError as error:
         raise _cannot(path, error) from error
-    if count:
-        more = " or more" if count == ENTRIES_COUNTED_MAX else ""
-        noun = "entry" if count == 1 else "entries"
-        raise Refusal(
-            "refused",
-            f"{path} is not empty: a mount would hide its {count:,}{more} {noun}; nothing was changed",
-            f"Choose an empty or a new directory: {_suggest(path, inside=True)}",
-        )
+    if names:
+        raise NotEmpty(path, len(names), min(names))
 
 
 def _check_allowed(path: str, found: os.stat_result) -> None:

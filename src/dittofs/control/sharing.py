@@ -53,6 +53,7 @@ class ShareEnded(Struct, frozen=True, tag="ended"):
     role: RoleName = "none"
     path: str = ""  # how it is connected, once it is
     names: int = 0  # files and directories of the volume, which it gets first
+    was: RoleName = "none"  # its role before
 
 
 class JoinRequest(Struct, frozen=True):
@@ -81,6 +82,7 @@ class JoinResult(Struct, frozen=True, tag="joined"):
     inviter: str  # the device that made the ticket
     role: RoleName
     was_member: bool = False  # the volume was on this device already
+    was: RoleName = "none"  # the role before
     was_mounted: bool = False
     is_new_directory: bool = False
     is_complete: bool = True  # all names have come; otherwise they follow
@@ -146,6 +148,7 @@ class LeaveResult(Struct, frozen=True):
     place: str  # the directory in which keys and data are left
     is_resigned: bool  # the others know, or will, that this device is no member
     unmounted: tuple[Unmounted, ...] = ()
+    was_member: bool = True  # False: the others had ended its membership before
 
 
 class RecoveryRequest(Struct, frozen=True):

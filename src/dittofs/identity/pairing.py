@@ -14,6 +14,7 @@ no other, is answered again for as long as the invitation is good.
 """
 
 import enum
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ from dittofs.identity.pairing_messages import (
     transcript,
 )
 from dittofs.identity.publics import Publics, make_publics, parse_publics
-from dittofs.identity.records import Role, require_name
+from dittofs.identity.records import NAME_BYTES_MAX, Role, require_name
 from dittofs.identity.tickets import ADDRESSES_MAX, Ticket, require_address
 from dittofs.ids import VolumeId
 
@@ -183,7 +184,22 @@ def admit(
         return []
     if admission.is_again:
         raise PairingRefused(Reason.USED)
-    return [grant(membership, secrets, author, admission.publics, admission.role, admission.name)]
+    name = _free_name(membership, admission)
+    return [grant(membership, secrets, author, admission.publics, admission.role, name)]
+
+
+def _free_name(membership: Membership, admission: Admission) -> str:
+    """What the device is to be called: its own word for itself, numbered if another member is called so."""
+    device = admission.publics.device
+    taken = {member.name for member in membership.members() if member.device != device}
+    for number in itertools.count(2):
+        if admission.name not in taken:
+            return admission.name
+        suffix = f"-{number}"
+        start = admission.name.encode()[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore")
+        if start + suffix not in taken:
+            return start + suffix
+    raise AssertionError("numbers do not end")
 
 
 class Joiner:

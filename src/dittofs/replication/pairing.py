@@ -19,7 +19,7 @@ from dittofs.identity.pairing_messages import (
     refusal,
 )
 from dittofs.identity.tickets import Ticket
-from dittofs.links.link import Alpn, Link, LinkBroken
+from dittofs.links.link import Alpn, HandshakeRefused, Link, LinkBroken
 from dittofs.links.tcp import dial
 
 log = structlog.get_logger()
@@ -63,12 +63,13 @@ async def invite(link: Link, invitations: Invitations, device: Device, admit: Ad
 async def join(device: Device, ticket: Ticket, name: str) -> Joined:
     """Pair with the device that made the ticket, at whichever of its addresses answers first.
 
-    PairingRefused in the inviter's words; LinkBroken with what every address said if none answers.
+    PairingRefused in the inviter's words; HandshakeRefused if it was reached and admits no stranger now;
+    LinkBroken with what every address said if none answers.
     """
     failures: list[str] = []
-    link: Link | None = None
     for text in ticket.addresses:
         address = Address.parse(text)
+        link: Link | None = None
         try:
             link = await dial(
                 address.host,
@@ -80,6 +81,8 @@ async def join(device: Device, ticket: Ticket, name: str) -> Joined:
             )
             return await _join(link, device, ticket, name)
         except (LinkBroken, OSError) as error:
+            if link is not None and isinstance(error, HandshakeRefused):
+                raise  # that was the very device: it would say the same elsewhere
             failures.append(str(error))
         finally:
             if link is not None:

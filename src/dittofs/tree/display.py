@@ -301,6 +301,11 @@ class Display:
         entries.extend(_aside_entry(name, aside) for name, (_, aside) in conflicts.asides.items())
         return entries
 
+    def asides(self, directory: InodeId) -> Collection[bytes]:
+        """The names in a directory under which something is shown beside another of its name."""
+        group = self.members(directory)
+        return self.conflicts(group).asides.keys() if group else ()
+
     def shown_name(self, inode: InodeId, name: Name) -> tuple[tuple[InodeId, ...], bytes] | None:
         """The directory's members and the name by which one name of a file is shown; None if it is not."""
         group = self.members_holding(name.place.parent)

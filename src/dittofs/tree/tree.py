@@ -5,7 +5,7 @@ go to the index; a shard document is loaded at its first change. If the store is
 raises anything but FSError, call `unload`: the next use reads everything again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dittofs.ids import ROOT, InodeId, Number, Slot, Stamp
 from dittofs.tree import encoding
@@ -103,6 +103,10 @@ class Tree:
     def listing(self, directory: InodeId) -> Sequence[Entry]:
         """All entries of a directory, in no order."""
         return self._display.listing(directory)
+
+    def asides(self, directory: InodeId) -> Collection[bytes]:
+        """The names of a directory that are there for a conflict: versions, and things called the same."""
+        return self._display.asides(directory)
 
     def stat(self, ref: Ref) -> Attributes | None:
         """The attributes of a visible thing. None: it is not visible."""

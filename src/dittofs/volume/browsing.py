@@ -1,7 +1,7 @@
 """A volume without a mount: list what is there, read a version, add a file. For the local API."""
 
 import errno
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -60,11 +60,11 @@ class Browsing:
         top = self.find(names)
         prefix = b"/".join(names)
         if top.kind is not Kind.DIRECTORY:
-            yield self._seen(prefix, top)
+            yield self._seen(prefix, top, is_aside=names[-1] in self._asides(self.find(names[:-1])))
             return
-        levels = [(prefix, iter(sorted(self._children(top), key=_name_of)))]
+        levels = [(prefix, iter(sorted(self._children(top), key=_name_of)), self._asides(top))]
         while levels:
-            path, children = levels[-1]
+            path, children, asides = levels[-1]
             found = next(children, None)
             if found is None:
                 levels.pop()
@@ -72,11 +72,11 @@ class Browsing:
             name, inode = found
             child = path + b"/" + name if path else name
             try:
-                yield self._seen(child, inode)
+                yield self._seen(child, inode, is_aside=name in asides)
             except FSError:
                 continue  # removed since it was listed
             if inode.kind is Kind.DIRECTORY and recursive:
-                levels.append((child, iter(sorted(self._children(inode), key=_name_of))))
+                levels.append((child, iter(sorted(self._children(inode), key=_name_of)), self._asides(inode)))
             else:
                 self._volume.state.inodes.drop_if_unused(inode)
 
@@ -94,14 +94,17 @@ class Browsing:
         finally:
             self._volume.directories.release(handle)
 
-    def _seen(self, path: bytes, inode: Inode) -> Seen:
+    def _asides(self, directory: Inode) -> Collection[bytes]:
+        return self._volume.replica.tree.asides(directory.id)
+
+    def _seen(self, path: bytes, inode: Inode, *, is_aside: bool) -> Seen:
         state = self._volume.state
         stat = state.stat(inode)
         return Seen(
             path=path,
             stat=stat,
             inode=inode.id,
-            is_conflict=inode.ref[1] is not None,
+            is_conflict=is_aside,
             is_local=state.local.get(inode.id) is not None or state.contents.peek(inode.ref) is not None,
             shown=state.shown(inode) if inode.kind is Kind.FILE else UNBORN,
             missing_bytes=self._missing_bytes(inode, stat.size) if inode.kind is Kind.FILE else 0,

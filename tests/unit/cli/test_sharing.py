@@ -26,6 +26,17 @@ def test_sharing_prints_the_whole_command_and_then_who_came(shell: Shell, servic
     assert service.files == {}
 
 
+def test_a_member_that_is_given_another_role_is_said_to_have_had_one(
+    shell: Shell, service: SmallService
+) -> None:
+    service.share_ends = ShareEnded("joined", "nas", "cd" * 32, "owner", was="writer")
+    assert shell.run("share") == 0
+    assert 'nas is now owner of "Shared" (was writer)' in shell.out
+    service.share_ends = ShareEnded("joined", "nas", "cd" * 32, "writer")
+    assert shell.run("share") == 0
+    assert 'joined "Shared" as writer. It is empty yet.' in shell.out
+
+
 def test_for_a_program_the_ticket_comes_at_once(shell: Shell, service: SmallService) -> None:
     assert shell.run("share", "Shared", "--role", "reader", "--json") == 0
     assert (shell.json()["role"], shell.json()["ticket"]) == ("reader", "dittofs://join/1?d=x&k=y")
@@ -60,6 +71,7 @@ def test_a_directory_that_cannot_be_used_is_refused_before_the_ticket_is(
     assert shell.run("join", "ticket", tmp_path / "file") == 1
     assert shell.run("join", "ticket", tmp_path) == 1
     assert "not empty" in shell.err
+    assert f"dittofs join ticket {tmp_path}/Shared" in shell.err  # mount would make another volume
     assert not home.exists()
 
 
@@ -69,7 +81,7 @@ def test_joining_says_role_inviter_and_what_follows(
 ) -> None:
     assert shell.run("join", "ticket", tmp_path / "new") == 5  # a small service mounts nothing
     assert 'Joined "Shared" as reader, invited by desktop' in shell.out
-    assert "contents come when they are opened" in shell.out
+    assert "contents follow" in shell.out
     assert service.mounted_at == os.fsencode(tmp_path / "new")
     assert shell.run("join", "slow", tmp_path / "new") == 5
     assert "the rest of the names follows" in shell.out
@@ -88,6 +100,11 @@ def test_sync_is_fine_only_when_everything_is_elsewhere(shell: Shell, service: S
     assert shell.run("sync") == 3
     assert "1 file, 41 MB" in shell.err
     assert "no other device is connected" in shell.err
+    assert "not safe elsewhere yet" in shell.err
+    service.unsent_bytes, service.is_unconfirmed, service.others = 0, True, [NAS]
+    assert shell.run("sync") == 3
+    assert 'dittofs: "Shared": nobody is connected to confirm it' in shell.err
+    service.unsent_bytes = 41_000_000
     assert shell.run("sync", "--json") == 3
     assert shell.json()["is_safe"] is False
     assert shell.run("sync", "--timeout", "-1") == 2
@@ -170,7 +187,7 @@ def test_words_that_are_gone_are_said_to_be_and_json_erases_nothing(
 def test_copies_are_shown_and_set(shell: Shell, service: SmallService) -> None:
     assert shell.run("copies") == 0
     assert shell.out.startswith(
-        'copies = 2: each content of "Shared" is held by 2 devices (there is 1 device)'
+        'copies = 2: each content of "Shared" is held by 2 devices as soon as there are as many; now on the '
     )
     assert shell.run("copies", "all") == 0
     assert "every device" in shell.out
@@ -180,4 +197,12 @@ def test_copies_are_shown_and_set(shell: Shell, service: SmallService) -> None:
     assert shell.run("copies", "Shared") == 0
     assert shell.run("copies", "Shared", "1") == 2
     assert shell.run("copies", "Nonsense") == 1
+    assert "dittofs copies Shared N" in shell.err
     assert shell.run("copies", "a", "b", "c") == 2
+    assert shell.run("copies", "all", "Shared") == 0
+    assert "every device" in shell.out
+    service.others = [DESKTOP, NAS]
+    assert shell.run("copies", "9") == 0
+    assert "held by 9 devices as soon as there are as many; now on all 3" in shell.out
+    assert shell.run("copies", "3") == 0
+    assert "held by 3 devices (there are 3 devices)" in shell.out

@@ -78,6 +78,7 @@ class SmallService:
         self.uploads_cut = 0
         self.others: list[MemberStatus] = []
         self.unsent_bytes = 0
+        self.is_unconfirmed = False
         self.copies_wanted = "2"
         self.words: tuple[str, ...] = ("acid", "acorn", "actor")
         """Of the owner key; empty when it was erased."""
@@ -155,11 +156,12 @@ class SmallService:
         await trio.lowlevel.checkpoint()
         if request.timeout_s == 0.25:
             return
+        reason = "nobody is connected to confirm it" if self.is_unconfirmed else ""
         yield SyncResult(
             request.volume,
-            is_safe=not self.unsent_bytes,
+            is_safe=not (self.unsent_bytes or reason),
             is_alone=not self.others,
-            reason="no other device is connected" if self.unsent_bytes else "",
+            reason="no other device is connected" if self.unsent_bytes else reason,
             files=1 if self.unsent_bytes else 0,
             bytes=self.unsent_bytes,
             connected=tuple(one.name for one in self.others if one.is_online),

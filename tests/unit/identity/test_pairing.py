@@ -23,7 +23,7 @@ from dittofs.identity.invitations import (
 )
 from dittofs.identity.keys import Device
 from dittofs.identity.membership import Membership
-from dittofs.identity.pairing import Inviter, Joined, Joiner, admit
+from dittofs.identity.pairing import Admission, Inviter, Joined, Joiner, admit
 from dittofs.identity.pairing_messages import (
     MESSAGE_BYTES_MAX,
     VOLUME_BYTES_MAX,
@@ -39,6 +39,7 @@ from dittofs.identity.pairing_messages import (
     refusal,
     transcript,
 )
+from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.identity.tickets import Ticket
 from tests.unit.identity.devices import DESKTOP, ENTROPY, LAPTOP, NAS, PHONE, STRANGER, Share
@@ -282,6 +283,20 @@ def test_a_member_who_joins_again_keeps_the_greater_role() -> None:
     estate = Estate(Role.READER)
     estate.share.admit(DESKTOP, Role.OWNER, "desktop")
     assert estate.pair().role == Role.OWNER
+
+
+def test_a_device_that_is_called_like_a_member_gets_a_number(estate: Estate) -> None:
+    for device, name in ((NAS, "desktop"), (PHONE, "desktop-2")):
+        estate.share.admit(device, Role.READER, name)
+    estate.pair()
+    assert estate.share.membership.name(DESKTOP.id) == "desktop-3"
+    long = "é" * 127 + "x"  # as long as a name may be
+    estate = Estate()
+    estate.share.admit(NAS, Role.READER, long)
+    publics = make_publics(PHONE)
+    admission = Admission(estate.share.secrets.volume_id, Role.READER, publics, long, is_again=False)
+    estate.share.membership.add(admit(estate.share.membership, estate.share.secrets, LAPTOP, admission))
+    assert estate.share.membership.name(PHONE.id) == "é" * 126 + "-2"
 
 
 def test_an_owner_who_lost_that_role_lets_nobody_in(estate: Estate) -> None:

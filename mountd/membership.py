@@ -1,0 +1,28 @@
+"""What a device is told that is no member of a volume which it has: removed, or with a fresh identity."""
+
+import shlex
+
+from dittofs.cli.output import counted, human_size
+from dittofs.control.faults import Refusal
+from dittofs.identity.keys import DeviceId
+from dittofs.identity.records import Role
+from dittofs.shared_volume import SharedVolume
+
+
+def outside(opened: SharedVolume, code: str = "unsent") -> Refusal | None:
+    """Why nothing is sent from here, and what can be done; None: this device is a member."""
+    if opened.role > Role.NONE:
+        return None
+    was_one = opened.membership.deciding(DeviceId(opened.peers.device)) is not None
+    summary, tally = opened.volume.summary(), opened.peers.custody.tally()
+    files = tally.only_here + summary.pending_files
+    size = human_size(tally.only_here_bytes + summary.pending_bytes)
+    unsent = f"{counted(files, 'file')} ({size}) that only it has" if files else "what was changed here alone"
+    name = shlex.quote(opened.name)
+    return Refusal(
+        code,
+        f'this device is no member of "{opened.name}"{" any more" if was_one else ""}: what it has stays '
+        f"readable here, and {unsent} cannot be sent",
+        f"Join again: an owner runs  dittofs share {name}   and this device what that prints\n"
+        f"Leave:  dittofs leave --force {name}",
+    )

@@ -33,6 +33,7 @@ INSTANCE_NAME_BYTES: Final = 8
 WATCH_INTERVAL_S: Final = 5.0
 ASK_PATIENCE_S: Final = 2.0
 GOODBYE_PATIENCE_S: Final = 2.0
+REPEATS_S: Final = (2.0, 10.0)
 _ASKERS: Final = 4
 
 log = structlog.get_logger(__name__)
@@ -102,6 +103,7 @@ class Mdns:
         addresses = own_addresses()
         is_told = False
         while True:
+            told = self._tags
             try:
                 presence = await _Presence.open(self._info(addresses), self.instance, self.sightings)
             except (OSError, RuntimeError, ZeroconfError) as error:
@@ -112,6 +114,8 @@ class Mdns:
                 continue
             try:
                 self._presence = presence
+                if told is not self._tags:  # they changed while it opened
+                    await presence.update(self._info(addresses))
                 while True:
                     addresses = await _changed(addresses)
                     await presence.move(self._info(addresses))
@@ -150,6 +154,7 @@ class _Presence:
         self._known: set[str] = set()
         self._news = asyncio.Event()
         self._askers: list[asyncio.Task[None]] = []
+        self._repeating: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, info: AsyncServiceInfo, instance: str, sightings: Sightings) -> "_Presence":
@@ -163,6 +168,7 @@ class _Presence:
             await presence.close()
             raise
         presence._browse()
+        presence._repeating = asyncio.create_task(presence._repeat(info))
         presence._askers = [asyncio.create_task(presence._ask()) for _ in range(_ASKERS)]
         return presence
 
@@ -175,12 +181,22 @@ class _Presence:
         self._browse()
 
     async def update(self, info: AsyncServiceInfo) -> None:
+        """Announce `info`, and again a little later: who was not up yet would ask for it in hours only."""
+        if self._repeating is not None:
+            self._repeating.cancel()
         await self._zeroconf.async_update_service(info)
+        self._repeating = asyncio.create_task(self._repeat(info))
+
+    async def _repeat(self, info: AsyncServiceInfo) -> None:
+        for pause_s in REPEATS_S:
+            await asyncio.sleep(pause_s)
+            with suppress(OSError, ZeroconfError):
+                await self._zeroconf.async_update_service(info)
 
     async def close(self) -> None:
         """Say goodbye, within GOODBYE_PATIENCE_S, and give up the sockets."""
-        for asker in self._askers:
-            asker.cancel()
+        for task in (*self._askers, *([self._repeating] if self._repeating is not None else [])):
+            task.cancel()
         with suppress(TimeoutError, OSError, ZeroconfError):
             async with asyncio.timeout(GOODBYE_PATIENCE_S):
                 if self._browser is not None:

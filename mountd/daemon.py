@@ -79,7 +79,8 @@ def settings_with(settings: Settings, argv: Sequence[str]) -> Settings:
 
 def _end_with(error: DittoError) -> int:
     """Say why the daemon cannot run; its exit status."""
-    log.error("the daemon cannot run", reason=str(error))
+    if logging.getLogger().handlers:  # else the settings are what was wrong, and there is no log yet
+        log.error("the daemon cannot run", reason=str(error))
     print(error, file=sys.stderr)
     return EXIT_ALREADY_RUNNING if isinstance(error, InUse) else 1
 

@@ -21,6 +21,7 @@ from dittofs.control.protocol import (
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.node import Node
+from dittofs.replication.peers import PeerStatus
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 
@@ -42,10 +43,12 @@ class Reports:
         self._mounting = mounting
         self._started = time.monotonic()
         self._last_seen_ns: dict[bytes, int] = {}
+        self._online: set[tuple[str, bytes]] = set()  # as last told; a session that ends is told late
 
-    def seen(self, device: bytes) -> None:
+    def seen(self, volume: str, device: bytes, *, is_online: bool) -> None:
         """A device is online, or was until now."""
         self._last_seen_ns[device] = time.time_ns()
+        (self._online.add if is_online else self._online.discard)((volume, device))
 
     def status(self) -> StatusReport:
         volumes = tuple(self.volume(name) for name in self._node.names())
@@ -130,10 +133,15 @@ class Reports:
                 path=peer.path,
                 round_trip_s=peer.round_trip_s,
                 is_up_to_date=peer.is_in_step,
-                last_seen_ns=time.time_ns() if peer.is_connected else self._last_seen_ns.get(peer.device, 0),
+                last_seen_ns=self._last_seen(opened.name, peer),
                 bytes_sent=peer.bytes_sent,
                 bytes_received=peer.bytes_received,
             )
+
+    def _last_seen(self, volume: str, peer: PeerStatus) -> int:
+        if peer.is_connected or (volume, peer.device) in self._online:
+            return time.time_ns()
+        return self._last_seen_ns.get(peer.device, 0)
 
     def _devices(self, volumes: tuple[VolumeStatus, ...]) -> Iterator[DeviceStatus]:
         called = {member.name for volume in volumes for member in volume.members if member.is_this}

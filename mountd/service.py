@@ -115,7 +115,7 @@ class DaemonService:
 
     def publish_peer(self, name: str, device: DeviceId, is_online: bool) -> None:
         """Tell who listens that a device of a volume came or went."""
-        self._reports.seen(device)
+        self._reports.seen(name, device, is_online=is_online)
         opened = self._node.opened(name)
         label = opened.membership.name(device) if opened is not None else ""
         self._feed.publish(PeerEvent(volume=name, name=label, id=device.hex(), is_online=is_online))

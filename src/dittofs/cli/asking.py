@@ -59,13 +59,19 @@ def locate(word: str | None, volumes: Sequence[VolumeStatus], command: str = "")
             "Name a path below a mount, or VOLUME:PATH",
         )
     if len(volumes) > 1:
-        raise Refusal("usage", f"which volume is meant? This device has: {names}", _named(command, volumes))
+        mend = (
+            _named(command, volumes) if command else f"Write  VOLUME:PATH   as in  {_example(word, volumes)}"
+        )
+        raise Refusal("usage", f"which volume is meant? This device has: {names}", mend)
     return Place(volumes[0].name, os.fsencode(word or "").strip(b"/"))
 
 
 def _named(command: str, volumes: Sequence[VolumeStatus]) -> str:
-    """`command` with a volume named, as an example."""
-    return escaped((command or "VOLUME:PATH").replace("VOLUME", shlex.quote(volumes[0].name), 1))
+    return escaped(command.replace("VOLUME", shlex.quote(volumes[0].name), 1))
+
+
+def _example(word: str | None, volumes: Sequence[VolumeStatus]) -> str:
+    return escaped(f"{shlex.quote(volumes[0].name)}:{shlex.quote(word) if word else ''}")
 
 
 def which_volume(word: str | None, volumes: Sequence[VolumeStatus], command: str) -> str:

@@ -57,6 +57,8 @@ def _check(request: CheckRequest, *, as_json: bool) -> int:
     if not as_json:
         read = f"{counted(ended.files, 'file')}, {counted(ended.chunks, 'chunk')}, {human_size(ended.bytes)}"
         verdict = f"{counted(findings, 'finding')}" if findings else "everything is as it was written"
+        if not findings and not ended.chunks:
+            verdict = "nothing of a content is on this device, so there was nothing to verify"
         say(f"{escaped(request.volume)}: {read} read; {verdict}.")
     return EXIT_ATTENTION if findings else EXIT_FINE
 

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 
 from dittofs.address import Address
-from dittofs.cli.output import say, say_json
+from dittofs.cli.asking import shown_directory
+from dittofs.cli.output import counted, escaped, human_size, say, say_json, warn
 from dittofs.cli.starting import daemon_command
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FINE, Refusal
-from dittofs.control.protocol import StopResult
+from dittofs.control.paths import path_bytes
+from dittofs.control.protocol import StatusReport, StopResult, VolumeStatus
 from dittofs.errors import FormatError
 
 DESCRIPTION = """\
@@ -22,7 +24,7 @@ Its log is daemon.log in the state directory."""
 EXAMPLE = """\
   dittofs daemon
   dittofs daemon --bind 192.168.1.7 --port 7347 --peer nas.local:7347
-  dittofs daemon --stop     end the one that runs, and wait until it has"""
+  dittofs daemon --stop     end the one that runs, and wait until it has; fine if none does"""
 
 STOP_S = 120.0
 
@@ -71,13 +73,23 @@ def daemon_options(bind: str | None, port: int | None, peers: Sequence[str]) -> 
 def _stop(client: Client, *, as_json: bool) -> int:
     """Ask it to stop and wait for the process to end."""
     try:
-        process = os.pidfd_open(client.health().pid)  # before it is asked, so that no other process is meant
+        report = client.status()
+        process = os.pidfd_open(report.pid)  # before it is asked, so that no other process is meant
     except ProcessLookupError:
-        raise Refusal("no_daemon", "the daemon has just ended") from None
+        report = None
     except Refusal as refusal:
-        if refusal.code == "no_daemon":
-            raise Refusal("no_daemon", "no daemon is running: there is nothing to stop") from refusal
-        raise
+        if refusal.code != "no_daemon":
+            raise
+        report = None
+    if report is None:
+        if as_json:
+            say_json(StopResult(pid=0))
+        else:
+            say("No daemon is running: there is nothing to stop.")
+        return EXIT_FINE
+    for volume in report.volumes:
+        if alone := only_here(volume):
+            warn(f"{alone}, until the daemon runs again.")
     try:
         result: StopResult = client.stop()
         ending = select.poll()  # takes any descriptor, where select(2) ends at 1,023
@@ -92,5 +104,24 @@ def _stop(client: Client, *, as_json: bool) -> int:
     if as_json:
         say_json(result)
     else:
-        say("The daemon has stopped. Its mounts come back with the next one:  dittofs mount DIR")
+        say(f"The daemon has stopped.{come_back(report)}")
     return EXIT_FINE
+
+
+def only_here(volume: VolumeStatus) -> str:
+    """What is on this device alone and should be sent, for people; empty: nothing."""
+    has_others = any(not member.is_this for member in volume.members)
+    files = volume.custody.only_here + volume.pending.files
+    if not has_others or volume.copies == "on-demand" or not files:
+        return ""
+    what = f"{counted(files, 'file')}, {human_size(volume.custody.only_here_bytes + volume.pending.bytes)}"
+    return f'Only on this device: {what} of "{escaped(volume.name)}"'
+
+
+def come_back(report: StatusReport) -> str:
+    """How what was mounted is mounted again; empty if nothing was."""
+    paths = [path_bytes(volume) for volume in report.volumes if volume.state == "mounted"]
+    if not paths:
+        return ""
+    they = "Its mount comes" if len(paths) == 1 else "Its mounts come"
+    return f" {they} back when the daemon runs again:  dittofs mount {shown_directory(paths[0])}"

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Final
 
 from dittofs.cli.output import counted, say, say_json, warn
-from dittofs.control.faults import EXIT_FINE, EXIT_USAGE, Refusal
+from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.mountpoint import require_fuse
 
 DESCRIPTION = """\
@@ -78,8 +78,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not 2 <= arguments.nodes <= len(NAMES):
-        warn(f"dittofs: --nodes takes a number from 2 to {len(NAMES)}")
-        return EXIT_USAGE
+        raise Refusal("usage", f"--nodes takes a number from 2 to {len(NAMES)}", "dittofs demo")
     require_fuse()
     with _signals(), ExitStack() as stack:
         top = Path(tempfile.mkdtemp(prefix="dittofs-demo-"))
@@ -97,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
                     [{"name": one.name, "home": str(one.home), "mount": str(one.mount)} for one in devices]
                 )
             else:
-                for line in lines(devices):
+                for line in proof(devices) if arguments.once else lines(devices):
                     say(line)
             sys.stdout.flush()
             while not arguments.once:
@@ -136,8 +135,16 @@ def _end(device: Device) -> None:
         try:
             device.run(*words)
         except (Refusal, subprocess.TimeoutExpired) as error:
-            if "no daemon is running" not in str(error):
-                warn(str(error))
+            warn(str(error))
+
+
+def proof(devices: list[Device]) -> list[str]:
+    """What was seen, when nothing of it stays."""
+    first, last = devices[0], devices[-1]
+    return [
+        f"{counted(len(devices), 'device')} shared the volume Demo.",
+        f"It works: what {first.name} wrote was read, byte for byte, on {last.name}.",
+    ]
 
 
 def lines(devices: list[Device]) -> list[str]:

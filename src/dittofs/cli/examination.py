@@ -7,11 +7,12 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from dittofs.cli.output import counted, duration, human_size
+from dittofs.cli.places import mounted_before
 from dittofs.config import Paths, Settings
 from dittofs.control.client import Client
 from dittofs.control.faults import Refusal
@@ -62,7 +63,7 @@ def examine(paths: Paths) -> Iterator[Check]:
     yield check_room(paths)
     yield check_clock(paths, time.time())
     yield check_swap()
-    yield from check_stale()
+    yield from check_stale(mounted_before(paths))
     yield check_daemon(paths)
     yield from check_network(paths)
 
@@ -225,8 +226,8 @@ def _is_guarded(place: Path, block: Path) -> bool:
         return False
 
 
-def check_stale() -> Iterator[Check]:
-    """Whether mounts were left behind by a crash, or do not answer."""
+def check_stale(own: Collection[str]) -> Iterator[Check]:
+    """Whether mounts were left behind by a crash, or do not answer. `own`: where this device's were."""
     count, is_well = 0, True
     for mount in mounts():
         if not mount.is_ours:
@@ -240,12 +241,18 @@ def check_stale() -> Iterator[Check]:
                 is_well = False
                 yield Check("mounts", "cross", refusal.message, refusal.mend)
         if is_stale:
+            path = shlex.quote(mount.path)
+            if mount.path not in own:
+                text = f"{mount.path} was left by a daemon of another DITTOFS_HOME or user"
+                yield Check("mounts", "warning", text, f"If nobody wants it:  dittofs unmount {path}")
+                continue
             is_well = False
             text = f"{mount.path} was left by a daemon that is gone"
-            path = shlex.quote(mount.path)
             yield Check("mounts", "cross", text, f"dittofs mount {path}   or   dittofs unmount {path}")
     if is_well:
-        yield Check("mounts", "tick", f"{count} here, and none left by a crash" if count else "none")
+        yield Check(
+            "mounts", "tick", f"{count} here, and none of this device's left by a crash" if count else "none"
+        )
 
 
 def check_daemon(paths: Paths) -> Check:

@@ -3,15 +3,16 @@
 import argparse
 import os
 import re
+import shlex
 import sys
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from dittofs.cli.asking import client, locate
-from dittofs.cli.output import Progress, escaped, human_size, say, say_json, warn
+from dittofs.cli.output import Progress, escaped, human_size, say, say_json
 from dittofs.control.client import Download
-from dittofs.control.faults import EXIT_FINE, EXIT_USAGE, Refusal
+from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import ChunksRequest, FileRequest
 
@@ -19,6 +20,7 @@ DESCRIPTION = """\
 Copy a file out of a volume, whether it is mounted or not; or put chunks together by their hashes,
 as `dittofs list -v` shows them. The output appears whole or not at all."""
 EXAMPLE = """\
+  dittofs get Shared:letters/aunt.odt          into the working directory
   dittofs get --file Shared:letters/aunt.odt -o aunt.odt
   dittofs get --file Shared:log.txt -o - | tail
   dittofs get --hashes 5f1c…,9ab0… -o part.bin"""
@@ -27,11 +29,12 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the same as --file NAME")
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--file", metavar="P", help="a path below a mount, or VOLUME:PATH")
     what.add_argument("--hashes", metavar="H,...", help="chunk hashes, separated by commas")
     parser.add_argument(
-        "-o", metavar="O", dest="output", required=True, help="the file to write; - is stdout"
+        "-o", metavar="O", dest="output", help="the file to write; - is stdout; default: of a file its name"
     )
     parser.add_argument(
         "--volume", default=None, help="whose chunks; needed only if there are several volumes"
@@ -40,24 +43,36 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    asks = [one for one in (arguments.name, arguments.file, arguments.hashes) if one is not None]
+    if len(asks) != 1:
+        raise Refusal(
+            "usage", "get takes one file, or --hashes", "dittofs get --file Shared:letter.odt -o letter.odt"
+        )
+    path = arguments.name if arguments.name is not None else arguments.file
+    arguments.output = arguments.output or _own_name(path)
     is_stream = arguments.output == "-"
     if is_stream and arguments.json:
-        warn("dittofs: --json and -o - both want stdout; give one of them")
-        return EXIT_USAGE
+        text = "--json and -o - both want stdout; give one of them"
+        raise Refusal("usage", text, "dittofs get --help")
     output = Path(arguments.output)
     if not is_stream and os.path.lexists(output) and not arguments.force and not _is_special(output):
-        raise Refusal("exists", f"{output} exists; it was left as it is", "Replace it with --force")
+        raise Refusal(
+            "exists",
+            f"{output} exists; it was left as it is",
+            "Replace it with --force, or name another file with -o",
+        )
     asked = client()
     volumes = asked.status().volumes
-    if arguments.file is not None:
-        place = locate(arguments.file, volumes)
+    if path is not None:
+        place = locate(path, volumes)
         label = str(place)
         try:
             download = asked.get_file(FileRequest(volume=place.volume, **path_fields(place.path)))
         except Refusal as refusal:
-            raise Refusal(refusal.code, f"{label}: {refusal.message}", refusal.mend) from refusal
+            mend = refusal.mend or f"What there is:  dittofs list {shlex.quote(place.volume)}:"
+            raise Refusal(refusal.code, f"{label}: {refusal.message}", mend) from refusal
     else:
-        volume = arguments.volume or locate(None, volumes).volume
+        volume = arguments.volume or locate(None, volumes, "--volume VOLUME").volume
         hashes = tuple(one.strip().lower() for one in arguments.hashes.split(",") if one.strip())
         if not hashes:
             raise Refusal("usage", "--hashes names no chunk", "dittofs list -v shows them")
@@ -76,6 +91,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         say(f"Wrote {escaped(os.fsencode(output))}   {human_size(download.size)}")
     return EXIT_FINE
+
+
+def _own_name(path: str | None) -> str:
+    """Where a file goes that was given no output. Refuses ("usage") chunks, which have no name."""
+    name = (path or "").rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    if not name:
+        raise Refusal("usage", "it is not said which file to write", "Add  -o FILE   or  -o -  for stdout")
+    return name
 
 
 def _is_special(output: Path) -> bool:

@@ -1,15 +1,17 @@
 """`dittofs list`"""
 
 import argparse
+import shlex
 import stat
 import sys
 import time
+from collections.abc import Iterator
 
-from dittofs.cli.asking import client, locate
+from dittofs.cli.asking import Place, client, locate
 from dittofs.cli.output import counted, escaped, human_size, say, say_json, when
-from dittofs.control.faults import EXIT_FINE
+from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.paths import path_bytes, path_fields
-from dittofs.control.protocol import ChunkRun, Entry, ListRequest
+from dittofs.control.protocol import ChunkRun, Entry, ListItem, ListRequest
 
 DESCRIPTION = """\
 List files with their size and age. PATH is a path below a mount, or VOLUME:PATH, mounted or not;
@@ -61,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     now_ns = time.time_ns()
     files = others = size = 0
-    for item in asked.list(request):
+    for item in _items(asked.list(request), place):
         if arguments.json:
             say_json(item)
         elif isinstance(item, ChunkRun):
@@ -79,6 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
         what = " with bytes that are not here" if arguments.missing else ""
         say(f"{counted(files, 'file')}{what}, {human_size(size)}{rest} in {str(place).rstrip(':')}")
     return EXIT_FINE
+
+
+def _items(items: Iterator[ListItem], place: Place) -> Iterator[ListItem]:
+    try:
+        yield from items
+    except Refusal as refusal:
+        mend = refusal.mend or f"What there is:  dittofs list {shlex.quote(place.volume)}:"
+        raise Refusal(refusal.code, refusal.message, mend) from refusal
 
 
 def entry_line(entry: Entry, now_ns: int, *, verbose: bool) -> str:

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, cast
 
 if TYPE_CHECKING:
     from dittofs.control.faults import Refusal
@@ -97,13 +97,10 @@ def _run(words: list[str]) -> int:
         return 0 if words else 2
     name = "version" if words[0] == "--version" else words[0]
     if name not in {verb.name for verb in VERBS}:
-        print(
-            f"dittofs: there is no command {name!r}{_nearest(name)}\nAll of them: dittofs --help",
-            file=sys.stderr,
-        )
-        return 2
+        text = f"there is no command {name!r}{_nearest(name)}"
+        return _refuse_usage(text, "All of them: dittofs --help", words)
     command = cast(Command, importlib.import_module(f"dittofs.cli.{name}"))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"dittofs {name}",
         description=command.DESCRIPTION,
         epilog=f"example:\n{command.EXAMPLE}\n\n{EXIT_CODES}",
@@ -116,7 +113,27 @@ def _run(words: list[str]) -> int:
         arguments = parser.parse_args(words[1:])
     except SystemExit as end:  # argparse has printed usage or help
         return end.code if isinstance(end.code, int) else 2
+    except _Usage as usage:
+        parser.print_usage(sys.stderr)
+        return _refuse_usage(str(usage), f"dittofs {name} --help", words)
     return _guarded(command.run, arguments)
+
+
+class _Usage(Exception):
+    """The words of a command are not understood."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises `_Usage` where its base ends the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _Usage(message)
+
+
+def _refuse_usage(text: str, mend: str, words: Sequence[str]) -> int:
+    from dittofs.control.faults import Refusal
+
+    return _tell(Refusal("usage", text, mend), as_json="--json" in words)
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:

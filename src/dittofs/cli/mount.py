@@ -11,6 +11,7 @@ from types import FrameType
 
 from dittofs.cli.asking import shown_directory
 from dittofs.cli.output import escaped, say, say_json, warn
+from dittofs.cli.places import mounted_before
 from dittofs.cli.starting import ensure_daemon, is_answering
 from dittofs.cli.status import is_outside
 from dittofs.cli.unmount import explain_busy
@@ -90,8 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _was_mounted_at(paths: Paths, path: str) -> bool:
     """Whether a volume of this device was last mounted there."""
-    from dittofs.cli.places import mounted_before
-
     return path in mounted_before(paths)
 
 

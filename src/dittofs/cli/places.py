@@ -2,12 +2,13 @@
 
 from dittofs.config import Paths
 from dittofs.errors import DittoError
-from dittofs.local_disk import LocalDisk
-from dittofs.registry import FILE, read_registry
 
 
 def mounted_before(paths: Paths) -> set[str]:
     """Directories; none if the list of volumes is not there or cannot be read."""
+    from dittofs.local_disk import LocalDisk  # late: they import an event loop, and few commands ask
+    from dittofs.registry import FILE, read_registry
+
     if not (paths.state / FILE).exists():
         return set()  # to look would make the directory
     try:

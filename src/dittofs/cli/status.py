@@ -129,14 +129,18 @@ def _sending(volume: VolumeStatus) -> str:
 def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
     where = f"   {shown_directory(path_bytes(volume))}" if volume.path else ""
     head = f"{escaped(volume.name)}{where}   {volume.state}"
+    failed = []
     if volume.state == "failed":
-        return [head, f"  FAILED      {volume.failure}    dittofs doctor"]
+        if not volume.members:
+            return [head, f"  FAILED      {escaped(volume.failure)}    dittofs doctor"]
+        mount = f"dittofs mount {shown_directory(path_bytes(volume))}"  # it is open, and not mounted
+        failed = [f"  FAILED      {escaped(volume.failure)}    {mount}"]
     sizes = human_size(volume.bytes)
     if volume.bytes_here is None:
         sizes += " (counting what is here)"
     elif volume.bytes_here != volume.bytes:
         sizes += f" ({human_size(volume.bytes_here)} here)"
-    found = [f"{head}   {counted(volume.files, 'file')}, {sizes}"]
+    found = [f"{head}   {counted(volume.files, 'file')}, {sizes}", *failed]
     if is_outside(volume):
         found.append(
             "  NO MEMBER   this device keeps what it has: an owner runs  dittofs share, it runs  dittofs join"
@@ -148,7 +152,8 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
     found += _finding_lines("DAMAGE", [one for one in volume.damage if one.severity == "damage"])
     found += _finding_lines("NOTICE", [one for one in volume.damage if one.severity == "warning"])
     if volume.conflicts:
-        found.append(f"  CONFLICTS   {counted(volume.conflicts, 'conflict')}")
+        what = "keep what you want, remove or rename the other"
+        found.append(f"  CONFLICTS   {counted(volume.conflicts, 'conflict')}: {what}    dittofs list")
     if volume.pending.files:
         found.append(
             f"  SAVING      {counted(volume.pending.files, 'file')}, {human_size(volume.pending.bytes)} "

@@ -7,7 +7,7 @@ from dittofs.cli.asking import shown_directory
 from dittofs.cli.output import escaped, say, say_json, warn
 from dittofs.config import Paths
 from dittofs.control.client import Client
-from dittofs.control.faults import EXIT_FINE, EXIT_USAGE, Refusal
+from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.holders import holders
 from dittofs.control.mountpoint import canonical, detach, inspect, mounted_at, mounts
 from dittofs.control.paths import path_bytes, path_fields
@@ -35,8 +35,8 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if bool(arguments.target) == arguments.all:
-        warn("dittofs: unmount takes one directory, or --all\nWhat is mounted:  dittofs status")
-        return EXIT_USAGE
+        text = "unmount takes one directory, or --all"
+        raise Refusal("usage", text, "What is mounted:  dittofs status")
     client = Client(Paths.find().socket)
     if arguments.all:
         result = _unmount_all(client, force=arguments.force)

@@ -104,6 +104,17 @@ def _umask() -> int:
     return umask
 
 
+def test_get_without_an_output_writes_a_file_of_the_same_name(shell: Shell, service: SmallService) -> None:
+    service.files[b"docs/a"] = b"new"
+    assert shell.run("get", "Shared:docs/a") == 0
+    assert Path("a").read_bytes() == b"new"
+    assert shell.run("get", "docs/a") == 1
+    assert "-o" in shell.err
+    assert shell.run("get", "--hashes", "ab" * 32) == 2
+    assert "-o FILE" in shell.err
+    assert shell.run("get", "-o", "out") == 2
+
+
 def test_get_replaces_only_by_force_and_leaves_nothing_of_a_failure(
     shell: Shell, service: SmallService
 ) -> None:
@@ -112,7 +123,10 @@ def test_get_replaces_only_by_force_and_leaves_nothing_of_a_failure(
     assert shell.run("get", "--file", "Shared:a", "-o", "out") == 1
     assert "--force" in shell.err
     assert shell.run("get", "--file", "Shared:nope", "-o", "out", "--force") == 1
+    assert "dittofs list Shared:" in shell.err
     assert "Shared:nope" in shell.err
+    assert shell.run("list", "Shared:nope") == 1
+    assert "dittofs list Shared:" in shell.err
     assert (names(), Path("out").read_text()) == (["out"], "mine")
     assert shell.run("get", "--file", "Shared:a", "-o", "out", "--force", "--json") == 0
     assert shell.json()["size"] == 3

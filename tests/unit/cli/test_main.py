@@ -73,6 +73,27 @@ def test_a_failure_in_json_is_one_object_on_stdout(shell: Shell) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["mount"],
+        ["list", "--nonsense"],
+        ["unmount"],
+        ["sync", "--timeout", "-1"],
+        ["devices", "remove"],
+        ["copies", "a", "b", "c"],
+        ["demo", "--nodes", "1"],
+        ["get", "x", "--file", "y"],
+        ["get", "x", "-o", "-"],
+    ],
+)
+def test_a_usage_error_in_json_is_one_object_on_stdout(shell: Shell, words: list[str]) -> None:
+    assert shell.run(*words, "--json") == 2
+    assert (shell.json()["type"], shell.json()["error"]) == ("failure", "usage")
+    assert shell.json()["mend"]
+
+
 def test_a_bug_shows_no_traceback_unless_asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_arguments: argparse.Namespace) -> int:
         raise ZeroDivisionError("by nought")

@@ -1,11 +1,12 @@
 """`dittofs mount` and `unmount` up to the kernel; with it: tests/e2e/test_mount_commands.py."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from dittofs.cli.asking import Place, locate, shown_directory
+from dittofs.cli.asking import Place, locate, shown_directory, which_volume
 from dittofs.control.faults import Refusal
 from dittofs.control.protocol import VolumeStatus
 from tests.unit.cli.conftest import Shell
@@ -28,6 +29,33 @@ def test_a_directory_that_cannot_be_used_is_refused_before_a_daemon_is_started(
     assert "empty word" in shell.err
     assert not home.exists()
     assert not (tmp_path / "new").exists()
+
+
+def test_where_a_volume_was_mounted_before_what_was_written_meanwhile_is_named(
+    shell: Shell, home: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "Shared"
+    place.mkdir()
+    (place / "notes").touch()
+    (home / "state").mkdir(parents=True, mode=0o700)
+    record = {"name": "Shared", "directory": "ab", "volume_id": "cd", "path": str(place)}
+    (home / "state/volumes.json").write_text(json.dumps({"format": 1, "volumes": [record]}))
+    assert shell.run("mount", place) == 1
+    assert "it holds 1 entry written while nothing was mounted (notes)" in shell.err
+    assert "Move them away, then run this again" in shell.err
+    (place / "attic").touch()
+    assert shell.run("mount", place) == 1
+    assert "2 entries written while nothing was mounted (attic …)" in shell.err
+
+
+def test_of_two_volumes_one_is_to_be_named_in_the_command_that_was_given() -> None:
+    volumes = [VolumeStatus(name, "ab", "unmounted") for name in ("My Thesis", "Shared")]
+    with pytest.raises(Refusal) as caught:
+        which_volume(None, volumes, "dittofs share VOLUME")
+    assert (caught.value.code, caught.value.mend) == ("usage", "dittofs share 'My Thesis'")
+    with pytest.raises(Refusal) as caught:
+        locate("a", volumes)
+    assert caught.value.mend == "Write  VOLUME:PATH   as in  'My Thesis':a"
 
 
 @needs_fuse

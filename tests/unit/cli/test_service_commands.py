@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from dittofs.cli.daemon import daemon_options
-from dittofs.cli.demo import Device, lines
+from dittofs.cli.daemon import come_back, daemon_options, only_here
+from dittofs.cli.demo import Device, lines, proof
 from dittofs.control.faults import Refusal
+from dittofs.control.protocol import Custody, MemberStatus, Pending, StatusReport, VolumeStatus
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
 
@@ -21,6 +23,27 @@ def test_where_the_daemon_listens_and_looks_is_judged_before_it_is_started() -> 
         with pytest.raises(Refusal) as caught:
             daemon_options(bind, port, peers)
         assert caught.value.code == "usage"
+
+
+def test_before_the_daemon_ends_what_is_only_here_is_said() -> None:
+    custody = Custody(only_here=2, only_here_bytes=1_000_000)
+    others = (MemberStatus("laptop", "ab", "owner", is_this=True), MemberStatus("nas", "cd", "writer"))
+    pending = Pending(files=1, bytes=500_000)
+    volume = VolumeStatus(
+        "Shared", "ab", "mounted", "/srv/Shared", copies="2", custody=custody, pending=pending, members=others
+    )
+    assert only_here(volume) == 'Only on this device: 3 files, 1.5 MB of "Shared"'
+    assert only_here(msgspec.structs.replace(volume, members=others[:1])) == ""
+    assert only_here(msgspec.structs.replace(volume, copies="on-demand")) == ""
+    assert "dittofs mount /srv/Shared" in come_back(StatusReport("1", 1, 0.0, 0, (volume,), ()))
+    unmounted = msgspec.structs.replace(volume, state="unmounted")
+    assert come_back(StatusReport("1", 1, 0.0, 0, (unmounted,), ())) == ""
+
+
+def test_a_demonstration_that_is_taken_away_does_not_say_where_to_look() -> None:
+    text = "\n".join(proof([Device(name, Path("/a"), Path("/b")) for name in ("laptop", "nas")]))
+    assert "what laptop wrote was read, byte for byte, on nas" in text
+    assert "Ctrl-C" not in text
 
 
 def test_an_identity_is_changed_only_when_there_is_one_and_no_daemon_uses_it(

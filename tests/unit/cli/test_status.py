@@ -69,12 +69,21 @@ def test_what_was_recovered_is_named_and_is_no_damage() -> None:
     assert exit_code(report(volume)) == 5
 
 
+def test_a_volume_that_could_not_be_mounted_again_says_why_and_needs_attention() -> None:
+    failure = "it was not mounted again: /srv/Shared: it holds 1 entry written while nothing was mounted (a)"
+    volume = msgspec.structs.replace(GOOD, state="failed", failure=failure, members=(HERE, THERE))
+    text = lines(report(volume), verbose=False)
+    assert "1,204 files" in text[0]
+    assert text[1] == f"  FAILED      {failure}    dittofs mount /srv/Shared"
+    assert exit_code(report(volume)) == 5
+
+
 def test_conflicts_exit_with_4_and_what_is_unsaved_is_named() -> None:
     volume = msgspec.structs.replace(
         GOOD, conflicts=1, pending=Pending(files=3, bytes=41_000_000), members=(HERE, THERE)
     )
     text = "\n".join(lines(report(volume, devices=(LAPTOP, NAS)), verbose=False))
-    assert "1 conflict" in text
+    assert "CONFLICTS   1 conflict: keep what you want, remove or rename the other" in text
     assert "3 files, 41 MB not yet safe from a power cut" in text
     assert "nas   offline" in text
     assert "ONLY HERE" not in text

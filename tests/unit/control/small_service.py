@@ -71,6 +71,7 @@ class SmallService:
         self.files: dict[bytes, bytes] = {}
         self.damaged: set[bytes] = set()
         self.mounted_at = b""
+        self.failure = ""
         self.feed = EventFeed()
         self.stopped = trio.Event()
         self.parts_made = 0
@@ -95,7 +96,8 @@ class SmallService:
         return VolumeStatus(
             name="Shared",
             id="cd" * 16,
-            state="mounted" if self.mounted_at else "unmounted",
+            state="failed" if self.failure else "mounted" if self.mounted_at else "unmounted",
+            failure=self.failure,
             **path_fields(self.mounted_at),
             files=len(self.files),
             bytes=sum(map(len, self.files.values())),
@@ -265,7 +267,7 @@ class SmallService:
             if path in self.damaged:
                 findings += 1
                 yield Finding(severity="damage", what="chunk", detail="its hash differs", **path_fields(path))
-        yield CheckDone(files=len(self.files), chunks=0, bytes=0, findings=findings)
+        yield CheckDone(files=len(self.files), chunks=len(self.files), bytes=0, findings=findings)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         async for event in self.feed.listen():

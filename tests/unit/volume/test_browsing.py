@@ -29,6 +29,21 @@ async def test_a_file_that_is_elsewhere_is_fetched(pair: Pair) -> None:
     assert pair.from_a.prefetched, "the next part was asked for while this one was handed out"
 
 
+async def test_both_kinds_of_conflict_are_marked(pair: Pair) -> None:
+    await pair.a.write("versions", b"base")
+    await pair.settle()
+    for rig, content in ((pair.a, b"from a"), (pair.b, b"from b")):
+        await rig.write("versions", content)
+        await rig.write("names", content)
+    await pair.settle()
+    seen = list(Browsing(pair.b.volume).walk([], recursive=True))
+    assert sum(one.is_conflict for one in seen) == pair.b.volume.summary().conflicts == 2
+    assert {one.path for one in seen if not one.is_conflict} == {b"versions", b"names"}
+    for one in seen:
+        (again,) = Browsing(pair.b.volume).walk([one.path], recursive=True)
+        assert again.is_conflict == one.is_conflict
+
+
 async def test_what_a_listing_says_is_missing_is_what_a_read_would_fetch(pair: Pair) -> None:
     await pair.a.write("big", BIG)
     await pair.a.write("small", b"x" * 100)

@@ -11,6 +11,7 @@ import pytest
 
 from dittofs.control.client import Client
 from dittofs.control.protocol import AliveEvent, FilesEvent, PeerEvent
+from tests.e2e.network import eventually
 from tests.e2e.node import COMMAND_S, Node, await_end, dittofs_command, mounts_below
 
 SETTINGS = """\
@@ -151,6 +152,76 @@ def enter_words(node: Node, words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=COMMAND_S,
     )
+
+
+def test_a_join_that_was_refused_for_a_name_waits_for_all_names_when_it_is_repeated(
+    laptop: Node, desktop: Node
+) -> None:
+    for number in range(300):
+        (laptop.root / f"{number}.txt").write_text(str(number))
+    own = desktop.directory / "own"
+    desktop.run("mount", own, "--name", "Shared")
+    ticket = laptop.json("share")["ticket"]
+    refused = desktop.run("join", ticket, desktop.root, check=False)
+    assert (refused.returncode, "--name" in refused.stderr) == (1, True)
+    told = desktop.run("join", ticket, desktop.root, "--name", "Other").stdout
+    assert "300 files" in told
+    assert len(list(desktop.root.glob("*.txt"))) == 300
+    which = desktop.run("sync", check=False)
+    assert "dittofs sync Other" in which.stderr
+
+
+def test_a_ticket_that_is_over_is_no_matter_of_the_network(
+    laptop: Node, desktop: Node, tmp_path: Path
+) -> None:
+    join(laptop, desktop)  # or it would not listen
+    ticket = laptop.json("share")["ticket"]
+    port = laptop.status()["network"]["port"]
+    settings = laptop.home / "config.toml"
+    settings.write_text(settings.read_text().replace("port = 0", f"port = {port}"))
+    laptop.end_daemon()
+    laptop.mount()  # it has forgotten its invitations, and admits no stranger
+    eventually(lambda: laptop.status()["network"], 30)
+    phone = device(tmp_path / "phone", "phone")
+    try:
+        refused = phone.run("join", ticket, phone.root, check=False)
+        assert refused.returncode == 1
+        assert "was reached and has no open invitation" in refused.stderr
+        assert "There:  dittofs share" in refused.stderr
+    finally:
+        phone.close()
+
+
+def test_a_device_that_was_removed_is_told_how_to_go_on(laptop: Node, desktop: Node) -> None:
+    join(laptop, desktop)
+    (desktop.root / "kept.txt").write_text("kept")
+    desktop.run("sync", "--timeout", "30")
+    laptop.run("devices", "remove", "desktop")
+    eventually(lambda: desktop.status()["volumes"][0]["role"] == "none", 30)
+    for words, code in ((("sync",), 3), (("leave", "Shared"), 3), (("add", "/etc/hostname"), 1)):
+        done = desktop.run(*words, check=False)
+        assert done.returncode == code, done.stderr
+        assert 'no member of "Shared" any more' in done.stderr
+        assert "dittofs leave --force Shared" in done.stderr
+    desktop.run("unmount", "--force", desktop.root)
+    assert "is no member" in desktop.run("mount", desktop.root).stderr
+    assert (desktop.root / "kept.txt").read_text() == "kept"
+    left = desktop.run("leave", "--force", "Shared")
+    assert "had ended its membership" in left.stderr
+
+
+def test_a_directory_written_to_while_the_daemon_was_away_is_told(laptop: Node) -> None:
+    laptop.expects_errors = True
+    stopped = laptop.run("daemon", "--stop").stdout
+    assert f"dittofs mount {laptop.root}" in stopped
+    (laptop.root / "notes").write_text("written beside the volume")
+    laptop.run("mount", laptop.directory / "second", "--name", "Second")  # starts the daemon
+    eventually(lambda: laptop.status()["volumes"][1]["state"] == "failed", 30)
+    looked = laptop.run("status", check=False)
+    assert (looked.returncode, "1 entry written while nothing was mounted" in looked.stdout) == (5, True)
+    (laptop.root / "notes").unlink()
+    laptop.mount()
+    assert laptop.run("status", check=False).returncode == 0
 
 
 def test_recovery_words_are_shown_once_and_copies_are_set_for_all(laptop: Node, desktop: Node) -> None:

@@ -243,7 +243,7 @@ def check_stale(own: Collection[str]) -> Iterator[Check]:
         if is_stale:
             path = shlex.quote(mount.path)
             if mount.path not in own:
-                text = f"{mount.path} was left by a daemon of another DITTOFS_HOME or user"
+                text = f"{mount.path} was left by a daemon that is gone, and is none of this device's mounts"
                 yield Check("mounts", "warning", text, f"If nobody wants it:  dittofs unmount {path}")
                 continue
             is_well = False

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import weakref
 import zlib
 from typing import Final
 
@@ -23,8 +24,16 @@ class DiskVFS(apsw.VFS):
     def __init__(self, disk: Disk, name: str) -> None:
         super().__init__(name, None, maxpathname=512)
         self.vfs_name = name
-        self._disk = disk
+        self._find_disk = weakref.ref(
+            disk
+        )  # SQLite keeps what is registered; a disk lives as long as its test
         self._draws = 0
+
+    @property
+    def _disk(self) -> Disk:
+        disk = self._find_disk()
+        assert disk is not None, "a file of a disk that is gone"
+        return disk
 
     def xOpen(self, name: "str | apsw.URIFilename | None", flags: list[int]) -> "DiskVFSFile":  # type: ignore[override]
         assert name is not None, "SQLite asked for a temporary file"
@@ -153,10 +162,16 @@ class DiskVFSFile:
 
 
 def register(disk: Disk) -> str:
-    """Make `disk` usable by SQLite under the name returned, as long as this process lives."""
+    """Make `disk` usable by SQLite under the name returned, as long as the disk lives."""
     vfs = DiskVFS(disk, f"simulated-{next(_numbers)}")
     _registered.append(vfs)
+    weakref.finalize(disk, _forget, vfs)
     return vfs.vfs_name
+
+
+def _forget(vfs: DiskVFS) -> None:
+    vfs.unregister()
+    _registered.remove(vfs)
 
 
 def _io_error(extended: int, message: str) -> apsw.IOError:

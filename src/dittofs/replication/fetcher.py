@@ -76,7 +76,6 @@ class Fetcher:
         self._request = 0
         self._arrived: list[tuple[_Fetch, Session, bytes]] = []
         self._wake = trio.Event()
-        self._asked = trio.Event()
         self._connected = trio.Event()
         self.bytes_fetched = 0
         self.on_read: Callable[[bytes], None] = lambda _root: None
@@ -203,7 +202,6 @@ class Fetcher:
                 session = peer.capacity.peer
                 self._request += 1
                 peer.requests[self._request] = fetch, now
-                self._asked.set()
                 peer.capacity.requests += 1
                 fetch.asked[session] = now
                 batches.setdefault((session, is_bulk), []).append(
@@ -325,9 +323,6 @@ class Fetcher:
     async def _watch(self) -> None:
         """A request that is late is sent to another peer too, where there is one."""
         while True:
-            if not any(peer.requests for peer in self._peers.values()):
-                self._asked = trio.Event()
-                await self._asked.wait()
             await trio.sleep(LATE_CHECK_S)
             now = trio.current_time()
             for peer in self._peers.values():

@@ -18,7 +18,8 @@ from dittofs.links.asyncio_thread import open_asyncio_thread
 
 
 def tell(**fields: object) -> None:
-    print(json.dumps(fields), flush=True)
+    sys.stdout.write(json.dumps(fields) + "\n")  # in one piece: two threads tell
+    sys.stdout.flush()
 
 
 def tell_log(_: object, __: str, event: MutableMapping[str, Any]) -> str:

@@ -185,7 +185,8 @@ def test_a_repository_that_is_committed_to_elsewhere_is_sound_here_at_every_inst
 # -- trees
 
 
-@pytest.mark.parametrize("what", ["documents", pytest.param("clone", marks=pytest.mark.soak)])
+@pytest.mark.soak  # half a minute each on a machine at rest
+@pytest.mark.parametrize("what", ["documents", "clone"])
 def test_names_and_sizes_of_a_tree_follow_at_once_and_all_bytes_when_all_copies_are_asked_for(
     pair: tuple[Network, Device, Device], tmp_path: Path, what: str
 ) -> None:

@@ -1,5 +1,6 @@
 """All file access of the store goes through a `Disk`: a simulated one can lose, tear, fail and fill up."""
 
+import contextlib
 import errno
 from collections.abc import Sequence
 from typing import Protocol
@@ -81,3 +82,37 @@ class Disk(Protocol):
 
     def database_uri(self, path: str) -> tuple[str, str, bool]:
         """(file name, SQLite VFS name, whether several connections may share it) for a database at `path`."""
+
+
+def read_whole(disk: Disk, path: str, bytes_max: int) -> bytes | None:
+    """What a small file holds, at most `bytes_max` of it; None if there is none. Blocking."""
+    try:
+        file = disk.open(path, read_only=True)
+    except FileNotFoundError:
+        return None
+    try:
+        return file.read(0, bytes_max)
+    finally:
+        file.close()
+
+
+def replace_whole(disk: Disk, path: str, data: bytes) -> None:
+    """Make a file hold `data`, durable when this returns; after a crash it is as before, or whole. Blocking.
+
+    It is written as `<path>.new` first, which an error takes away again where it can.
+    """
+    temporary = f"{path}.new"
+    try:
+        file = disk.open(temporary, create=True)
+        try:
+            file.truncate(0)  # a crash may have left one
+            file.write(0, data)
+            file.sync()
+        finally:
+            file.close()
+        disk.rename(temporary, path)
+    except DittoError:
+        with contextlib.suppress(DittoError, FileNotFoundError):
+            disk.unlink(temporary)
+        raise
+    disk.sync_directory(path.rpartition("/")[0])

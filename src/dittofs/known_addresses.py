@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from dittofs.address import Address
-from dittofs.disk import Disk
+from dittofs.disk import Disk, read_whole, replace_whole
 from dittofs.errors import FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import VolumeId
@@ -58,26 +58,13 @@ class KnownAddresses:
         """Blocking: replace the file, whole or not at all."""
         self.is_changed = False
         data = msgspec.json.encode(self._known)
-        file = self._disk.open(f"{FILE}.new", create=True)
-        try:
-            file.truncate(0)
-            file.write(0, data)
-            file.sync()
-        finally:
-            file.close()
-        self._disk.rename(f"{FILE}.new", FILE)
-        self._disk.sync_directory("")
+        replace_whole(self._disk, FILE, data)
 
 
 def _read(disk: Disk) -> dict[str, dict[str, list[str]]]:
-    try:
-        file = disk.open(FILE, read_only=True)
-    except FileNotFoundError:
+    data = read_whole(disk, FILE, FILE_BYTES_MAX)
+    if data is None:
         return {}
-    try:
-        data = file.read(0, FILE_BYTES_MAX)
-    finally:
-        file.close()
     try:
         return msgspec.json.decode(data, type=dict[str, dict[str, list[str]]])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

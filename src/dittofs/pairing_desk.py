@@ -86,11 +86,6 @@ class PairingDesk:
             await share.ended.wait()
         self._forget_late()
 
-    def withdraw(self, share: Share) -> None:
-        """Let nobody in by this invitation any more."""
-        self._invitations.withdraw(share.invitation)
-        self._end(share)
-
     async def join(self, text: str) -> Joined:
         """Use a ticket. BadTicket, PairingRefused, LinkBroken: nothing has changed here."""
         ticket = parse_ticket(text)

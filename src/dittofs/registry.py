@@ -6,7 +6,7 @@ import msgspec
 import trio
 
 from dittofs.blocking import RunBlocking
-from dittofs.disk import Disk
+from dittofs.disk import Disk, read_whole, replace_whole
 from dittofs.errors import ConfigError, Damaged
 from dittofs.ids import VolumeId
 
@@ -81,29 +81,15 @@ class Registry:
     def _save(self, records: dict[str, VolumeRecord]) -> None:
         """Blocking: replace the file, whole or not at all."""
         data = msgspec.json.format(msgspec.json.encode(_File(FORMAT, tuple(records.values()))))
-        temporary = f"{FILE}.new"
-        file = self._disk.open(temporary, create=True)
-        try:
-            file.truncate(0)
-            file.write(0, data)
-            file.sync()
-        finally:
-            file.close()
-        self._disk.rename(temporary, FILE)
-        self._disk.sync_directory("")
+        replace_whole(self._disk, FILE, data)
         self._records = records
 
 
 def read_registry(disk: Disk, place: str) -> dict[str, VolumeRecord]:
     """Blocking: the volumes whose device has its state on `disk`, by name. Damaged if that is not known."""
-    try:
-        file = disk.open(FILE, read_only=True)
-    except FileNotFoundError:
+    data = read_whole(disk, FILE, FILE_BYTES_MAX)
+    if data is None:
         return {}
-    try:
-        data = file.read(0, FILE_BYTES_MAX)
-    finally:
-        file.close()
     try:
         found = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

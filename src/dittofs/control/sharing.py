@@ -3,7 +3,7 @@
 `volume` is always the name that this device gives it. See `protocol` for the rules.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -11,8 +11,6 @@ from dittofs.control.protocol import RoleName, Unmounted, VolumeStatus
 
 Port = Annotated[int, Meta(ge=-1, le=65535)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-PLACES: Final = 2
-"""How many of the recovery words are typed back."""
 
 
 class ShareRequest(Struct, frozen=True):

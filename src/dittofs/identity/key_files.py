@@ -1,6 +1,5 @@
 """Secrets as files that only their owner may read (disk.md, Key files)."""
 
-import contextlib
 import enum
 import os
 import pwd
@@ -12,8 +11,8 @@ from typing import Protocol
 
 import blake3
 
-from dittofs.disk import Disk
-from dittofs.errors import ConfigError, Damaged, DittoError, FormatError
+from dittofs.disk import Disk, replace_whole
+from dittofs.errors import ConfigError, Damaged, FormatError
 
 FILE_BYTES_MAX = 1 << 20
 
@@ -165,21 +164,7 @@ class KeyFiles:
     def _write(self, name: str, kind: Kind, payload: bytes) -> None:
         directory, _, _ = name.rpartition("/")
         self._disk.make_directory(directory)
-        temporary = f"{name}.new"
-        try:
-            file = self._disk.open(temporary, create=True)
-            try:
-                file.truncate(0)  # a crash may have left one
-                file.write(0, pack(kind, payload))
-                file.sync()
-            finally:
-                file.close()
-            self._disk.rename(temporary, name)
-        except DittoError:
-            with contextlib.suppress(DittoError, FileNotFoundError):
-                self._disk.unlink(temporary)
-            raise
-        self._disk.sync_directory(directory)
+        replace_whole(self._disk, name, pack(kind, payload))
 
 
 def _user(uid: int) -> str:

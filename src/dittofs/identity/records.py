@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from itertools import pairwise
 
 import blake3
 import msgspec
@@ -193,7 +194,7 @@ def _utf8(name: str) -> bytes:
 def _check_common(body: Body) -> None:
     if len(body.signer) != ID_BYTES or any(len(parent) != ID_BYTES for parent in body.parents):
         raise FormatError("a signer or a parent of a member record of a wrong length")
-    if len(body.parents) > PARENTS_MAX or any(a >= b for a, b in zip(body.parents, body.parents[1:])):  # noqa: B905
+    if len(body.parents) > PARENTS_MAX or any(a >= b for a, b in pairwise(body.parents)):
         raise FormatError("the parents of a member record are too many or out of order")
     if len(body.wraps) > WRAPS_MAX or len(body.previous) > PREVIOUS_MAX:
         raise FormatError("a member record with too many wraps")

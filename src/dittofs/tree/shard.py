@@ -30,7 +30,7 @@ from dittofs.tree.update import (
     slot_of,
 )
 
-GARBAGE_ITEMS_MIN = 1_000
+GARBAGE_ITEMS_MIN = 64
 """Less garbage than this is never worth a compaction."""
 OVERHEAD_BYTES_MAX = KEY_BYTES_MAX + 64
 """What one operation adds to an update beside its value, at most: key, ids and numbers."""

@@ -319,7 +319,7 @@ def test_values_rewritten_in_turns_are_garbage() -> None:
     assert Shard.load(FIRST_EPOCH, shard.snapshot(), (), BOB).garbage() == garbage
     compact = shard.compacted(newest, client_id=BOB)
     assert compact.garbage() == (2, 0)
-    assert len(compact.snapshot()) < len(shard.snapshot()) // 20
+    assert len(compact.snapshot()) < len(shard.snapshot()) // 5
 
 
 def test_compaction_keeps_the_joined_content_in_the_genesis_slot() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dittofs.ids import InodeId, Number
+from dittofs.ids import InodeId, Number, number_of
 from dittofs.tree.record import Kind, Ref
 from dittofs.volume.contents import Content, Published
 
@@ -98,6 +98,13 @@ class Inode:
     virtual: Virtual | None = None
     last: Last | None = None
     """While it is open."""
+    shares: Number | None = None
+    """The number it would have if something detached had not got it still."""
+
+    @property
+    def face(self) -> Number:
+        """The number that the tree gives what it stands for."""
+        return self.number if self.shares is None else self.shares
 
     @property
     def id(self) -> InodeId:
@@ -136,12 +143,26 @@ class InodeTable:
         return [*asides] if main is None else [main, *asides]
 
     def intern(self, number: Number, ref: Ref, kind: Kind) -> Inode:
-        """The inode with this number, standing for `ref` from now on."""
+        """The inode with this number, standing for `ref` from now on.
+
+        A number that a detached inode still has cannot show a second thing: what another device brought back
+        gets one of its own, as long as programs know it.
+        """
         inode = self._by_number.get(number)
-        if inode is None:
+        if inode is None or inode.detached is not None:
+            known = self._by_ref.get(ref)
+            if known is not None and known.face == number:
+                return known
+        if inode is not None and inode.detached is not None:
+            free = number
+            while free in self._by_number:
+                free = number_of(f"{ref[0]}/{free}")
+            inode = self._by_number[free] = Inode(free, ref, kind, shares=number)
+            self._bind(inode)
+        elif inode is None:
             inode = self._by_number[number] = Inode(number, ref, kind)
             self._bind(inode)
-        elif inode.ref != ref and inode.detached is None:
+        elif inode.ref != ref:
             self.rebind(inode, ref)
         return inode
 

@@ -53,13 +53,13 @@ class RemoteChanges:
         state = self._state
         tree, inodes = state.replica.tree, state.inodes
         attributes = tree.stat(inode.ref)
-        if attributes is not None and attributes.number == inode.number:
+        if attributes is not None and attributes.number == inode.face:
             return False
         if inode.detached is not None or inode.writers or state.contents.peek(inode.ref) is not None:
             return False  # what is written here becomes a version of its own, whatever the name shows
-        moved = tree.by_number(inode.number)
+        moved = tree.by_number(inode.face)
         shown = tree.stat(moved) if moved is not None and moved != inode.ref else None
-        if moved is not None and shown is not None and shown.number == inode.number:
+        if moved is not None and shown is not None and shown.number == inode.face:
             inodes.rebind(inode, moved)
         elif attributes is None or inode.kind is Kind.DIRECTORY:
             return False  # gone: descriptors keep what they had; of merged directories one number is an alias

@@ -418,3 +418,46 @@ async def test_a_file_that_moved_on_elsewhere_and_is_renamed_over_another_here_k
         contents = {await rig.fetch(name) for name in rig.listing("")}
         assert {b"what the phone wrote", b"mine"} <= contents
     assert pair.a.listing("") == pair.b.listing("")
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename over"])
+async def test_a_file_that_comes_back_while_its_removed_self_is_open_is_read_and_written_as_it_is_now(
+    pair: Pair, how: str
+) -> None:
+    await both_have(pair, "f", b"old")
+    handle = pair.b.open_file("f", os.O_RDWR)
+    if how == "unlink":
+        await pair.b.unlink("f")
+    else:
+        await pair.b.write("g", b"over it")
+        await pair.b.publish()
+        await pair.b.rename("g", "f")
+        await pair.b.unlink("f")
+    await pair.a.write("f", b"written meanwhile")
+    await pair.settle()
+    assert await pair.b.fetch("f") == b"written meanwhile"
+    assert await settled(pair.b.volume.files.read(handle.inode, 0, 99)) == b"old"
+    await pair.b.write("f", b"and replaced here")
+    known(pair.b, "f")
+    pair.b.close_file(handle)
+    await pair.settle()
+    assert await pair.a.fetch("f") == b"and replaced here"
+    await pair.a.write("f", b"and there")
+    await pair.settle()
+    assert await pair.b.fetch("f") == b"and there"
+    assert known(pair.b, "f") is pair.b.walk("f")
+
+
+async def test_a_directory_that_comes_back_can_be_used_though_a_program_still_has_its_removed_self(
+    pair: Pair,
+) -> None:
+    pair.a.mkdir("d")
+    await pair.settle()
+    known(pair.b, "d")
+    await pair.b.rmdir("d")
+    await pair.a.write("d/f", b"written meanwhile")
+    await pair.settle()
+    assert await pair.b.fetch("d/f") == b"written meanwhile"
+    await pair.b.write("d/g", b"beside")
+    await pair.settle()
+    assert await pair.a.fetch("d/g") == b"beside"

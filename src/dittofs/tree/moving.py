@@ -22,7 +22,7 @@ from dittofs.tree.names import (
     vacate,
 )
 from dittofs.tree.record import NEVER, PATH_DEPTH_MAX, Dot, Kind, Place, Record, Ref, Version
-from dittofs.tree.removal import drop_content, remove_name, without
+from dittofs.tree.removal import drop_content, remove_name, take_out, without
 from dittofs.tree.rules import is_root
 from dittofs.tree.status import Status
 from dittofs.tree.writing import Transaction, Writing
@@ -93,7 +93,8 @@ def rename(
         rename_file(writing, entry.inode, entry.link, to, stamp)
     if over is not None:
         _remove(writing, over, stamp)
-    gone = {(entry.inode, entry.link), (over.inode, over.link) if over is not None else None}
+    # A conflict entry's own file may be hidden behind what it replaces.
+    gone = {(one.inode, one.link) for one in (entry, over) if one is not None and one.dot is None}
     for twin in sorted({(one.inode, one.name.link) for one in twins} - gone):
         remove_name(writing, *twin, stamp)
     return False
@@ -194,8 +195,7 @@ def adopt(
     assert attributes is not None
     content = saving.content_of(writing.rows, entry)
     transaction = writing.begin(entry.inode)
-    record = transaction.edit(entry.inode)
-    record.versions = without(record, content.dots)
+    take_out(writing, transaction, entry.inode, content, stamp)
     inode = transaction.sibling(entry.inode)
     slot, n = transaction.slot, transaction.n
     made = Record(

@@ -146,7 +146,8 @@ def make_room(
         return dots
     conflicts = display.conflicts(group)
     for called, (beside, aside) in conflicts.asides.items():
-        if beside == name and aside.ordinal == 0 and aside.inode != entry.inode:
+        is_own = aside.inode == entry.inode and (aside.dot is not None or aside.link == entry.link)
+        if beside == name and aside.ordinal == 0 and not is_own:
             ordinal = display.ordinal(called, name, aside)
             dots.update(_pin(writing, conflicts, group, called, ordinal, aside, stamp))
     return dots

@@ -4,7 +4,7 @@ from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
 from dittofs.tree.record import ORDINAL_MAX, PATH_DOTS_MAX, WITH_CONTENT, Dot, Record, Version, covers
-from dittofs.tree.rules import Content
+from dittofs.tree.rules import Content, meaning_of
 from dittofs.tree.writing import Transaction, Writing, seen_by
 
 
@@ -104,6 +104,27 @@ def without(record: Record, dots: tuple[Dot, ...]) -> tuple[Version, ...]:
 def drop_content(writing: Writing, inode: InodeId, content: Content, stamp: Stamp) -> None:
     """Drop a conflict entry."""
     transaction = writing.begin(inode)
+    take_out(writing, transaction, inode, content, stamp)
+    writing.commit(transaction, stamp)
+
+
+def take_out(
+    writing: Writing, transaction: Transaction, inode: InodeId, content: Content, stamp: Stamp
+) -> Record:
+    """Edit an inode's own record: it has the conflict entry no more. What its name shows stays there.
+
+    A name that was removed may be back because of that very entry; then it is given anew.
+    """
+    known = writing.rows.inode(inode)
+    assert known.meaning is not None
     record = transaction.edit(inode)
     record.versions = without(record, content.dots)
-    writing.commit(transaction, stamp)
+    left = meaning_of(record, known.links, writing.rows.has_seen)
+    if known.meaning.main is not None and left.main is None and left.names:
+        name = left.names[0]
+        living = {dot for one in left.contents for dot in one.dots}
+        record.versions = tuple(version for version in record.versions if version.dot in living)
+        holder = transaction.edit(inode, name.link) if name.link else record
+        at = later(stamp, name.place.stamp)
+        holder.place = name.place._replace(stamp=at, slot=transaction.slot, n=transaction.n)
+    return record

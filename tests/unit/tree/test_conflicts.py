@@ -297,3 +297,77 @@ def test_conflict_entries_of_one_second_keep_their_numbers_when_others_go(one: R
         assert {p: w for p, w in one.show().items() if p in listed} == listed
         check_against_oracle(one)
     assert one.show() == {"f": "c5"}
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename"])
+def test_a_name_that_a_conflict_entry_brought_back_stays_when_that_entry_goes(one: Replica, how: str) -> None:
+    """`one` removes what it knows; the entry it does not know, ranked below, brings the name back."""
+    late = Replica(one.world, "late", skew_ns=-FOLLOW_NS_MAX)
+    one.make("f", "base")
+    exchange_all([one, late])
+    base = stat(one, "f").version
+    assert base is not None
+    for writer, contents in ((one, ("kept", "removed")), (late, ("late",))):
+        for content in contents:
+            with writer.group() as group:
+                stamp = writer.tree.tick()
+                inode = writer.entry("f").inode
+                group.write(inode, content_of(content, stamp), replaces=[base.dot], stamp=stamp)
+    one.unlink("f")
+    assert list(one.show().values()) == ["kept"]
+    exchange_all([one, late])
+    (aside,) = (path for path in one.show() if "(conflict, " in path)
+    assert one.show() == {"f": "kept", aside: "late"}
+    if how == "unlink":
+        one.unlink(aside)
+        assert one.show() == {"f": "kept"}
+    else:
+        one.rename(aside, "g")
+        assert one.show() == {"f": "kept", "g": "late"}
+    exchange_all([one, late])
+    assert late.show() == one.show()
+    check_against_oracle(late)
+
+
+def test_a_conflict_entry_replaces_the_file_that_its_own_file_is_hidden_behind(one: Replica) -> None:
+    other = Replica(one.world, "other")
+    one.make("a", "same")
+    other.make("a", "base")
+    base = stat(other, "a").version
+    assert base is not None
+    for content in ("aside", "same"):
+        with other.group() as group:
+            stamp = other.tree.tick()
+            group.write(other.entry("a").inode, content_of(content, stamp), replaces=[base.dot], stamp=stamp)
+    exchange_all([one, other])
+    (aside,) = (path for path in one.show() if "(conflict, " in path)
+    assert one.show() == {"a": "same", aside: "aside"}
+    one.rename(aside, "a")
+    assert one.show() == {"a": "aside"}
+    check_against_oracle(one)
+
+
+def test_conflict_entries_that_follow_a_file_to_its_other_name_take_no_name_that_this_is_shown_under(
+    one: Replica,
+) -> None:
+    other = Replica(one.world, "device")
+    one.make("b", "base")
+    exchange_all([one, other])
+    other.make("a", "other")
+    base = stat(one, "b").version
+    assert base is not None
+    for content in ("aside", "shown"):
+        with one.group() as group:
+            stamp = one.tree.tick()
+            group.write(one.entry("b").inode, content_of(content, stamp), replaces=[base.dot], stamp=stamp)
+    one.link("b", "a")
+    exchange_all([one, other])
+    before = one.show()
+    assert sorted(before.values()) == ["aside", "other", "shown", "shown"]
+    one.unlink("b")
+    after = one.show()
+    assert {path: after[path] for path in after if path in before} == {
+        path: before[path] for path in before if path in after
+    }
+    assert sorted(after.values()) == ["aside", "other", "shown"]
+    check_against_oracle(one)

@@ -5,27 +5,40 @@ rounds made against what was true some time ago; compaction anywhere at any time
 device that both go on writing as one. In the end all agree, the index equals the oracle however it came
 about, nothing is gone that nobody removed, and nothing that was gone everywhere is back.
 
-    python -m tests.property.exchange_histories --count 1000 --seed 1 [--forks]
+Every step draws what it does from the seed and its own number, so that a history with steps left out is the
+same history otherwise: of one that fails, the steps that it takes to fail are found and shown.
+
+    python -m tests.property.exchange_histories --count 1000 --seed 1 [--replicas 3] [--steps 40] [--forks]
+    python -m tests.property.exchange_histories --mixed --count 20000 --seed 1 --keep-going
 """
 
 import argparse
+import logging
 import random
 import sys
 import time
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
 
 from dittofs.errors import Behind, Contradiction, Forked, FSError
 from dittofs.tree.shard import FIRST_EPOCH
 from dittofs.tree.states import Difference
 from dittofs.tree.view import View, view
+from tests.property.exchange_scripts import FIRST, Script
 from tests.property.history_users import PROFILES, Opened
 from tests.property.tree_replicas import Update, World, assert_same, observe
 from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
 from tests.simulation.rig import SimulatedClock
+from tests.simulation.shrinking import shrunken
 
 LABEL = "device"
 SKEW_S = 7.0
 COMMON = b"same"
+DAY_S = 86_400.0
+JOIN_MAX = 2
 
 
 @dataclass
@@ -46,20 +59,21 @@ class Node:
 class History:
     """One run. `run` raises AssertionError where a promise is broken; `trace` says how it came to that."""
 
-    def __init__(self, seed: int, *, replicas: int = 3, steps: int = 40, forks: bool = False) -> None:
-        self.random = random.Random(seed)
-        self.seed = seed
-        self.steps = steps
-        self.forks = forks
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.seed = seed = script.seed
+        self.random = random.Random(f"{seed}")
+        self.forks = script.forks
         self.profile = PROFILES[seed % len(PROFILES)]
         self.world = World()
-        self.nodes = [Node(self._rig(number)) for number in range(replicas)]
+        self.nodes = [Node(self._rig(number)) for number in range(script.replicas)]
         self.written: set[bytes] = set()
         self.removed: set[bytes] = set()
         self.dead: set[bytes] = set()
         """Contents that were once written and then to be seen nowhere, with nothing on its way."""
         self.unnoticed: set[bytes] = set()
         """Written by one of two copies before anybody could tell one's changes from the other's."""
+        self.joined = self.gone = 0
         self.trace: list[str] = []
 
     def _rig(self, number: int) -> ReplicaRig:
@@ -72,19 +86,28 @@ class History:
         )
 
     def run(self) -> None:
-        for _ in range(6):
-            self._operate(self.nodes[0])
-        for other in self.nodes[1:]:
-            self._pull(other, self.nodes[0])
-        fork_at = self.random.randrange(self.steps) if self.forks and self.steps else -1
-        for step in range(self.steps):
-            if step == fork_at:
+        fork_at = self.random.randrange(FIRST, FIRST + self.script.steps) if self.forks else -1
+        has_begun = False
+        for number in self.script.numbers():
+            self.random = random.Random(f"{self.seed} {number}")
+            if number < FIRST:
+                self._operate(self.nodes[0])
+                continue
+            if not has_begun:
+                has_begun = True
+                self._begin()
+            if number == fork_at:
                 self._copy(self.random.choice(self.nodes))
             self._step(self.random.choice(self.nodes))
             if self.random.random() < 0.03:
                 self._settle()
         self._settle()
         self._check_all()
+
+    def _begin(self) -> None:
+        """Everybody has what the first one made."""
+        for other in self.nodes[1:]:
+            self._pull(other, self.nodes[0])
 
     def _step(self, node: Node) -> None:
         node.away -= 1
@@ -108,9 +131,11 @@ class History:
         elif choice < 0.98:
             node.replica.replica.renew_index()
             self.trace.append(f"{self._who(node)} makes its index anew")
-        else:
+        elif choice < 0.995:
             node.away = self.random.choice((10, 100))
             self.trace.append(f"{self._who(node)} is away")
+        else:
+            self._come_or_go(node)
 
     # -- the network
 
@@ -206,6 +231,31 @@ class History:
         assert copy.slot == node.replica.slot
         self.nodes.append(Node(copy))
 
+    def _come_or_go(self, node: Node) -> None:
+        """Months pass for everybody, a device joins, or one goes for good after giving away what it has."""
+        choice = self.random.randrange(3)
+        if choice == 0:
+            days = self.random.randint(30, 400)
+            for one in self.nodes:
+                one.replica.clock.advance(days * DAY_S)
+            self.trace.append(f"{days} days pass")
+        elif choice == 1 and self.joined < JOIN_MAX:
+            self.joined += 1
+            self.nodes.append(Node(self._rig(len(self.nodes) + self.gone)))
+            self.nodes[-1].replica.clock.advance(node.replica.clock.monotonic())
+            self.trace.append(f"{self._who(self.nodes[-1])} joins")
+            self._pull(self.nodes[-1], node)
+        elif choice == 2 and len(self.nodes) > 2 and not self.forks:
+            other = self.random.choice([one for one in self.nodes if one is not node])
+            node.away = other.away = 0
+            self._pull(other, node)
+            self._pull(node, other)
+            if node.replica.replica.root_digest() == other.replica.replica.root_digest():
+                self.trace.append(f"{self._who(node)} is retired")
+                self.nodes.remove(node)
+                self.gone += 1
+                node.replica.close()
+
     # -- what must hold
 
     def _settle(self) -> None:
@@ -280,29 +330,90 @@ class History:
         return f"{self.nodes.index(node)}@{node.replica.slot}"
 
 
-def run(seed: int, *, replicas: int = 3, steps: int = 40, forks: bool = False) -> None:
-    """One history. What breaks carries the seed and the trace."""
-    history = History(seed, replicas=replicas, steps=steps, forks=forks)
+def run(
+    seed: int,
+    *,
+    replicas: int = 3,
+    steps: int = 40,
+    forks: bool = False,
+    only: tuple[int, ...] | None = None,
+) -> History:
+    """One history of these measures."""
+    return run_script(Script(seed, replicas, steps, forks, only))
+
+
+def run_script(script: Script) -> History:
+    """One history. What breaks carries the script and the trace."""
+    history = History(script)
     try:
         history.run()
     except Exception as error:
-        error.add_note(f"history of seed {seed}:\n" + "\n".join(history.trace))
+        error.add_note(f"{script}:\n" + "\n".join(history.trace))
         raise
+    return history
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def shortened(script: Script) -> Script:
+    """The same with the fewest steps found that still break something."""
+
+    def fails(numbers: Sequence[int]) -> bool:
+        try:
+            run_script(replace(script, only=tuple(numbers)))
+        except Exception:  # noqa: BLE001 - that is what is looked for
+            return True
+        return False
+
+    return replace(script, only=tuple(shrunken(list(script.numbers()), fails)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.property.exchange_histories")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--mixed", action="store_true", help="let each seed say how many replicas and steps")
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--forks", action="store_true")
-    arguments = parser.parse_args()
-    begun = time.monotonic()
-    for seed in range(arguments.seed, arguments.seed + arguments.count):
-        run(seed, replicas=arguments.replicas, steps=arguments.steps, forks=arguments.forks)
-    print(f"{arguments.count} histories in {time.monotonic() - begun:.0f} s")
-    return 0
+    parser.add_argument(
+        "--only", type=_numbers, help="the numbers of the steps to do, as a failure shows them"
+    )
+    parser.add_argument("--keep-going", action="store_true", help="tell of all seeds that fail")
+    chosen = parser.parse_args(arguments)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    begun, failed = time.monotonic(), []
+    for count, seed in enumerate(range(chosen.seed, chosen.seed + chosen.count), 1):
+        plain = Script(seed, chosen.replicas, chosen.steps, chosen.forks)
+        script = replace(Script.mixed(seed) if chosen.mixed else plain, only=chosen.only)
+        try:
+            run_script(script)
+        except Exception as error:  # noqa: BLE001 - it is told, and the next seed runs
+            failed.append(seed)
+            print(f"seed {seed}: {error!r:.300}\n{script}", flush=True)
+            if not chosen.keep_going:
+                tell(error, script)
+                return 1
+        if count % 1000 == 0:
+            print(f"{count} histories, {len(failed)} failed, {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"{chosen.count} histories, failed: {failed or 'none'}, {time.monotonic() - begun:.0f} s")
+    return bool(failed)
+
+
+def tell(error: Exception, script: Script) -> None:
+    """Print what broke, as short as it can be had."""
+    shorter = shortened(script)
+    try:
+        run_script(shorter)
+    except Exception as short:  # noqa: BLE001 - it fails, as found
+        error = short
+    traceback.print_exception(error)
+    steps = ",".join(map(str, shorter.only or ()))
+    options = f"--replicas {shorter.replicas} --steps {shorter.steps}" + " --forks" * shorter.forks
+    command = f"--seed {shorter.seed} --count 1 {options} --only {steps}"
+    print(f"again: python -m tests.property.exchange_histories {command}")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(",") if one)
 
 
 if __name__ == "__main__":

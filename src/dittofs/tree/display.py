@@ -47,6 +47,10 @@ class Display:
         self._generation = -1
         placement.changed_names = self._name_changed
 
+    def label(self, slot: Slot) -> str:
+        """What the device of a writer is called."""
+        return self._label(slot)
+
     def forget(self) -> None:
         """Drop what is cached."""
         self._conflicts.clear()
@@ -305,6 +309,25 @@ class Display:
         """The names in a directory under which something is shown beside another of its name."""
         group = self.members(directory)
         return self.conflicts(group).asides.keys() if group else ()
+
+    def beside(self, directory: InodeId) -> Mapping[bytes, bytes]:
+        """Of each name in `asides` the one that it stands beside."""
+        group = self.members(directory)
+        return {called: name for called, (name, _) in self.conflicts(group).asides.items()} if group else {}
+
+    def conflicted(self) -> Sequence[InodeId]:
+        """The shown directories with names in `asides`. Costs grow with those, not with the tree."""
+        found: dict[InodeId, bool] = {}
+        waiting = sorted(self._rows.special_parents())
+        while waiting:
+            group = self.members_holding(waiting.pop())
+            if not group or group[0] in found:
+                continue
+            found[group[0]] = bool(self.conflicts(group).asides)
+            if self._rows.totals.merged:  # below there, names of different members meet without being special
+                merged = (self._members_named(group, name) for name in self._special_names(group))
+                waiting += [members[0] for members in merged if len(members) > 1]
+        return [directory for directory, has_asides in found.items() if has_asides]
 
     def shown_name(self, inode: InodeId, name: Name) -> tuple[tuple[InodeId, ...], bytes] | None:
         """The directory's members and the name by which one name of a file is shown; None if it is not."""

@@ -268,6 +268,12 @@ class Rows:
             return []
         return [key[INODE_CHARACTERS:] for key, _ in self._store.scan("special", parent.encode("ascii"))]
 
+    def special_parents(self) -> set[InodeId]:
+        """Where there are special names."""
+        return {
+            InodeId(key[:INODE_CHARACTERS].decode("ascii")) for key, _ in self._store.scan("special", b"")
+        }
+
     # -- directories
 
     def directory(self, inode: InodeId) -> Directory:

@@ -83,9 +83,21 @@ class Tree:
         self._placement = Placement(self._rows)
         self._display = Display(self._rows, self._placement, device_label)
         self._status = Status(self._rows, self._display, own_slots)
+        self._own_slots = own_slots
         self.clock = Clock(now_ns, greatest)
         """Its `greatest` is what a restart must begin from."""
-        self.exchange = Exchange(self._rows, self._documents, self._placement, self.clock, now_ns)
+        self.brake = Brake(
+            self._rows,
+            self._documents,
+            self._placement,
+            self.clock,
+            Holds(local),
+            label=device_label,
+            is_own=own_slots,
+        )
+        """What is held, and shown as it was."""
+        self.brake.limits = Limits(is_on=local is not None)
+        self.exchange = Exchange(self._rows, self._documents, self._placement, self.brake, self.clock, now_ns)
         """What other replicas have to do with this one."""
 
     def initialise(self) -> Change:
@@ -107,6 +119,31 @@ class Tree:
     def asides(self, directory: InodeId) -> Collection[bytes]:
         """The names of a directory that are there for a conflict: versions, and things called the same."""
         return self._display.asides(directory)
+
+    def beside(self, directory: InodeId) -> Mapping[bytes, bytes]:
+        """Of each name in `asides` the one that it stands beside."""
+        return self._display.beside(directory)
+
+    def conflicted(self) -> Sequence[InodeId]:
+        """The directories with names in `asides`. Costs grow with the conflicts, not with the tree."""
+        return self._display.conflicted()
+
+    def label(self, slot: Slot) -> str:
+        """What the device of a writer calls itself."""
+        return self._display.label(slot)
+
+    def is_own(self, slot: Slot) -> bool:
+        """Whether this device wrote as that writer, now or before."""
+        return self._own_slots(slot)
+
+    def writer_of(self, ref: Ref, link: str = "") -> Slot | None:
+        """Who wrote what a visible thing shows; of what has no content, who gave it its name."""
+        version = self.version(ref)
+        if version is not None:
+            return version.dot[0]
+        inode = self._rows.inode(ref[0])
+        record = inode.links.get(link) if link else inode.record
+        return None if record is None or record.place is None else record.place.slot
 
     def stat(self, ref: Ref) -> Attributes | None:
         """The attributes of a visible thing. None: it is not visible."""

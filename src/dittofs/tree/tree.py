@@ -86,18 +86,7 @@ class Tree:
         self._own_slots = own_slots
         self.clock = Clock(now_ns, greatest)
         """Its `greatest` is what a restart must begin from."""
-        self.brake = Brake(
-            self._rows,
-            self._documents,
-            self._placement,
-            self.clock,
-            Holds(local),
-            label=device_label,
-            is_own=own_slots,
-        )
-        """What is held, and shown as it was."""
-        self.brake.limits = Limits(is_on=local is not None)
-        self.exchange = Exchange(self._rows, self._documents, self._placement, self.brake, self.clock, now_ns)
+        self.exchange = Exchange(self._rows, self._documents, self._placement, self.clock, now_ns)
         """What other replicas have to do with this one."""
 
     def initialise(self) -> Change:

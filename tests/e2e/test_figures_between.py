@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.e2e.alike import are_alike, assert_alike
 from tests.e2e.network import Device, Network, eventually
 
 PIECE = 1 << 20
 WIRE_BYTES_MAX = 1_500_000
 READS = 20
 SMALL = 4096
+CHANGED = 16 << 10
 
 
 def report(what: str, took_s: Sequence[float]) -> None:
@@ -72,3 +74,28 @@ def test_a_small_file_is_readable_on_the_other_side_at_once(
         took.append(time.monotonic() - begun)
         time.sleep(0.06)  # one change at a time
     report("4 KiB", took)
+
+
+@pytest.mark.parametrize("changes", [100, pytest.param(1_000, marks=pytest.mark.soak)])
+def test_changes_made_apart_move_little_more_than_themselves(
+    pair: tuple[Network, Device, Device], changes: int
+) -> None:
+    net, a, b = pair
+    for number in range(changes):
+        (a.root / f"old{number}").write_bytes(os.urandom(CHANGED))
+    a.await_in_step(120)
+    net.pull(a, b)
+    for device in (a, b):
+        for number in range(changes):
+            name = f"old{number}" if device is a and number % 2 else f"{device.label}{number}"
+            (device.root / name).write_bytes(os.urandom(CHANGED))
+        device.run("sync", "--timeout", "1", check=False)  # all is published; nobody is there to have it
+    before = a.sent_bytes() + b.sent_bytes()
+    net.plug(a, b)
+    took = eventually(lambda: are_alike(a, b), 30, "the same names, sizes and times on both sides")
+    report(f"2 x {changes} changes made apart, alike after the cable is back", [took])
+    a.await_in_step(120)
+    moved = a.sent_bytes() + b.sent_bytes() - before
+    print(f"bytes on the wire: {moved / (2 * changes * CHANGED):.3f} times those changed")
+    assert moved <= 1.1 * 2 * changes * CHANGED
+    assert_alike(a, b)

@@ -40,10 +40,31 @@ class Story:
                 if step % 2:
                     store.sync()
                     self.acknowledged |= dict(zip(ids, plains, strict=True))
+            self.collect(store, life)
             root = store_content(store, MemorySource(LARGE), b"", 0, chunking=Chunking.CONTENT_DEFINED)
             store.sync()
             self.root = root
             store.close()
+
+    def collect(self, store: ChunkStore, life: int) -> None:
+        """A round of garbage: every third chunk is named by nothing any more, nor promised from then on."""
+        named = {chunk for number, chunk in enumerate(self.acknowledged) if number % 3}
+        self.acknowledged = {chunk: plain for chunk, plain in self.acknowledged.items() if chunk in named}
+        if self.root:
+            reader = ContentReader(store, self.root, len(LARGE))
+            named |= {chunk for _, _, chunk in reader.chunks() if chunk} | {ChunkId(self.root[1:])}
+        for half in range(2):
+            marks = store.garbage.marks() if half else store.garbage.begin_round()
+            marks.update(named)
+            if half:
+                (plain,) = [noise(1000 * life + 7777, 200)]
+                (chunk,) = store.put([(DATA, plain)])
+                store.sync()
+                self.acknowledged[chunk] = plain  # after the first mark: in neither
+                store.garbage.sweep(marks)
+            else:
+                store.garbage.close_marks(marks)
+        list(store.garbage.compact())
 
     def holds(self, store: ChunkStore) -> None:
         """Everything acknowledged is there, nothing is wrong, and the store works on."""
@@ -69,6 +90,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.RECENT_ENTRIES_MAX", 4)
     for module in ("dittofs.chunks.appender", "dittofs.chunks.recovery"):
         monkeypatch.setattr(f"{module}.PACK_BYTES_MAX", 2500)
+    monkeypatch.setattr("dittofs.chunks.compaction.GARBAGE_BYTES_MIN", 100)
 
 
 def length_of_the_story() -> int:
@@ -108,6 +130,7 @@ def test_after_a_power_cut_at_any_change_everything_synced_is_there(seed: int) -
         story.holds(store)
         rebuilt = [note for note in store.notes if "rebuilt" in note]
         assert all("there is no index" in note for note in rebuilt), "what is named is durable"
+        assert not any("is gone" in note for note in store.notes), "a pack goes after all that leads there"
         disk.crash(event)  # and again, after what recovery did
         story.holds(open_store(disk, seed=10))
 

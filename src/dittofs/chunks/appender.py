@@ -94,6 +94,20 @@ class Appender:
             self._sync_all()
             yield
 
+    def close_pack(self) -> int:
+        """Begin another pack, and return its number: all packs below it are never appended to again."""
+        with self._sync_lock, self.lock:
+            self._sync_all()
+            if self._active is not None:
+                self._files.finish(self._active)
+            return self._pack_to_append()
+
+    def forget(self, number: int) -> None:
+        """This pack, never appended to again, is about to be removed."""
+        with self._sync_lock, self.lock:
+            assert number != self._active
+            self._durable.pop(number, None)
+
     def _pack_to_append(self) -> int:
         active = self._active
         if active and self._files.is_writable(active) and self._files.sizes[active] < PACK_BYTES_MAX:
@@ -104,6 +118,11 @@ class Appender:
         self._active = number
         self._durable[number] = PACK_HEADER_BYTES
         return number
+
+    @property
+    def active(self) -> int | None:
+        """The pack that is appended to."""
+        return self._active
 
     def _sync_all(self) -> None:
         """The caller holds `_sync_lock`."""

@@ -60,9 +60,13 @@ def check(files: PackFiles, index: PackIndex, sealer: Sealer) -> Iterator[Findin
         try:
             check_pack_header(files.read(number, 0, PACK_HEADER_BYTES), number, files.volume_id)
         except FormatError as error:
+            if number not in files.sizes:
+                continue
             yield Problem(pack_name(number), str(error), is_harmless=size < PACK_HEADER_BYTES)
         reported = 0
         for item in scan(_reader(files, number), PACK_HEADER_BYTES, size):
+            if number not in files.sizes:
+                break  # it was compacted meanwhile; what counted lies in a pack behind
             problem = _check_item(item, number, index, sealer)
             if problem is not None:
                 yield problem
@@ -90,6 +94,8 @@ def _check_item(item: Frame | Gap, number: int, index: PackIndex, sealer: Sealer
         is_unfinished = item.torn and item.offset >= index.covered.get(number, 0) and lost is None
         what = "an unfinished write" if is_unfinished else "no sound frame"
         return Problem(where, f"{item.length} bytes are {what}", lost, is_harmless=is_unfinished)
+    if location is None and item.offset < index.covered.get(number, 0):
+        return None  # it was swept, and the pack is not worth compacting yet
     if location is None:
         return Problem(where, f"chunk {item.chunk.hex()} is not in the index: rebuild it")
     if item.kind not in ChunkKind._value2member_map_:
@@ -115,6 +121,8 @@ def _check_index(files: PackFiles, index: PackIndex, sealer: Sealer) -> Iterator
                 detail = "its frame is not there"
             else:
                 continue  # what is in the frame was looked at before
+            if index.find(chunk) != location:
+                continue  # it was moved, or swept, meanwhile
             where = f"{pack_name(location.pack)} at {location.offset}"
             if size is not None and _opens(files, chunk, location, sealer):
                 yield Problem(where, f"the header of chunk {chunk.hex()} is damaged, the chunk is whole")

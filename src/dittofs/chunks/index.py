@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from dittofs.chunks.index_run import (
     ENTRY_BYTES,
@@ -45,6 +45,8 @@ class PackIndex:
         self._guard = threading.Lock()
         self.covered: Mapping[int, int] = {}
         """pack -> bytes of it whose frames the runs hold."""
+        self.leaving: frozenset[int] = frozenset()
+        """Packs that hold nothing any more and are to be removed."""
 
     @classmethod
     def open(cls, disk: Disk, directory: str) -> "PackIndex":
@@ -55,7 +57,7 @@ class PackIndex:
             current = _read_all(disk, path)
         except FileNotFoundError:
             raise IndexDamaged("there is no index") from None
-        numbers, index.covered = decode_current(current)
+        numbers, index.covered, index.leaving = decode_current(current)
         index._next_run = max(numbers, default=0) + 1
         try:
             for number in numbers:
@@ -147,22 +149,48 @@ class PackIndex:
         while merged < len(runs) and runs[merged].entries < _MERGE_RATIO * count:
             count += runs[merged].entries
             merged += 1
-        kept = runs[merged:]
+        self._switch(merged, count, covered, frozenset(), lambda entries: entries)
+
+    def rewrite(
+        self,
+        covered: Mapping[int, int],
+        leaving: frozenset[int] = frozenset(),
+        kept: Callable[[Iterable[bytes]], Iterable[bytes]] = lambda entries: entries,
+    ) -> None:
+        """As `save`, with all runs merged into one that has only those entries that `kept` lets through.
+
+        `kept` is given encoded entries, ascending, each id once. `leaving`: packs in which no chunk lies any
+        more.
+        """
+        runs = self._runs
+        count = len(self._leaving) + sum(run.entries for run in runs)
+        self._switch(len(runs), count, covered, leaving, kept)
+
+    def _switch(
+        self,
+        merged: int,
+        count: int,
+        covered: Mapping[int, int],
+        leaving: frozenset[int],
+        kept: Callable[[Iterable[bytes]], Iterable[bytes]],
+    ) -> None:
+        runs = self._runs
+        names = runs[merged:]
         if count:
-            fresh = self._write(runs[:merged], count)
-            kept = (fresh, *kept)
+            fresh = self._write(runs[:merged], count, kept)
+            names = (fresh, *names)
         try:
-            self._write_current(kept, covered)
+            self._write_current(names, covered, leaving)
         except BaseException:
             if count:
                 fresh.close()
                 self._disk.unlink(f"{self._directory}/{fresh.name}")
             raise
         with self._guard:
-            self._runs = kept
+            self._runs = names
             self._retired += runs[:merged]
         self._leaving = {}
-        self.covered = dict(covered)
+        self.covered, self.leaving = dict(covered), leaving
         self._bury()
 
     def entries(self) -> Iterator[tuple[ChunkId, Location]]:
@@ -190,7 +218,9 @@ class PackIndex:
             self._runs = ()
         self._bury()
 
-    def _write(self, merged: Sequence[Run], count: int) -> Run:
+    def _write(
+        self, merged: Sequence[Run], count: int, kept: Callable[[Iterable[bytes]], Iterable[bytes]]
+    ) -> Run:
         name = _run_name(self._next_run)
         self._next_run += 1
         path = f"{self._directory}/{name}"
@@ -199,21 +229,23 @@ class PackIndex:
         file = self._disk.open(path, create=True)
         try:
             file.truncate(0)  # what a crash left under this name
-            write_run(file, _merge(sources), count)
+            write_run(file, kept(_merge(sources)), count)
             return Run(file, name)
         except BaseException:
             file.close()
             self._disk.unlink(path)
             raise
 
-    def _write_current(self, runs: Sequence[Run], covered: Mapping[int, int]) -> None:
+    def _write_current(
+        self, runs: Sequence[Run], covered: Mapping[int, int], leaving: frozenset[int]
+    ) -> None:
         path = f"{self._directory}/{_CURRENT}"
         temporary = f"{path}.part"
         numbers = [_run_number(run.name) for run in runs]
         file = self._disk.open(temporary, create=True)
         try:
             file.truncate(0)
-            file.write(0, encode_current(numbers, dict(covered)))
+            file.write(0, encode_current(numbers, dict(covered), sorted(leaving)))
             file.sync()
         finally:
             file.close()

@@ -158,14 +158,22 @@ _CURRENT = struct.Struct(">8sB3xI")
 _CURRENT_MAGIC = b"DittoIdx"
 
 
-def encode_current(runs: list[int], covered: dict[int, int]) -> bytes:
-    """The file that says which runs count, newest first, and how much of each pack they cover."""
-    body = msgspec.msgpack.encode([runs, covered])
+class _Current(msgspec.Struct, array_like=True, frozen=True):
+    runs: list[int]
+    covered: dict[int, int]
+    leaving: list[int] = []
+
+
+def encode_current(runs: list[int], covered: dict[int, int], leaving: list[int]) -> bytes:
+    """The file that says which runs count, newest first, how much of each pack they cover, and which packs
+    hold nothing any more.
+    """
+    body = msgspec.msgpack.encode([runs, covered, leaving] if leaving else [runs, covered])
     data = _CURRENT.pack(_CURRENT_MAGIC, _VERSION, len(body)) + body
     return data + checksum(data)
 
 
-def decode_current(data: bytes) -> tuple[list[int], dict[int, int]]:
+def decode_current(data: bytes) -> tuple[list[int], dict[int, int], frozenset[int]]:
     """The inverse of `encode_current`. Raises IndexDamaged."""
     if len(data) < _CURRENT.size:
         raise IndexDamaged("the index names no runs")
@@ -175,7 +183,7 @@ def decode_current(data: bytes) -> tuple[list[int], dict[int, int]]:
     if magic != _CURRENT_MAGIC or version != _VERSION or not is_sound:
         raise IndexDamaged("the list of the index's runs is damaged")
     try:
-        runs, covered = msgspec.msgpack.decode(body, type=tuple[list[int], dict[int, int]])
+        current = msgspec.msgpack.decode(body, type=_Current)
     except msgspec.DecodeError as error:
         raise IndexDamaged(f"the list of the index's runs does not decode: {error}") from error
-    return runs, covered
+    return current.runs, current.covered, frozenset(current.leaving)

@@ -36,7 +36,12 @@ class PackFiles:
         """At most `size` bytes; fewer at the end, none if there is no such pack."""
         if number not in self.sizes:
             return b""
-        file = self._file(number)
+        try:
+            file = self._file(number)
+        except FileNotFoundError:
+            if number in self.sizes:
+                raise
+            return b""  # it was removed just now
         try:
             return file.read(offset, size)
         finally:
@@ -101,14 +106,18 @@ class PackFiles:
         return number in self._writable
 
     def remove(self, number: int) -> None:
-        """Remove a pack that never had a frame."""
+        """Remove a pack in which no chunk lies. Who is reading it reads on. Durable after `removed`."""
+        del self.sizes[number]
         with self._guard:
-            file = self._open.pop(number, None)
             self._writable.discard(number)
+            file = None if number in self._users else self._open.pop(number, None)
         if file is not None:
             file.close()
-        del self.sizes[number]
         self._disk.unlink(self._path(number))
+
+    def removed(self) -> None:
+        """Every removal before is durable when this returns."""
+        self._disk.sync_directory(self._directory)
 
     def finish(self, number: int) -> None:
         """Never append to the pack again."""
@@ -160,12 +169,14 @@ class PackFiles:
             left = self._users[number] - 1
             if left:
                 self._users[number] = left
-            else:
-                del self._users[number]
-            if len(self._open) <= _OPEN_MAX:
                 return
-            idle = [n for n in self._open if n not in self._users and n not in self._writable]
-            closing = [self._open.pop(n) for n in idle[: len(self._open) - _OPEN_MAX]]
+            del self._users[number]
+            surplus = len(self._open) - _OPEN_MAX
+            if surplus <= 0 and number in self.sizes:
+                return
+            idle = [one for one in self._open if one not in self._users and one not in self._writable]
+            gone = [one for one in idle if one not in self.sizes]  # removed while they were read
+            closing = [self._open.pop(one) for one in {*gone, *idle[: max(0, surplus)]}]
         for file in closing:
             file.close()
 

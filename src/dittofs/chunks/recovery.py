@@ -30,9 +30,11 @@ class Recovered:
 def recover(files: PackFiles, index: PackIndex, note: Callable[[str], None]) -> Recovered:
     """Add to the index every sound frame that lies beyond what it covers, and make it durable.
 
-    Says through `note` what is lost or damaged. Removes nothing but packs that never had a frame.
+    Says through `note` what is lost or damaged. Removes nothing but packs without a frame that counts.
     May raise DiskError and IndexDamaged.
     """
+    for number in index.leaving & files.sizes.keys():
+        files.remove(number)  # it was left empty, and a crash came before its removal
     recovered = Recovered(dict(index.covered))
     listing = files.listing()
     for number in sorted(index.covered.keys() - listing.keys()):

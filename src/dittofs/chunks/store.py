@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from dittofs.chunks.appender import Appender, SealedChunk
 from dittofs.chunks.cache import PlainCache
 from dittofs.chunks.check import Finding, Problem, check
+from dittofs.chunks.garbage import Garbage
 from dittofs.chunks.index import RECENT_ENTRIES_MAX, PackIndex
 from dittofs.chunks.index_run import IndexDamaged, Location
 from dittofs.chunks.pack import FRAME_HEADER_BYTES, is_sound_frame, pack_name
 from dittofs.chunks.pack_files import PackFiles
 from dittofs.chunks.recovery import recover
 from dittofs.chunks.seal import Buffer, ChunkKind, GenerationMissing, Sealer, VolumeKeys
+from dittofs.chunks.sweeping import Sweeping
 from dittofs.clock import Entropy
 from dittofs.disk import Disk
 from dittofs.errors import ChunkMissing, Damaged, DiskError, DiskFull, FormatError
@@ -58,7 +60,18 @@ class ChunkStore:
         self._files = PackFiles(disk, directory, keys.volume_id)
         self._index = PackIndex(disk, self._index_directory)
         self._appender = Appender(self._files, self._placed)
+        self._sweeping = Sweeping(disk, directory)
         self._save_lock = threading.Lock()  # held by who writes the index; taken before the appender's locks
+        self.garbage = Garbage(
+            self._files,
+            self._appender,
+            self._sealer,
+            self._sweeping,
+            self._save_lock,
+            self._index_now,
+            self._rebuild,
+        )
+        """Marks, sweeps, and makes room."""
         self._damaged: set[ChunkId] = set()
         self._cache = PlainCache(_CACHE_BYTES)
         self.chunker_secret = keys.secret
@@ -104,7 +117,7 @@ class ChunkStore:
         for kind, plain in items:
             chunk = self._sealer.identify(kind, plain)
             ids.append(chunk)
-            if chunk in batch or self.has(kind, chunk):
+            if chunk in batch or self.claim(kind, chunk):
                 continue
             sealed = self._sealer.seal(kind, chunk, plain)
             batch[chunk] = (chunk, kind, sealed)
@@ -132,7 +145,7 @@ class ChunkStore:
         batch: dict[ChunkId, SealedChunk] = {}
         for kind, chunk, sealed in items:
             problem: FormatError | Damaged | None = None
-            if chunk not in batch and not self.has(kind, chunk):
+            if chunk not in batch and not self.claim(kind, chunk):
                 try:
                     self._sealer.open(kind, chunk, sealed)
                 except (FormatError, Damaged) as error:
@@ -166,6 +179,18 @@ class ChunkStore:
     def has(self, kind: ChunkKind, chunk: ChunkId) -> bool:
         """Whether the chunk is here, as far as is known without reading it."""
         return self._locate(kind, chunk) is not None
+
+    def claim(self, kind: ChunkKind, chunk: ChunkId) -> bool:
+        """As `has`; if it is here, it is not swept before the next round of marks (decision 0030).
+
+        For whoever is about to name the chunk somewhere, or to tell others that it is here.
+        """
+        self._sweeping.touch(chunk)  # before it is looked for: a sweep sees this, or hides the chunk
+        return self.has(kind, chunk)
+
+    def lease(self) -> contextlib.AbstractContextManager[None]:
+        """What is put or claimed inside stays at least until the end, in however many rounds."""
+        return self._sweeping.lease()
 
     def ids(self) -> Iterator[tuple[ChunkKind, ChunkId]]:
         """Every chunk here of a kind this program knows, once, ascending by id."""
@@ -224,7 +249,9 @@ class ChunkStore:
             self.sync()
             with contextlib.suppress(DiskFull, DiskError):  # then the next start scans
                 self.save_index()
+                self._sweeping.save()
         finally:
+            self._sweeping.close()
             self._index.close()
             self._files.close()
 
@@ -242,7 +269,13 @@ class ChunkStore:
         self._damaged.discard(chunk)
 
     def _is_recent(self, chunk: ChunkId) -> bool:
-        return self._index.find_recent(chunk) is not None and chunk not in self._damaged
+        location = self._index.find_recent(chunk)
+        if location is None or chunk in self._damaged:
+            return False
+        return not self._sweeping.takes(chunk, location)
+
+    def _index_now(self) -> PackIndex:
+        return self._index
 
     # Finding and reading
 
@@ -256,6 +289,7 @@ class ChunkStore:
             or location.kind != kind
             or chunk in self._damaged
             or not self._is_inside(location)
+            or self._sweeping.takes(chunk, location)
         ):
             return None
         return location
@@ -272,10 +306,12 @@ class ChunkStore:
         return location.offset + location.length <= self._files.sizes.get(location.pack, 0)
 
     def _read(self, kind: ChunkKind, chunk: ChunkId) -> tuple[Location, bytes]:
-        location = self._locate(kind, chunk)
-        if location is None:
-            raise AbsentChunk(kind, chunk)
-        return location, self._files.read(location.pack, location.offset, location.length)
+        while (location := self._locate(kind, chunk)) is not None:
+            frame = self._files.read(location.pack, location.offset, location.length)
+            if len(frame) == location.length or self._locate(kind, chunk) == location:
+                return location, frame
+            # It was moved to another pack between the two.
+        raise AbsentChunk(kind, chunk)
 
     def _open(self, kind: ChunkKind, chunk: ChunkId, location: Location, frame: bytes) -> bytes:
         # Not a look at the frame's header: the seal proves more, and a damaged header costs no chunk.
@@ -307,6 +343,7 @@ class ChunkStore:
             try:
                 self._index = PackIndex.open(self._disk, self._index_directory)
                 self._index.remove_strays()
+                self._sweeping.begin(self._index.count)
                 self._appender.begin(recover(self._files, self._index, self._note))
             except IndexDamaged as error:
                 self._rebuild(str(error))

@@ -3,6 +3,7 @@
 import random
 import threading
 
+import msgspec
 import pytest
 
 from dittofs.chunks.index import PackIndex
@@ -42,9 +43,10 @@ def save(index: PackIndex) -> None:
 
 def test_files_are_the_published_bytes() -> None:
     assert (
-        encode_current([2], {1: 1000}).hex()
+        encode_current([2], {1: 1000}, []).hex()
         == "446974746f49647801000000000000089291028101cd03e8636125bec2f1e108"
     )
+    assert encode_current([2], {1: 1000}, [3])[16:-8] == msgspec.msgpack.encode([[2], {1: 1000}, [3]])
     disk = SimulatedDisk()
     file = disk.open("r", create=True)
     write_run(file, [encode_entry(ChunkId(b"\x07" * 32), Location(1, 40, 600, 2))], 1)
@@ -221,7 +223,9 @@ def test_an_id_that_lies_across_two_entries_is_not_found() -> None:
     assert run.find(one)
 
 
-@pytest.mark.parametrize("bad", [b"", b"short", encode_current([1], {})[:-1], encode_current([1], {}) + b"x"])
+@pytest.mark.parametrize(
+    "bad", [b"", b"short", encode_current([1], {}, [])[:-1], encode_current([1], {}, []) + b"x"]
+)
 def test_a_list_of_runs_that_is_none_is_damaged(bad: bytes) -> None:
     with pytest.raises(IndexDamaged):
         decode_current(bad)

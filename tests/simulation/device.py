@@ -1,6 +1,7 @@
 """One device of a swarm: a whole stack over a simulated disk, in the trio run of all the others."""
 
 import functools
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -36,7 +37,7 @@ from tests.unit.identity.files import key_files
 log = structlog.get_logger()
 
 START_NS: Final = 1_795_000_000 * 10**9
-DEVICES_MAX: Final = 8
+DEVICES_MAX: Final = 32
 FREE_BYTES: Final = 1 << 40
 READER: Final = 3
 """The device with this number may only read, in runs that have it."""
@@ -130,6 +131,12 @@ class SwarmDevice(Rig):
         self._left: int | None = None
         self.is_power_cut = False
         """How the last process ended, if it did not end by itself."""
+        self.is_away = False
+        """It does not start again for now."""
+        self.disk_fails_since = math.inf
+        """What was synced from then on may not have been."""
+        self.mend_disk: Callable[[], None] | None = None
+        """Ends what is wrong with the disk."""
         self._after: SimulatedDisk | None = None
         self._writers: set[int] = set()
         self._is_clean = True
@@ -191,6 +198,7 @@ class SwarmDevice(Rig):
         self.scope = trio.CancelScope()
         self.is_dead, self._after, self._left = False, None, None
         self.disk.hook = None
+        self.mend()  # nothing begins on a disk without room, or that does not work
         self.open()
         writer = self.volume.replica.tree.client_id
         assert self._is_clean or writer not in self._writers, "a writer goes on after a crash"
@@ -234,9 +242,17 @@ class SwarmDevice(Rig):
         self.die()
         self._after = disk.fork()
 
+    def mend(self) -> None:
+        """The disk works again."""
+        if self.mend_disk is not None:
+            self.mend_disk()
+            self.mend_disk = None
+
     def calm(self) -> None:
         """Nothing that was planned happens any more."""
         self._left = None
+        self.is_away = False
+        self.mend()
 
     def die_after(self, events: int, *, is_power_cut: bool) -> None:
         """Let the process end at the disk's next event but `events`, or the whole machine."""

@@ -21,6 +21,8 @@ class Effect:
     kind: str
     before: bytes
     after: bytes
+    source: InodeId | None = None
+    target: InodeId | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Story:
         try:
             with journal.transaction():
                 journal.append(journal.next_group, updates, b"via")
-                journal.append_history([effect])
+                journal.append_history([effect], number)
                 for key, value in index.items():
                     if dict(shown.index).get(key) != value:
                         journal.put("names", key, value)
@@ -124,6 +126,6 @@ def show(journal: Journal) -> Shown:
         shards.append((epoch, snapshot, tuple(updates)))
     index = tuple(journal.scan("names", b""))
     assert all(journal.get("names", key) == value for key, value in index)
-    history = [(row.stamp, row.kind, row.after) for row in journal.history.since(Stamp(0))]
+    history = [(row.stamp, row.kind, row.after) for row in journal.history.since(0)]
     last = int.from_bytes(journal.get_meta("last") or b"", "big")
     return Shown(last, tuple(shards), index, tuple(journal.scan_local("staging", b"")), tuple(history))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import msgspec
 from blake3 import blake3
 
 from dittofs.chunks.content import ContentReader
@@ -10,12 +9,12 @@ from dittofs.chunks.seal import VolumeKeys
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import ChunkMissing, Damaged
 from dittofs.replication.wholeness import whole
+from dittofs.volume.events import contents_of
 from dittofs.volume.live_content import LiveContents
 from dittofs.volume.replica import Replica
 from tests.simulation.disk import SimulatedDisk
 
 Digest = str
-_CONTENTS = msgspec.msgpack.Decoder(list[tuple[bytes, int, int, bytes]])
 
 
 def digest_of(data: bytes) -> Digest:
@@ -113,7 +112,7 @@ class Ledger:
         for row in replica.journal.history.before():
             if row.kind == "content":
                 for raw in (row.before, row.after):
-                    for root, size, _, _ in _CONTENTS.decode(raw) if raw else ():
+                    for root, size, *_ in contents_of(raw):
                         try:
                             found.add(self.digest(root, size))
                         except ChunkMissing:

@@ -5,13 +5,23 @@ when he replaced or removed something is known exactly.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 
 from dittofs.chunks.content import ContentReader
-from dittofs.errors import ChunkMissing, ChunkUnavailable, FSError, ReadOnlyVolume
+from dittofs.errors import (
+    ChunkMissing,
+    ChunkUnavailable,
+    DiskError,
+    DiskFull,
+    DittoError,
+    FSError,
+    ReadOnlyVolume,
+)
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import Wanted
 from dittofs.volume.files import Handle
@@ -36,29 +46,40 @@ class Programs:
 
     def __init__(self, device: SwarmDevice, trace: Callable[[str], None]) -> None:
         self.device = device
-        self.chance = device.chance
+        self.chance = random.Random(0)
         self.ledger = device.ledger
         self.trace = trace
-        self.steps_left = 0
+        self.plan: Sequence[Planned] = ()
+        self._at = 0
+        self._step = 0
         self._count = 0
         self._held: list[tuple[Handle, str]] = []
+
+    @property
+    def is_over(self) -> bool:
+        """No step is left."""
+        return self._at >= len(self.plan)
 
     async def run(self, device: SwarmDevice) -> None:
         """One operation after the other, as long as the process lives and steps are left."""
         self._held = []  # descriptors end with the process
-        while self.steps_left > 0:
-            await trio.sleep(self.chance.expovariate(2.0))
-            self.steps_left -= 1
-            await self.step(device)
+        while not self.is_over:
+            planned = self.plan[self._at]
+            await trio.sleep(planned.after_s)
+            self._at += 1
+            if planned.chance is not None:
+                self.chance, self._step, self._count = planned.chance, planned.number, 0
+                await self.step(device, BY_NAME[planned.what])
 
-    async def step(self, device: SwarmDevice) -> None:
+    async def step(self, device: SwarmDevice, operation: "Operation") -> None:
         """One operation. That it is not possible is fine; that it breaks is not."""
-        operation = self.chance.choice(OPERATIONS)
         what = f"{device.number} {operation.__name__}"
         try:
             said = await operation(self)
         except ReadOnlyVolume:
             said = "may not"
+        except (DiskFull, DiskError) as error:
+            said = type(error).__name__
         except FSError as error:
             said = os.strerror(error.errno or 0)
         except (ChunkMissing, ChunkUnavailable):
@@ -243,7 +264,7 @@ class Programs:
 
     def _tag(self) -> bytes:
         self._count += 1
-        return b"<%d.%d>" % (self.device.number, self._count)
+        return b"<%d.%d.%d>" % (self.device.number, self._step, self._count)
 
     def _data(self) -> bytes:
         """What nobody wrote before, saying who did in every block."""
@@ -261,26 +282,45 @@ class Programs:
         return self.device.open_file(path, flags)
 
     async def _put(self, handle: Handle, offset: int, data: bytes) -> None:
+        """Write as a program does that gives up, and ends, when it cannot."""
         if not data:
             return
-        for _ in range(ATTEMPTS):
-            self._supersede(handle.inode, "write")
-            answer = self.device.volume.files.write(handle.inode, offset, data)
-            if not isinstance(answer, Coroutine):
-                break
-            answer.close()
-            await self.device.volume.publisher.drain()
-        else:
-            raise FSError(16, "it cannot be written")
+        try:
+            for _ in range(ATTEMPTS):
+                self._supersede(handle.inode, "write")
+                answer = self.device.volume.files.write(handle.inode, offset, data)
+                if not isinstance(answer, Coroutine):
+                    break
+                answer.close()
+                await self.device.volume.publisher.drain()
+            else:
+                raise FSError(16, "it cannot be written")
+        except DittoError:
+            self._release(handle)
+            raise
         self.ledger.note(self._bytes(handle.inode))
 
     def _close(self, handle: Handle, path: str) -> None:
         inode = handle.inode
         data = self._bytes(inode)
         is_gone = inode.detached is not None
-        self.device.close_file(handle)
+        try:
+            self.device.volume.files.flush(inode)
+        except (FSError, DittoError):
+            self._release(handle)
+            raise
+        if not self._release(handle):
+            return
         if not is_gone and not inode.writers and self._is_shown(inode):
             self._closed(data, path)
+
+    def _release(self, handle: Handle) -> bool:
+        """Give the descriptor back. False: its bytes could not be kept, which nobody is told by close(2)."""
+        try:
+            self.device.volume.files.release(handle)
+        except (DiskFull, DiskError, ReadOnlyVolume):
+            return False
+        return True
 
     def _is_shown(self, inode: Inode) -> bool:
         """Whether the file is not without a name, removed by another device while it was open."""
@@ -366,6 +406,16 @@ class Programs:
         raise FSError(16, "publications do not end")
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A step of a plan. Without `chance` it is left out: only its time passes."""
+
+    number: int
+    after_s: float
+    what: str
+    chance: random.Random | None
+
+
 Operation = Callable[[Programs], Awaitable[str]]
 OPERATIONS: tuple[Operation, ...] = (
     *[Programs.write] * 6,
@@ -386,3 +436,4 @@ OPERATIONS: tuple[Operation, ...] = (
     Programs.chmod,
     Programs.sync,
 )
+BY_NAME: Final = {operation.__name__: operation for operation in OPERATIONS}

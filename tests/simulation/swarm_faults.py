@@ -3,6 +3,7 @@
 Each is one line somebody could get wrong. `planted` makes it for the time of a run.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -25,6 +26,8 @@ from dittofs.tree.group import Group
 from dittofs.tree.shard import Epoch, Shard
 from dittofs.volume import jobs, publication
 from dittofs.volume.replica import Replica
+from tests.simulation.swarm import run
+from tests.simulation.swarm_script import Script
 
 Result = TypeVar("Result")
 Fault = Callable[[ExitStack], None]
@@ -175,3 +178,24 @@ def planted(name: str | None) -> Iterator[None]:
         if name is not None:
             FAULTS[name][0](stack)
         yield
+
+
+def suited(script: Script, fault: str | None) -> Script:
+    """The script with what it takes to meet a fault."""
+    misfortunes = FAULTS[fault][2] if fault is not None else ()
+    if not misfortunes:
+        return script
+    return dataclasses.replace(
+        script, replicas=min(script.replicas, 4), events=20, steps=40, misfortunes=misfortunes, readers=0
+    )
+
+
+def finds(fault: str, *, first: int) -> int | None:
+    """How many seeds it takes to find a planted fault; None: not within those it is allowed."""
+    for number in range(FAULTS[fault][1]):
+        try:
+            with planted(fault):
+                run(suited(Script.of(first + number), fault))
+        except Exception:  # noqa: BLE001 - whatever breaks shows the fault
+            return number + 1
+    return None

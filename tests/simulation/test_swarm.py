@@ -5,10 +5,11 @@
 
 import pytest
 
-from tests.simulation.swarm import EXPECTED, EXPECTED_OF_BACKUPS, Script, finds, run
-from tests.simulation.swarm_faults import FAULTS
+from tests.simulation.swarm import EXPECTED, EXPECTED_OF_BACKUPS, EXPECTED_OF_DISKS, run
+from tests.simulation.swarm_faults import FAULTS, finds
+from tests.simulation.swarm_script import Script
 
-pytestmark = pytest.mark.logs_warning(*EXPECTED, *EXPECTED_OF_BACKUPS)
+pytestmark = pytest.mark.logs_warning(*EXPECTED, *EXPECTED_OF_BACKUPS, *EXPECTED_OF_DISKS)
 
 
 @pytest.mark.parametrize("seed", [1, 5, 85, 272, 301, 304, 1016])

@@ -1,0 +1,238 @@
+"""What happens to the devices of a swarm, and to the network between them, beside what their users do."""
+
+import math
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from dittofs.replication.policy import Policy
+from dittofs.replication.wholeness import whole
+from dittofs.volume.live_content import LiveContents
+from tests.simulation.device import SwarmDevice
+from tests.simulation.swarm_checks import check_custody
+
+if TYPE_CHECKING:
+    from tests.simulation.swarm import Swarm
+
+LOSS_S: Final = 7.0
+"""What a power cut may cost: the time between two syncs, and a little."""
+DAY_S: Final = 86_400.0
+RETIRE_S: Final = 30.0
+"""How long a device that is to be retired waits for others to have what it has."""
+Cause = Callable[["Swarm", SwarmDevice, random.Random], None]
+
+
+async def until(condition: Callable[[], bool], look_s: float = 0.5) -> None:
+    """Return when `condition` holds. The time is the run's."""
+    while not condition():  # noqa: ASYNC110 - it looks at many things
+        await trio.sleep(look_s)
+
+
+# -- processes and machines
+
+
+def _kill(_swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    if device.is_up:
+        device.die_after(chance.choice((0, 3, 30)), is_power_cut=False)
+
+
+def _power_cut(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    if device.is_up:
+        device.die_after(chance.choice((0, 3, 30)), is_power_cut=True)
+        swarm.nursery.start_soon(_doubt, swarm, device)
+
+
+async def _doubt(swarm: "Swarm", device: SwarmDevice) -> None:
+    await until(lambda: not device.is_up or device.is_dead, 0.01)
+    if device.is_power_cut:
+        since = min(trio.current_time(), device.disk_fails_since) - LOSS_S
+        swarm.ledger.doubt(device.number, since, _seen(swarm, device))
+        device.disk_fails_since = math.inf
+
+
+def _seen(swarm: "Swarm", device: SwarmDevice) -> set[str]:
+    """Contents that other devices know of."""
+    seen: set[str] = set()
+    for other in swarm.devices:
+        if other is not device and other.is_up and not other.is_dead:
+            swarm.ledger.gather(other.volume.replica.chunks)
+            seen |= swarm.ledger.history(other.volume.replica)
+    return seen
+
+
+def _restart(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+    if device.is_up and not device.is_dead:
+        swarm.nursery.start_soon(device.leave)
+
+
+def _back_up(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+    if device.is_up and not device.is_dead:
+        swarm.backups.append((device.number, trio.current_time(), device.disk.fork()))
+
+
+def _restore(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+    """Put back what was copied of the running device some time ago."""
+    copies = [one for one in swarm.backups if one[0] == device.number]
+    if not copies or not device.is_up or device.is_dead:
+        return
+    _, when, disk = copies[0]
+    seen = _seen(swarm, device)
+    device.go_back(disk)
+    swarm.restored.add(device.number)
+    swarm.ledger.doubt(device.number, when, seen)
+    swarm.note(f"{device.number} is as it was at {when:.2f}")
+
+
+# -- disks
+
+
+def _full_disk(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    """Nothing more fits for a while."""
+    if device.is_up and not device.is_dead and device.mend_disk is None:
+        disk = device.disk
+        disk.capacity = disk.total_bytes() - disk.free_bytes() + chance.choice((0, 5_000, 200_000))
+        swarm.nursery.start_soon(_mend_later, swarm, device, chance.choice((1.0, 5.0, 20.0)))
+        device.mend_disk = lambda: setattr(device.disk, "capacity", CAPACITY)
+
+
+def _disk_errors(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    """Every change of the disk fails for a while, some changes from now."""
+    if device.is_up and not device.is_dead and device.mend_disk is None:
+        device.disk.fail_after(chance.choice((0, 5, 50)))
+        device.disk_fails_since = min(device.disk_fails_since, trio.current_time())
+        swarm.nursery.start_soon(_mend_later, swarm, device, chance.choice((0.5, 3.0)))
+        device.mend_disk = lambda: device.disk.fail_after(None)
+
+
+async def _mend_later(swarm: "Swarm", device: SwarmDevice, seconds: float) -> None:
+    """The disk works again; now and then the device begins anew, as people do."""
+    await trio.sleep(seconds)
+    device.mend()
+    swarm.note(f"the disk of {device.number} works again")
+
+
+# -- networks
+
+
+def _part(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    other = chance.choice(swarm.devices)
+    if other is not device:
+        heal = swarm.network.part(device.device.id, other.device.id)
+        swarm.nursery.start_soon(_later, swarm, chance.choice((2.0, 10.0, 40.0)), heal)
+
+
+def _alone(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+    for other in swarm.devices:
+        if other is not device:
+            heal = swarm.network.part(device.device.id, other.device.id)
+            swarm.nursery.start_soon(_later, swarm, 20.0, heal)
+
+
+async def _later(swarm: "Swarm", seconds: float, act: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    if not swarm.is_meeting:
+        act()
+
+
+def _cut(swarm: "Swarm", _device: SwarmDevice, _chance: random.Random) -> None:
+    swarm.network.cut_some()
+
+
+# -- time
+
+
+def _jump(_swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    device.clock.skew_s += chance.choice((-3600.0, -5.0, 5.0, 3600.0, 40_000.0))
+
+
+def _months(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    """A device is away for months; the others go on."""
+    if device.is_up and not device.is_dead and not device.is_away:
+        swarm.nursery.start_soon(_be_away, swarm, device, chance)
+
+
+async def _be_away(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    device.is_away = True
+    await device.leave()
+    await trio.sleep(chance.uniform(1.0, 10.0))
+    days = chance.randint(30, 300)
+    for one in swarm.devices:
+        one.clock.skew_s += days * DAY_S
+    swarm.note(f"{days} days pass")
+    await trio.sleep(chance.uniform(1.0, 10.0))
+    device.is_away = False
+
+
+# -- what owners and programs of the volume do
+
+
+def _compact(_swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+    if device.is_up and not device.is_dead:
+        device.compact()
+
+
+def _audit(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    if device.is_up and not device.is_dead:
+        # One that is as it was before has not said so while it is down.
+        others = [one for one in swarm.devices if one.is_up or one.number not in swarm.restored]
+        check_custody(device, others, chance)
+
+
+def _policy(_swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    if device.is_up and not device.is_dead and device.volume.replica.not_allowed is None:
+        device.shared.set_copies(Policy.parse(chance.choice(("all", "on-demand", "2"))))
+
+
+def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+    """A device goes for good, once another one has everything that it has."""
+    others = [one for one in swarm.devices if one is not device and one not in swarm.retired]
+    if device.number and len(others) > 1 and device.is_up and not device.is_dead:
+        swarm.nursery.start_soon(_go, swarm, device)
+
+
+async def _go(swarm: "Swarm", device: SwarmDevice) -> None:
+    with trio.move_on_after(RETIRE_S):
+        await until(lambda: _is_dispensable(swarm, device), 0.2)
+        swarm.retired.add(device)
+        swarm.note(f"{device.number} goes for good")
+        await device.leave()
+
+
+def _is_dispensable(swarm: "Swarm", device: SwarmDevice) -> bool:
+    """Whether somebody else has seen all that this device has, and holds it on the platter."""
+    if swarm.is_meeting or not device.is_up or device.is_dead:
+        return False
+    replica = device.volume.replica
+    if not device.volume.publisher.is_idle or device.volume.publisher.waiting:
+        return False
+    contents = [(root, size) for _, root, size in LiveContents(replica).content_roots()]
+    for other in swarm.devices:
+        if other is device or other in swarm.retired or not other.is_up or other.is_dead:
+            continue
+        theirs = other.volume.replica
+        if theirs.root_digest() == replica.root_digest() and all(whole(theirs.chunks, contents)):
+            return True
+    return False
+
+
+CAPACITY: Final = 1 << 40
+CAUSES: Final[dict[str, Cause]] = {
+    "alone": _alone,
+    "audit": _audit,
+    "back up": _back_up,
+    "compact": _compact,
+    "cut": _cut,
+    "disk errors": _disk_errors,
+    "full disk": _full_disk,
+    "jump": _jump,
+    "kill": _kill,
+    "months": _months,
+    "part": _part,
+    "policy": _policy,
+    "power cut": _power_cut,
+    "restart": _restart,
+    "restore": _restore,
+    "retire": _retire,
+}

@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from dittofs.replication.policy import Policy
 from dittofs.shared_volume import keys_of
+from dittofs.tree.record import Ref
 from tests.simulation.device import Family, SwarmDevice
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.ledger import Ledger
@@ -247,6 +248,21 @@ class Swarm:
         for device in devices:
             await device.leave()
 
+    def _lost_bases(self, device: SwarmDevice) -> set[Ref]:
+        """Files that wait for chunks which went for good when a device was put back from a backup."""
+        together = Ledger(self.ledger.keys)
+        try:
+            for other in self.present:
+                together.gather(other.volume.replica.chunks)
+            waiting = {ref: device.volume.state.contents.peek(ref) for ref in device.volume.publisher.waiting}
+            return {
+                ref
+                for ref, content in waiting.items()
+                if content is not None and not together.has(content.published.root, content.published.size)
+            }
+        finally:
+            together.close()
+
     def _is_settled(self) -> bool:
         return not self._unsettled()
 
@@ -260,7 +276,8 @@ class Swarm:
             publisher = device.volume.publisher
             if not publisher.is_idle:
                 reasons.append(f"{device.number} publishes ({publisher.problem})")
-            if publisher.waiting or publisher.stuck:
+            lost = self._lost_bases(device) if publisher.waiting and self.restored else set()
+            if publisher.waiting.keys() - lost or publisher.stuck:
                 reasons.append(f"{device.number} waits ({publisher.waiting}, {publisher.stuck})")
             if device.peers.custody.is_counting:
                 reasons.append(f"{device.number} counts")

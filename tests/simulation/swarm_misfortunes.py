@@ -11,6 +11,7 @@ from dittofs.replication.policy import Policy
 from dittofs.replication.wholeness import whole
 from dittofs.volume.live_content import LiveContents
 from tests.simulation.device import SwarmDevice
+from tests.simulation.ledger import Ledger
 from tests.simulation.swarm_checks import check_custody
 
 if TYPE_CHECKING:
@@ -62,6 +63,21 @@ def _seen(swarm: "Swarm", device: SwarmDevice) -> set[str]:
     return seen
 
 
+def _held_elsewhere(swarm: "Swarm", device: SwarmDevice) -> set[str]:
+    """Contents that are whole on other devices: to know of them is not enough when a store goes back."""
+    held: set[str] = set()
+    elsewhere = Ledger(swarm.ledger.keys)
+    try:
+        others = [one for one in swarm.devices if one is not device and one.is_up and not one.is_dead]
+        for other in others:
+            elsewhere.gather(other.volume.replica.chunks)
+        for other in others:
+            held |= elsewhere.history(other.volume.replica)
+    finally:
+        elsewhere.close()
+    return held
+
+
 def _restart(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
     if device.is_up and not device.is_dead:
         swarm.nursery.start_soon(device.leave)
@@ -78,7 +94,7 @@ def _restore(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> Non
     if not copies or not device.is_up or device.is_dead:
         return
     _, when, disk = copies[0]
-    seen = _seen(swarm, device)
+    seen = _held_elsewhere(swarm, device)
     device.go_back(disk)
     swarm.restored.add(device.number)
     swarm.ledger.doubt(device.number, when, seen)

@@ -33,6 +33,8 @@ class Effect:
     kind: str = "write"
     before: bytes = b"b" * 30
     after: bytes = b"a" * 60
+    source: InodeId | None = None
+    target: InodeId | None = None
 
 
 def show(what: str, seconds: float, count: int = 1, unit: str = "µs", scale: float = 1e6) -> None:
@@ -65,7 +67,7 @@ def main(directory: str) -> None:
         inode = InodeId(chance.randbytes(8).hex())
         with journal.transaction():
             journal.append(number, [(shard, FIRST_EPOCH, chance.randbytes(180))], b"")
-            journal.append_history([Effect(Stamp(number), inode, Slot("AAAAAAAA"))])
+            journal.append_history([Effect(Stamp(number), inode, Slot("AAAAAAAA"))], number)
             for _ in range(3):
                 journal.put("names", chance.randbytes(20), b"v" * 60)
 

@@ -1,8 +1,12 @@
-"""What happened to each inode, when and by whom: what log, trash, undo and time views query."""
+"""What happened to each inode, when and by whom: what log, trash, undo and time views query.
+
+Rows stand in the order in which this device applied them, whoever made the change: taken back from the last
+one on, they give exactly what was shown here before.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from dittofs.errors import Damaged
 from dittofs.ids import InodeId, Slot, Stamp
@@ -11,11 +15,11 @@ from dittofs.journal.rows import checksum
 from dittofs.journal.statements import Statements
 
 PAGE_ROWS = 512
-_STAMP_MAX = Stamp((1 << 63) - 1)
-_COLUMNS = "hlc, id, slot, inode, kind, before, after, sum"
-_INSERT = """INSERT INTO history(hlc, id, slot, inode, kind, before, after, sum)
-    VALUES(?1, (SELECT coalesce(max(id), 0) + 1 FROM history WHERE hlc=?1), ?2, ?3, ?4, ?5, ?6, ?7)"""
-_Row = tuple[int, int, str, str, str, bytes, bytes, bytes]
+END: Final = (1 << 63) - 1
+"""After everything."""
+_COLUMNS = "at, id, hlc, slot, inode, kind, source, target, before, after, sum"
+_INSERT = f"INSERT INTO history({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+_Row = tuple[int, int, int, str, str, str, str | None, str | None, bytes, bytes, bytes]
 
 
 class HistoryEffect(Protocol):
@@ -30,6 +34,10 @@ class HistoryEffect(Protocol):
     @property
     def kind(self) -> str: ...
     @property
+    def source(self) -> InodeId | None: ...
+    @property
+    def target(self) -> InodeId | None: ...
+    @property
     def before(self) -> bytes: ...
     @property
     def after(self) -> bytes: ...
@@ -37,82 +45,183 @@ class HistoryEffect(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One effect as it was recorded. `id` counts the rows of one stamp from 1, in the order of recording."""
+    """One effect as it was recorded."""
 
-    stamp: Stamp
+    at: int
+    """When this device applied it, by its clock, nanoseconds; greater than that of every step before."""
     id: int
+    """Counts the rows of one step from 1."""
+    stamp: Stamp
+    """When it was made, by the clock of whoever made it."""
     slot: Slot
     inode: InodeId
     kind: str
+    source: InodeId | None
+    """The directory that lost a name by it."""
+    target: InodeId | None
+    """The directory that got one."""
     before: bytes
     after: bytes
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Where it stands."""
+        return self.at, self.id
+
 
 class History:
-    """Rows are only ever added, and removed from the old end."""
+    """Rows are added at the end; taken out or merged only by what thins the past."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
+        self._last: int | None = None
 
-    def append(self, effects: Iterable[HistoryEffect]) -> None:
-        for effect in effects:
-            row = (effect.stamp, effect.slot, effect.inode, effect.kind, effect.before, effect.after)
-            self._statements.run(
-                "history",
-                _INSERT,
-                (*row, _row_sum(*row)),
+    def append(self, effects: Iterable[HistoryEffect], now_ns: int) -> None:
+        """Add what one step did, now by this device's clock. If that went back, times go on from the last."""
+        at = 0
+        for number, effect in enumerate(effects, 1):
+            if not at:
+                at = self._last = max(now_ns, self.last_at + 1)
+            self._insert(
+                HistoryRow(
+                    at,
+                    number,
+                    effect.stamp,
+                    effect.slot,
+                    effect.inode,
+                    effect.kind,
+                    effect.source,
+                    effect.target,
+                    effect.before,
+                    effect.after,
+                )
             )
 
-    def of_inode(self, inode: InodeId, *, before: Stamp = _STAMP_MAX) -> Iterator[HistoryRow]:
-        """What happened to `inode` before a stamp, latest first."""
-        where = "inode=? AND (hlc, id)<(?,?) ORDER BY hlc DESC, id DESC"
+    @property
+    def last_at(self) -> int:
+        """When the last row was applied; 0 if there is none. A transaction undone may have raised it."""
+        if self._last is None:
+            found = self._statements.rows("history", "SELECT max(at) FROM history")
+            self._last = found[0][0] or 0
+        return self._last
+
+    def first_at(self) -> int | None:
+        """When the oldest row was applied: before that nothing is known."""
+        found: int | None = self._statements.rows("history", "SELECT min(at) FROM history")[0][0]
+        return found
+
+    def of_inode(self, inode: InodeId, *, before: int = END) -> Iterator[HistoryRow]:
+        """What happened to `inode` before a time, latest first."""
+        where = "inode=? AND (at, id)<(?,?) ORDER BY at DESC, id DESC"
         yield from self._paged(where, (inode,), (before, 0))
 
-    def before(self, stamp: Stamp = _STAMP_MAX) -> Iterator[HistoryRow]:
-        """What happened before a stamp, latest first."""
-        yield from self._paged("(hlc, id)<(?,?) ORDER BY hlc DESC, id DESC", (), (stamp, 0))
+    def of_inode_since(self, inode: InodeId, since: int) -> Iterator[HistoryRow]:
+        """What happened to `inode` at a time and after, earliest first."""
+        yield from self._paged("inode=? AND (at, id)>(?,?) ORDER BY at, id", (inode,), (since, 0))
 
-    def since(self, stamp: Stamp) -> Iterator[HistoryRow]:
-        """What happened at a stamp and after, earliest first."""
-        yield from self._paged("(hlc, id)>(?,?) ORDER BY hlc, id", (), (stamp, 0))
+    def of_directory(self, directory: InodeId, since: int) -> Iterator[HistoryRow]:
+        """What gave a directory a name, or took one from it, at a time and after, earliest first each."""
+        for column in ("source", "target"):
+            where = f"{column}=? AND (at, id)>(?,?) ORDER BY at, id"
+            yield from self._paged(where, (directory,), (since, 0))
 
-    def prune(self, before: Stamp, limit: int) -> int:
-        """Remove at most `limit` rows older than a stamp; the number removed."""
-        oldest = "SELECT hlc, id FROM history WHERE hlc<? ORDER BY hlc LIMIT ?"
-        self._statements.run("history", f"DELETE FROM history WHERE (hlc, id) IN ({oldest})", (before, limit))
-        return self._statements.connection.changes()
+    def directory_changed(self, directory: InodeId, before: int) -> int:
+        """When a name of a directory changed last, before a time; 0: never, as far as is known."""
+        times = [
+            self._statements.rows(
+                "history", f"SELECT max(at) FROM history WHERE {column}=? AND at<?", (directory, before)
+            )[0][0]
+            or 0
+            for column in ("source", "target")
+        ]
+        return max(times)
+
+    def before(self, at: int = END) -> Iterator[HistoryRow]:
+        """What happened before a time, latest first."""
+        yield from self._paged("(at, id)<(?,?) ORDER BY at DESC, id DESC", (), (at, 0))
+
+    def since(self, at: int) -> Iterator[HistoryRow]:
+        """What happened at a time and after, earliest first."""
+        yield from self._paged("(at, id)>(?,?) ORDER BY at, id", (), (at, 0))
+
+    def remove(self, row: HistoryRow) -> None:
+        """Take a row out. Time views stay right only if another says what it said."""
+        self._statements.run("history", "DELETE FROM history WHERE at=? AND id=?", row.key)
+
+    def replace(self, row: HistoryRow) -> None:
+        """Put `row` in place of the one that stands where it does."""
+        self.remove(row)
+        self._insert(row)
 
     def check(self) -> Iterator[Damage]:
         last = (-1, 0)
-        sql = f"SELECT {_COLUMNS} FROM history WHERE (hlc, id)>(?,?) ORDER BY hlc, id LIMIT {PAGE_ROWS}"
+        sql = f"SELECT {_COLUMNS} FROM history WHERE (at, id)>(?,?) ORDER BY at, id LIMIT {PAGE_ROWS}"
         while True:
             try:
                 rows: list[_Row] = self._statements.rows("history", sql, last)
             except Damaged as error:
                 yield Damage(f"{error.what} after row {last[0]}.{last[1]}", str(error))
                 return
-            for row in rows:
-                if _row_sum(row[0], *row[2:-1]) != row[-1]:
-                    what = f"{self._statements.path}: history row {row[0]}.{row[1]}"
+            for *fields, found in rows:
+                if _sum(fields) != found:
+                    what = f"{self._statements.path}: history row {fields[0]}.{fields[1]}"
                     yield Damage(what, "its checksum differs")
             if len(rows) < PAGE_ROWS:
                 return
             last = rows[-1][0], rows[-1][1]
 
+    def _insert(self, row: HistoryRow) -> None:
+        fields = (
+            row.at,
+            row.id,
+            row.stamp,
+            row.slot,
+            row.inode,
+            row.kind,
+            row.source,
+            row.target,
+            row.before,
+            row.after,
+        )
+        self._statements.run("history", _INSERT, (*fields, _sum(fields)))
+
     def _paged(self, where: str, fixed: tuple[str, ...], start: tuple[int, int]) -> Iterator[HistoryRow]:
         sql = f"SELECT {_COLUMNS} FROM history WHERE {where} LIMIT {PAGE_ROWS}"
         while True:
             rows: list[_Row] = self._statements.rows("history", sql, (*fixed, *start))
-            for hlc, number, slot, inode, kind, before, after, found in rows:
-                if _row_sum(hlc, slot, inode, kind, before, after) != found:
+            for row in rows:
+                at, number, hlc, slot, inode, kind, source, target, before, after, found = row
+                if _sum(row[:-1]) != found:
                     raise Damaged(
-                        f"{self._statements.path}: history row {hlc}.{number}", "its checksum differs"
+                        f"{self._statements.path}: history row {at}.{number}", "its checksum differs"
                     )
-                yield HistoryRow(Stamp(hlc), number, Slot(slot), InodeId(inode), kind, before, after)
+                yield HistoryRow(
+                    at,
+                    number,
+                    Stamp(hlc),
+                    Slot(slot),
+                    InodeId(inode),
+                    kind,
+                    InodeId(source) if source is not None else None,
+                    InodeId(target) if target is not None else None,
+                    before,
+                    after,
+                )
             if len(rows) < PAGE_ROWS:
                 return
             start = rows[-1][0], rows[-1][1]
 
 
-def _row_sum(stamp: int, slot: str, inode: str, kind: str, before: bytes, after: bytes) -> bytes:
-    return checksum(stamp.to_bytes(8, "big"), slot.encode(), inode.encode(), kind.encode(), before, after)
+def _sum(fields: Iterable[object]) -> bytes:
+    return checksum(*map(_stored, fields))
+
+
+def _stored(field: object) -> bytes:
+    match field:
+        case int():
+            return field.to_bytes(8, "big")
+        case str():
+            return field.encode()
+        case bytes():
+            return field
+    return b""

@@ -164,9 +164,10 @@ class Journal:
         self._transaction.expect_open()
         self._database.damage.append(self._log.discard(shard, reason))
 
-    def append_history(self, effects: Iterable[HistoryEffect]) -> None:
+    def append_history(self, effects: Iterable[HistoryEffect], now_ns: int) -> None:
+        """Add what one step did. `now_ns`: the wall clock."""
         self._transaction.expect_open()
-        self.history.append(effects)
+        self.history.append(effects, now_ns)
 
     # -- the index
 

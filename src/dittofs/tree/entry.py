@@ -75,6 +75,10 @@ class Effect:
     kind: str
     before: bytes
     after: bytes
+    source: InodeId | None = None
+    """The directory that lost a name."""
+    target: InodeId | None = None
+    """The directory that got one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +96,5 @@ class Change:
     """The device that vouches for it; empty: it was made here."""
     is_round: bool = False
     """More than `updates` says: whoever follows this replica has to pull."""
+    is_unasked: bool = False
+    """Made here, but not because a program asked: all that show the volume must look again."""

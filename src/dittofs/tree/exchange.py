@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from dittofs.ids import InodeId, Slot, Stamp, client_of_slot
 from dittofs.tree import encoding
+from dittofs.tree.brake import Brake
 from dittofs.tree.delivery import (
     Arrival,
     Delivery,
@@ -49,14 +50,21 @@ class Exchange:
     """See the module. Part of a `Tree`."""
 
     def __init__(
-        self, rows: Rows, documents: Documents, placement: Placement, clock: Clock, now_ns: Callable[[], int]
+        self,
+        rows: Rows,
+        documents: Documents,
+        placement: Placement,
+        brake: Brake,
+        clock: Clock,
+        now_ns: Callable[[], int],
     ) -> None:
         self._rows = rows
         self._documents = documents
         self._placement = placement
+        self._brake = brake
         self._clock = clock
         self._now_ns = now_ns
-        self.judge = Judge(rows, documents)
+        self.judge = Judge(rows, documents, brake)
 
     # -- what is known
 
@@ -121,6 +129,7 @@ class Exchange:
                 shard, changed, joined = self._adopt(number, arrival)
                 own.extend((number, shard.epoch, update) for update in joined)
             effects.extend(self._follow(number, shard, changed, arrival.preview.changes, delivery.records))
+        effects = self._settle(effects)
         self._rows.flush(self._clock.greatest)
         change = Change(
             delivery.updates,
@@ -131,6 +140,28 @@ class Exchange:
             is_round or bool(delivery.wholes),
         )
         return Taken(change, delivery.wholes, own)
+
+    def _settle(self, effects: list[Effect]) -> list[Effect]:
+        """Hold what was too much: its effects are nothing that anybody sees."""
+        held = self._brake.settle()
+        if not held:
+            return effects
+        unseen = {one.after.id for one in held if one.is_fresh}
+        effects = [effect for effect in effects if effect.inode not in unseen]
+        stamp = self._clock.tick()
+        for one in held:
+            effects.extend(effects_of(one.before, one.after, stamp, self._documents.slot))
+        return effects
+
+    def release(self, inodes: Iterable[InodeId]) -> Taken:
+        """Show held inodes as the documents have them. Nothing is written."""
+        touched = self._placement.touched = Touched()
+        now = self._now_ns()
+        effects = [effect for inode in inodes for effect in self._brake.release(inode, now)]
+        self._rows.flush(self._clock.greatest)
+        return Taken(
+            Change((), effects, frozenset(touched.inodes), frozenset(touched.names), is_unasked=True)
+        )
 
     def would_write(self, part: Difference) -> bool:
         """Whether adopting a whole document of a higher epoch would make us write what it lacks.
@@ -195,10 +226,17 @@ class Exchange:
                 )
         if not records:
             return []
+        if inode in self._brake.holds:
+            self._brake.follow(inode, records)
+            self._clock.observe(max(record.latest for record in records.values()))
+            return []
         before, after = self._placement.update(inode, records, raw, now, made=_names_made(records.values()))
         stamp = max(record.latest for record in records.values())
         self._clock.observe(stamp)
-        return effects_of(before, after, stamp, _writer_of(before, records.values(), self._documents.slot))
+        slot = _writer_of(before, records.values(), self._documents.slot)
+        self._brake.note(before, after, slot)
+        changed = [(before, after), *self._placement.take_awaited()]
+        return [effect for one, other in changed for effect in effects_of(one, other, stamp, slot)]
 
     def follow_all(self, number: int) -> dict[InodeId, dict[str, Record]]:
         """The joined records of a shard, by inode and link, for an index made anew."""
@@ -252,6 +290,7 @@ class Exchange:
         index yet: it is made anew once the journal has the snapshots, for what was seen may not be any more.
         """
         self.write_as(client_id)
+        self._brake.rename(names)
         wholes: list[Update] = []
         spoken_of = self._speaking_of(names)
         clients = {client_of_slot(slot) for slot in names}
@@ -276,7 +315,7 @@ class Exchange:
     def _speaking_of(self, slots: Iterable[Slot]) -> set[InodeId]:
         """The inodes with a record that names one of `slots`."""
         needles = [encoding.pack_id(slot) for slot in slots]
-        return {
+        return self._brake.speaking_of(needles) | {
             split_key(key.decode("ascii"))[0]
             for key, row in self._rows.raw_records()
             if any(needle in row for needle in needles)

@@ -4,7 +4,7 @@ What is persisted are raw facts: who claims which name, how much lives in each d
 show which number. Who wins a name is worked out when it is read (display.py). view.py does all from scratch.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp
@@ -23,6 +23,8 @@ class Touched:
 
     inodes: set[InodeId] = field(default_factory=set)
     names: set[tuple[InodeId, bytes]] = field(default_factory=set)
+    remade: list[tuple[Inode, Inode]] = field(default_factory=list)
+    """Whose meaning changed by another's records, before and after."""
 
 
 class Placement:
@@ -84,6 +86,12 @@ class Placement:
         if after.meaning != before.meaning:
             self.touched.inodes.add(before.id)
             self._follow(before, after, now)
+            self.touched.remade.append((before, after))
+
+    def take_awaited(self) -> Sequence[tuple[Inode, Inode]]:
+        """The inodes, before and after, whose saves became complete by updates since this was asked last."""
+        remade, self.touched.remade = self.touched.remade, []
+        return remade
 
     # -- things that are no directories
 

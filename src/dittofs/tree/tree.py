@@ -9,12 +9,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dittofs.ids import ROOT, InodeId, Number, Slot, Stamp
 from dittofs.tree import encoding
+from dittofs.tree.brake import Brake, Limits
 from dittofs.tree.display import Display
 from dittofs.tree.documents import Documents
+from dittofs.tree.effects import whole_of
 from dittofs.tree.entry import Attributes, Change, Counts, Effect, Entry
 from dittofs.tree.exchange import Exchange
 from dittofs.tree.group import Group
 from dittofs.tree.hlc import Clock
+from dittofs.tree.holds import Holds, LocalRows
 from dittofs.tree.index import IndexStore, ShardSource
 from dittofs.tree.placement import Placement
 from dittofs.tree.record import (
@@ -23,6 +26,7 @@ from dittofs.tree.record import (
     Kind,
     NewVersion,
     Owner,
+    Record,
     Ref,
     Version,
 )
@@ -76,6 +80,7 @@ class Tree:
         device_label: Callable[[Slot], str],
         now_ns: Callable[[], int],
         greatest: Stamp,
+        local: LocalRows | None = None,
     ) -> None:
         self._store = store
         self._rows = Rows(store)
@@ -86,7 +91,18 @@ class Tree:
         self._own_slots = own_slots
         self.clock = Clock(now_ns, greatest)
         """Its `greatest` is what a restart must begin from."""
-        self.exchange = Exchange(self._rows, self._documents, self._placement, self.clock, now_ns)
+        self.brake = Brake(
+            self._rows,
+            self._documents,
+            self._placement,
+            self.clock,
+            Holds(local),
+            label=device_label,
+            is_own=own_slots,
+        )
+        """What is held, and shown as it was."""
+        self.brake.limits = Limits(is_on=local is not None)
+        self.exchange = Exchange(self._rows, self._documents, self._placement, self.brake, self.clock, now_ns)
         """What other replicas have to do with this one."""
 
     def initialise(self) -> Change:
@@ -162,6 +178,10 @@ class Tree:
         """The extended attributes of an inode."""
         return self._status.xattrs(inode)
 
+    def whole(self, inode: InodeId) -> bytes | None:
+        """All there is to a living inode, as the history keeps it of a removed one (effects.py)."""
+        return whole_of(self._rows.inode(inode))
+
     def kind(self, inode: InodeId) -> Kind | None:
         """What an inode is, visible or not; None: nothing is known of it."""
         record = self._rows.inode(inode).record
@@ -215,6 +235,7 @@ class Tree:
                 self._placement,
                 self.clock,
                 self._status.number,
+                self.brake,
             ),
             self._display,
             self._status,
@@ -228,9 +249,10 @@ class Tree:
                 self._store.delete(table, key)
         self._placement.is_rebuilding = True
         explicit: list[InodeId] = []
+        held = self.brake.by_shard()
         try:
             for number in range(DOCUMENTS):
-                explicit.extend(self._rebuild_shard(number))
+                explicit.extend(self._rebuild_shard(number, held.get(number, {})))
         finally:
             self._placement.is_rebuilding = False
         for inode in explicit:
@@ -241,20 +263,22 @@ class Tree:
                 self._rows.put_directory(inode, directory)
         self._rows.flush(self.clock.greatest)
 
-    def _rebuild_shard(self, number: int) -> list[InodeId]:
-        """Returns the directories with an explicit mtime."""
+    def _rebuild_shard(self, number: int, held: Mapping[InodeId, dict[str, Record]]) -> list[InodeId]:
+        """Returns the directories with an explicit mtime. `held` are shown as they were."""
         explicit: list[InodeId] = []
         own = 0
         slot = self._documents.slot
-        for inode, records in self.exchange.follow_all(number).items():
+        found = self.exchange.follow_all(number)
+        for records in found.values():
+            self.clock.observe(max(record.latest for record in records.values()))
+            own = max(own, *(record.context.get(slot, 0) for record in records.values()))
+        for inode, records in sorted({**found, **held}.items()):
             raw = {
                 link: encoding.encode(record, encoding.JOINED_BYTES_MAX) for link, record in records.items()
             }
             places = [record.place.stamp for record in records.values() if record.place is not None]
             removals = [record.removed for record in records.values()]
             self._placement.update(inode, records, raw, max([*places, *removals], default=0))
-            self.clock.observe(max(record.latest for record in records.values()))
-            own = max(own, *(record.context.get(slot, 0) for record in records.values()))
             head = records.get("")
             if head is not None and head.kind is Kind.DIRECTORY and head.mtime is not None:
                 explicit.append(inode)
@@ -278,3 +302,4 @@ class Tree:
         self._documents.drop()
         self._rows.forget()
         self._display.forget()
+        self.brake.forget()

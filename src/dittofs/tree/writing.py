@@ -4,7 +4,8 @@ import base64
 import dataclasses
 import errno
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Protocol
 
 from dittofs.errors import FormatError, FSError
 from dittofs.ids import INODE_ID_BYTES, InodeId, Number, Slot, Stamp, inode_id
@@ -66,6 +67,19 @@ class Transaction:
             count += 1
 
 
+class HeldInodes(Protocol):
+    """The inodes that are not shown as the documents have them (brake.py)."""
+
+    @property
+    def holds(self) -> Container[InodeId]: ...
+
+    def take_back(self, writing: "Writing", inode: InodeId) -> None:
+        """Make one again what is shown of it."""
+
+    def changed(self, inode: InodeId) -> None:
+        """An inode that is not held was changed here."""
+
+
 class Writing:
     """Commits transactions one after the other and collects what a group did."""
 
@@ -76,18 +90,29 @@ class Writing:
         placement: Placement,
         clock: Clock,
         shown_number: Callable[[Inode, Dot | None], Number],
+        held: HeldInodes,
     ) -> None:
         self.rows = rows
         self.shown_number = shown_number
         self.placement = placement
         self._documents = documents
         self._clock = clock
+        self._held = held
         self._updates: list[tuple[int, Epoch, bytes]] = []
         self._effects: list[Effect] = []
         self._touched = placement.touched = Touched()
 
+    def is_held(self, inode: InodeId) -> bool:
+        """Whether an inode is shown as it was."""
+        return inode in self._held.holds
+
     def begin(self, inode: InodeId) -> Transaction:
-        """A transaction in the shard of `inode`."""
+        """A transaction in the shard of `inode`.
+
+        One that is held is first made again what is shown of it: whoever changes it here wants it so.
+        """
+        if inode in self._held.holds:
+            self._held.take_back(self, inode)
         return Transaction(self.rows, shard_of(inode), self._documents.slot)
 
     def commit(self, transaction: Transaction, stamp: Stamp, *, touched: int | None = None) -> None:
@@ -114,9 +139,15 @@ class Writing:
         self.rows.states.put_own_count(transaction.shard, transaction.slot, transaction.n)
         self._clock.seen(greatest)
         for inode, records in transaction.records.items():
+            self._held.changed(inode)
             at = int(stamp) if touched is None else touched
             before, after = self.placement.update(inode, records, raw[inode], at)
-            self._effects.extend(effects_of(before, after, stamp, transaction.slot))
+            for one, other in ((before, after), *self.placement.take_awaited()):
+                self._effects.extend(effects_of(one, other, stamp, transaction.slot))
+
+    def tell(self, effects: Iterable[Effect]) -> None:
+        """Something else that the group did."""
+        self._effects.extend(effects)
 
     def set(self, name: str, value: bytes | None) -> None:
         """Set a setting of the volume; None removes it."""

@@ -5,16 +5,13 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Final
 
-import msgspec
-
-from dittofs.errors import FormatError
 from dittofs.ids import InodeId
 from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind
+from dittofs.volume.events import contents_of
 from dittofs.volume.replica import Replica
 
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits + "-_"
-_CONTENTS = msgspec.msgpack.Decoder(list[tuple[bytes, int, int, bytes]])
 
 Item = tuple[InodeId, bytes, int]
 """An inode, the root of one of its contents, and its size."""
@@ -54,9 +51,4 @@ class LiveContents:
 
 
 def _contents(raw: bytes) -> set[tuple[bytes, int]]:
-    if not raw:
-        return set()
-    try:
-        return {(root, size) for root, size, _, _ in _CONTENTS.decode(raw) if size}
-    except msgspec.DecodeError as error:
-        raise FormatError(f"a history row of unknown form: {error}") from error
+    return {(one.root, one.size) for one in contents_of(raw) if one.size}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.disk import Disk
 from dittofs.errors import Behind, Contradiction, Damaged, DiskError, DiskFull, Forked, ReadOnlyVolume
-from dittofs.ids import Slot, client_of_slot, slot_of_client
+from dittofs.ids import InodeId, Slot, client_of_slot, slot_of_client
 from dittofs.journal.damage import Damage, IndexDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.delivery import Delivery, fork_setting
@@ -22,6 +23,8 @@ from dittofs.tree.group import Group
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
+from dittofs.volume.events import contents_in, contents_of
+from dittofs.volume.recording import record
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -48,6 +51,8 @@ class Transaction:
     def __init__(self, tree: Tree, not_allowed: str | None = None) -> None:
         self._tree = tree
         self._not_allowed = not_allowed
+        self.is_unasked = False
+        """Whether no program asked for it: all that show the volume must look again."""
         self._group: Group | None = None
         self._after: list[Callable[[], None]] = []
 
@@ -106,6 +111,7 @@ class Replica:
         self._own_slots = own_slots
         healed = {Slot(key.decode("ascii")) for key, _ in journal.scan_local(HEALED, b"")}
         tree.exchange.judge.forkable |= own_slots - healed
+        tree.brake.was_shown = self._was_shown
         self.label = label
         self.boot = boot
         self._must_remount = False
@@ -140,9 +146,9 @@ class Replica:
             yield transaction
             if transaction.has_group:
                 self._sign(transaction.group)
-                change = transaction.group.finish()
+                change = replace(transaction.group.finish(), is_unasked=transaction.is_unasked)
                 self.journal.append(self.journal.next_group, change.updates, LOCAL_VIA)
-                self.journal.append_history(change.effects)
+                record(self.journal, change.effects, self.clock.now_ns())
         transaction.run_after()
         if change is not None:
             self._tell(change)
@@ -247,6 +253,22 @@ class Replica:
             self._tell(taken.change)
         return taken is not None
 
+    def _was_shown(self, inode: InodeId, root: bytes, size: int) -> bool:
+        """Whether that content of an inode was replaced or went with it, as far as is known."""
+        for row in self.journal.history.of_inode(inode):
+            gone = contents_of(row.before) if row.kind == "content" else contents_in(row)
+            if any((one.root, one.size) == (root, size) for one in gone):
+                return True
+        return False
+
+    def show_held(self, inodes: Sequence[InodeId]) -> None:
+        """Show held inodes as the documents have them (accepting what the brake held)."""
+        self._require_usable()
+        with self._journalled():
+            taken = self.tree.exchange.release(inodes)
+            self._append(taken)
+        self._tell(taken.change)
+
     def _mark_forked(self, clients: Iterable[int]) -> bool:
         """Tell all replicas that two histories seem to write as each of these. False: they know already."""
         known = self.tree.settings()
@@ -304,7 +326,7 @@ class Replica:
             self.journal.append(self.journal.next_group, taken.change.updates, taken.change.via)
         if taken.own:
             self.journal.append(self.journal.next_group, taken.own, LOCAL_VIA)
-        self.journal.append_history(taken.change.effects)
+        record(self.journal, taken.change.effects, self.clock.now_ns())
 
     def _tell(self, change: Change) -> None:
         for listener in self.listeners:

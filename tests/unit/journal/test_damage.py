@@ -32,9 +32,18 @@ def fill(journal: Journal) -> None:
         with journal.transaction():
             journal.append(number, [(number % SHARDS, FIRST_EPOCH, chance.randbytes(150))], b"via")
             row = HistoryRow(
-                Stamp(number), 0, Slot("AAAAAAAA"), InodeId(f"inode {number % 3}"), "write", b"", b"x"
+                0,
+                0,
+                Stamp(number),
+                Slot("AAAAAAAA"),
+                InodeId(f"inode {number % 3}"),
+                "write",
+                InodeId("from") if number % 2 else None,
+                InodeId("to"),
+                b"",
+                b"x",
             )
-            journal.append_history([row])
+            journal.append_history([row], number)
             journal.put("names", chance.randbytes(8), chance.randbytes(60))
             journal.put_local("staging", chance.randbytes(8), chance.randbytes(60))
             journal.put_meta(f"name {number % 5}", chance.randbytes(20))
@@ -52,7 +61,7 @@ def reads(journal: Journal) -> dict[str, Callable[[], object]]:
         "gets": lambda: [journal.get("names", key) for key, _ in journal.scan("names", b"")],
         "local": lambda: list(journal.scan_local("staging", b"")),
         "meta": lambda: [journal.get_meta(f"name {number}") for number in range(5)],
-        "history": lambda: list(journal.history.since(Stamp(0))),
+        "history": lambda: list(journal.history.since(0)),
         "history of inode": lambda: list(journal.history.of_inode(InodeId("inode 1"))),
         "stamp": lambda: journal.greatest_stamp(),
         "slots": lambda: journal.own_slots(),
@@ -304,8 +313,8 @@ def test_an_unreadable_page_is_named_by_what_it_holds(
     [
         ("UPDATE local SET value=x'00'", "local", "local row staging"),
         ("UPDATE meta SET value=x'00' WHERE key='name 3'", "meta", "meta row name 3"),
-        ("UPDATE history SET after=x'00' WHERE hlc=7", "history", "history row 7.1"),
-        ("UPDATE history SET hlc=1000 WHERE hlc=7", "history", "history row 1000.1"),
+        ("UPDATE history SET after=x'00' WHERE at=7", "history", "history row 7.1"),
+        ("UPDATE history SET at=1000 WHERE at=7", "history", "history row 1000.1"),
     ],
 )
 def test_a_bad_row_is_named(filled: Journal, change: str, read: str, what: str) -> None:

@@ -25,6 +25,8 @@ class Effect:
     slot: Slot = SLOT
     before: bytes = b"before"
     after: bytes = b"after"
+    source: InodeId | None = None
+    target: InodeId | None = None
 
 
 class Interrupted(Exception):
@@ -51,7 +53,7 @@ def test_a_transaction_that_raises_leaves_nothing_of_itself(disk: LocalDisk, jou
         journal.put("added", b"k", b"v")
         journal.put_local("kind", b"k", b"v")
         journal.put_meta("name", b"v")
-        journal.append_history([Effect(Stamp(5), InodeId("i"))])
+        journal.append_history([Effect(Stamp(5), InodeId("i"))], 5)
         raise Interrupted
     # Without loading first: what memory knows of the chains must have gone back too.
     append(journal, 1, b"three")
@@ -117,9 +119,9 @@ def test_a_database_of_another_program_or_a_later_format_is_refused(disk: LocalD
     (tmp_path / "volume" / PATH).unlink()
     journal = Journal.open(disk, PATH)
     with journal.transaction():
-        journal._database.statements.run("test", "PRAGMA user_version=2")
+        journal._database.statements.run("test", "PRAGMA user_version=3")
     journal.abandon()
-    with pytest.raises(FormatError, match="format 2; this program knows format 1"):
+    with pytest.raises(FormatError, match="format 3; this program knows format 2"):
         Journal.open(disk, PATH)
 
 
@@ -293,30 +295,67 @@ def test_a_cleared_index_is_empty_and_takes_rows(journal: Journal) -> None:
 # -- history
 
 
-def test_history_answers_by_inode_and_by_time(journal: Journal) -> None:
+def step(journal: Journal, now_ns: int, *effects: Effect) -> None:
     with journal.transaction():
-        journal.append_history(
-            [Effect(Stamp(10 + number // 2), InodeId("ab"[number % 2])) for number in range(1400)]
-        )
-    assert [row.stamp for row in journal.history.of_inode(InodeId("a"))] == list(range(709, 9, -1))
-    assert [row.stamp for row in journal.history.of_inode(InodeId("b"), before=Stamp(12))] == [11, 10]
-    assert [row.stamp for row in journal.history.before(Stamp(11))] == [10, 10]
-    assert [(row.stamp, row.inode) for row in journal.history.since(Stamp(708))] == [
-        (708, "a"),
-        (708, "b"),
-        (709, "a"),
-        (709, "b"),
-    ]
+        journal.append_history(effects, now_ns)
+
+
+def test_history_answers_by_inode_and_by_time(journal: Journal) -> None:
+    for number in range(700):
+        step(journal, 10 + number, *(Effect(Stamp(7), InodeId(inode)) for inode in "ab"))
+    assert [row.at for row in journal.history.of_inode(InodeId("a"))] == list(range(709, 9, -1))
+    assert [row.at for row in journal.history.of_inode(InodeId("b"), before=12)] == [11, 10]
+    assert [row.at for row in journal.history.of_inode_since(InodeId("b"), 708)] == [708, 709]
+    assert [row.at for row in journal.history.before(11)] == [10, 10]
+    assert [(row.at, row.inode) for row in journal.history.since(709)] == [(709, "a"), (709, "b")]
     row = next(journal.history.of_inode(InodeId("a")))
     assert (row.slot, row.kind, row.before, row.after) == ("AAAAAAAA", "write", b"before", b"after")
     with journal.transaction():
-        assert journal.history.prune(Stamp(12), limit=3) == 3
-    assert len(list(journal.history.before())) == 1397
+        journal.history.remove(row)
+    assert next(journal.history.of_inode(InodeId("a"))).at == 708
+    assert journal.history.first_at() == 10
+
+
+def test_history_answers_by_directory(journal: Journal) -> None:
+    here, there = InodeId("here"), InodeId("there")
+    step(journal, 1, Effect(Stamp(1), InodeId("a"), target=here))
+    step(journal, 2, Effect(Stamp(1), InodeId("a"), source=here, target=there))
+    step(journal, 3, Effect(Stamp(1), InodeId("a")))
+    assert [row.at for row in journal.history.of_directory(here, 0)] == [2, 1]
+    assert [row.at for row in journal.history.of_directory(there, 0)] == [2]
+    assert [row.at for row in journal.history.of_directory(here, 2)] == [2]
+    assert journal.history.directory_changed(here, 2) == 1
+    assert journal.history.directory_changed(there, 2) == 0
+
+
+def test_history_goes_on_in_order_when_the_clock_goes_back(disk: LocalDisk, journal: Journal) -> None:
+    step(journal, 1000, Effect(Stamp(1), InodeId("a")))
+    step(journal, 10, Effect(Stamp(2), InodeId("a")))
+    journal.abandon()
+    again = Journal.open(disk, PATH)
+    step(again, 20, Effect(Stamp(3), InodeId("a")))
+    assert [(row.at, row.stamp) for row in again.history.before()] == [(1002, 3), (1001, 2), (1000, 1)]
+    again.abandon()
+
+
+def test_a_journal_of_the_format_before_is_taken_over_without_its_history(
+    disk: LocalDisk, journal: Journal
+) -> None:
+    append(journal, 1, b"one")
+    with journal.transaction():
+        run = journal._database.statements.run
+        run("test", "DROP TABLE history; CREATE TABLE history(hlc INTEGER PRIMARY KEY, kind TEXT) STRICT")
+        run("test", "PRAGMA user_version=1")
+    again = reopened(disk, journal)
+    assert again.load(1)[2] == [b"one"]
+    step(again, 5, Effect(Stamp(1), InodeId("a")))
+    assert len(list(again.history.before())) == 1
+    again.abandon()
 
 
 def test_the_greatest_stamp_is_our_clocks_and_not_anothers(disk: LocalDisk, journal: Journal) -> None:
     with journal.transaction():
-        journal.append_history([Effect(Stamp(1 << 61), InodeId("a"))])
+        journal.append_history([Effect(Stamp(1 << 61), InodeId("a"))], 5)
     assert journal.greatest_stamp() == 0
     journal.close(greatest=Stamp(50))
     again = Journal.open(disk, PATH)

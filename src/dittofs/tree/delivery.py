@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dittofs.errors import Behind, Contradiction, Forked, FormatError
 from dittofs.ids import ROOT, InodeId, Slot, client_of_slot, slot_of_client
 from dittofs.tree import encoding
+from dittofs.tree.brake import Brake
 from dittofs.tree.documents import Documents
 from dittofs.tree.encoding import JOINED_BYTES_MAX
 from dittofs.tree.heads import Heads, Preview
@@ -60,8 +61,9 @@ class Delivery:
 class Judge:
     """Makes deliveries. It changes nothing, but may load documents."""
 
-    def __init__(self, rows: Rows, documents: Documents) -> None:
+    def __init__(self, rows: Rows, documents: Documents, brake: Brake) -> None:
         self._rows = rows
+        self._brake = brake
         self._documents = documents
         self.forkable: set[Slot] = {documents.slot}
         """Slots of ours that still stand for one history only, as far as is known."""
@@ -167,8 +169,11 @@ class Judge:
         Unless it is known whose history forked: what that one did was told anew under other names.
         """
         inode, link = split_key(key)
-        known = self._rows.inode(inode)
-        ours = known.links.get(link) if link else known.record
+        if inode in self._brake.holds:  # the index has it as it was
+            ours = self._brake.truth(inode).get(link)
+        else:
+            known = self._rows.inode(inode)
+            ours = known.links.get(link) if link else known.record
         if ours is None or any(ours.context.get(slot, 0) < n for slot, n in record.context.items()):
             return
         joined = join(ours, record)

@@ -5,7 +5,8 @@ several in an order in which every prefix is safe: what creates comes before wha
 """
 
 import errno
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from dittofs.errors import FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp
@@ -32,7 +33,8 @@ from dittofs.tree.record import (
     Version,
 )
 from dittofs.tree.removal import descent, drop_content, remove_name
-from dittofs.tree.rules import is_root, version_order
+from dittofs.tree.rules import Content, is_root, version_order
+from dittofs.tree.setting_back import SetBack, set_back
 from dittofs.tree.settings import VALUE_BYTES_MAX, is_setting_name
 from dittofs.tree.status import Status
 from dittofs.tree.writing import Transaction, Writing
@@ -127,7 +129,9 @@ class Group:
         check_name(name)
         group = self._directory(parent)
         check_free(self._display, group, name)
-        inode, dot = ref
+        inode = ref[0]
+        dot = self._taken_back(inode, ref[1])
+        ref = (inode, dot)
         known = self._rows.inode(inode)
         if known.meaning is None or not known.meaning.names:
             raise FSError(errno.ENOENT)
@@ -162,6 +166,7 @@ class Group:
         Others stay, as conflict entries. `rank` is that of a conflict entry that was edited: the new version
         keeps its name and its number. Writing to what was removed meanwhile brings it back.
         """
+        replaces = self._all_taken_back(inode, replaces)
         known = self._rows.inode(inode)
         if known.record is None or known.meaning is None or known.meaning.kind not in WITH_CONTENT:
             raise FSError(errno.ENOENT)
@@ -207,6 +212,7 @@ class Group:
         The last name takes the shown content with it; other contents stay, as conflict entries. Files that
         waited for the name keep those they are shown under.
         """
+        entry = self._owned(entry)
         found(self._display, directory, entry)
         if entry.kind is Kind.DIRECTORY:
             raise FSError(errno.EISDIR)
@@ -221,6 +227,7 @@ class Group:
 
     def rmdir(self, directory: InodeId, entry: Entry, *, stamp: Stamp) -> None:
         """Remove an empty directory, with every member."""
+        entry = self._owned(entry)
         found(self._display, directory, entry)
         if entry.kind is not Kind.DIRECTORY:
             raise FSError(errno.ENOTDIR)
@@ -255,15 +262,54 @@ class Group:
             self._writing,
             self._display,
             self._status,
-            (directory, entry),
+            (directory, self._owned(entry)),
             (new_directory, new_name),
-            over,
+            None if over is None else self._owned(over),
             stamp,
         )
 
     def exchange(self, directory: InodeId, a: Entry, directory_b: InodeId, b: Entry, *, stamp: Stamp) -> None:
         """Swap two entries. Conflict entries cannot be swapped (EINVAL)."""
-        moving.exchange(self._writing, self._display, (directory, a), (directory_b, b), stamp)
+        at = ((directory, self._owned(a)), (directory_b, self._owned(b)))
+        moving.exchange(self._writing, self._display, *at, stamp)
+
+    # -- what was
+
+    def set_back(self, inode: InodeId, back: SetBack, *, stamp: Stamp) -> None:
+        """Make an inode what it was, visible or not; of a merged directory this member only.
+
+        FSError(ENOENT) if nothing is known of it any more.
+        """
+        set_back(self._writing, inode, back, stamp)
+
+    def take_back(self, inode: InodeId) -> None:
+        """Make a held inode what is shown of it, for all devices. One that is not held stays as it is."""
+        self._writing.begin(inode)
+
+    def _owned(self, entry: Entry) -> Entry:
+        """`entry` as it is called once its inode is not held any more."""
+        return replace(entry, dot=self._taken_back(entry.inode, entry.dot))
+
+    def _taken_back(self, inode: InodeId, dot: Dot | None) -> Dot | None:
+        """After `take_back`: the dot that the content of `dot` has now."""
+        if not self._writing.is_held(inode):
+            return dot
+        shown = {one.version.content for one in self._contents(inode) if dot in one.dots}
+        self.take_back(inode)
+        return next((one.version.dot for one in self._contents(inode) if one.version.content in shown), dot)
+
+    def _all_taken_back(self, inode: InodeId, dots: Collection[Dot]) -> Collection[Dot]:
+        """After `take_back`: these dots, and those that their contents have now."""
+        if not self._writing.is_held(inode):
+            return dots
+        shown = {one.version.content for one in self._contents(inode) if set(one.dots) & set(dots)}
+        self.take_back(inode)
+        fresh = (one.dots for one in self._contents(inode) if one.version.content in shown)
+        return {*dots, *(dot for ones in fresh for dot in ones)}
+
+    def _contents(self, inode: InodeId) -> Sequence[Content]:
+        meaning = self._rows.inode(inode).meaning
+        return () if meaning is None else meaning.contents
 
     # -- attributes; of a merged directory those of every member
 

@@ -76,6 +76,7 @@ def _join(
         device_label=lambda slot: _label(tree, slot),
         now_ns=clock.now_ns,
         greatest=journal.greatest_stamp(),
+        local=journal,
     )
     replica = Replica(
         disk=disk,

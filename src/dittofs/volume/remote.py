@@ -25,7 +25,7 @@ class RemoteChanges:
         """Bring numbers and open files up to date; announce what a peer changed."""
         inodes = self._state.inodes
         known = [inode for one in change.touched for inode in inodes.of_id(one)]
-        is_foreign = bool(change.via) or change.is_round
+        is_foreign = bool(change.via) or change.is_round or change.is_unasked
         names = set(change.names)
         if is_foreign:
             for inode in known:

@@ -1,0 +1,137 @@
+"""Inodes that are shown as they were, whatever the documents say of them: the filter of the view.
+
+It is this device's alone. A row of each held inode lies among the journal's local rows, so it outlives
+the index and every crash; what it holds is what the index is given in place of the joined records.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from dittofs.errors import FormatError
+from dittofs.ids import InodeId, Stamp
+from dittofs.tree import encoding
+from dittofs.tree.record import Record, split_key
+
+KIND: Final = "held"
+
+
+class LocalRows(Protocol):
+    """Rows of this device alone, undone with the transaction they are part of."""
+
+    def get_local(self, kind: str, key: bytes) -> bytes | None:
+        """The row, or None."""
+
+    def put_local(self, kind: str, key: bytes, value: bytes) -> None:
+        """Set a row."""
+
+    def delete_local(self, kind: str, key: bytes) -> None:
+        """Remove a row. One that is not there is not an error."""
+
+    def scan_local(self, kind: str, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """The rows whose key begins with `prefix`, ordered by key."""
+
+
+class Hold(msgspec.Struct, array_like=True, frozen=True):
+    """Why an inode is held, and both what is shown of it and what is not."""
+
+    device: str
+    """What the device calls itself that removed or rewrote it."""
+    stamp: int
+    """When, by its clock."""
+    is_removal: bool
+    is_directory: bool
+    shown: dict[str, bytes]
+    """Its records as they are shown, by link."""
+    known: dict[str, bytes]
+    """Its records as the documents had them last."""
+
+
+_decoder = msgspec.msgpack.Decoder(Hold)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Holds:
+    """The held inodes. Only their ids are kept in memory. `rows` None: nothing is ever held."""
+
+    def __init__(self, rows: LocalRows | None) -> None:
+        self._rows = rows
+        self._held: dict[InodeId, tuple[str, Stamp]] | None = None
+
+    def forget(self) -> None:
+        """Drop what is cached: the rows were rolled back."""
+        self._held = None
+
+    @property
+    def all(self) -> Mapping[InodeId, tuple[str, Stamp]]:
+        """Every held inode, with the device and the time of what is not shown of it."""
+        return self._cached()
+
+    def _cached(self) -> dict[InodeId, tuple[str, Stamp]]:
+        if self._held is None:
+            rows = () if self._rows is None else self._rows.scan_local(KIND, b"")
+            found = ((key, _decode(row)) for key, row in rows)
+            self._held = {
+                InodeId(key.decode("ascii")): (hold.device, Stamp(hold.stamp)) for key, hold in found
+            }
+        return self._held
+
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
+    def __contains__(self, inode: object) -> bool:
+        return inode in self.all
+
+    def get(self, inode: InodeId) -> Hold | None:
+        """Of an inode that is held."""
+        if self._rows is None or inode not in self.all:
+            return None
+        row = self._rows.get_local(KIND, inode.encode("ascii"))
+        return None if row is None else _decode(row)
+
+    def put(self, inode: InodeId, hold: Hold) -> None:
+        assert self._rows is not None
+        self._rows.put_local(KIND, inode.encode("ascii"), _encode(hold))
+        self._cached()[inode] = (hold.device, Stamp(hold.stamp))
+
+    def delete(self, inode: InodeId) -> None:
+        assert self._rows is not None
+        self._rows.delete_local(KIND, inode.encode("ascii"))
+        self._cached().pop(inode, None)
+
+    def shown(self) -> Iterator[tuple[InodeId, dict[str, Record]]]:
+        """What is shown of every held inode: what the oracle is given in place of the joined records."""
+        for inode in list(self.all):
+            hold = self.get(inode)
+            if hold is not None:
+                yield inode, decoded(hold.shown)
+
+
+def decoded(raw: Mapping[str, bytes]) -> dict[str, Record]:
+    """Records by link."""
+    return {link: encoding.decode(value, encoding.JOINED_BYTES_MAX) for link, value in raw.items()}
+
+
+def encoded(records: Mapping[str, Record]) -> dict[str, bytes]:
+    """The bytes of records, by link."""
+    return {link: encoding.encode(record, encoding.JOINED_BYTES_MAX) for link, record in records.items()}
+
+
+def with_holds(
+    records: Mapping[str, Record], shown: Iterable[tuple[InodeId, Mapping[str, Record]]]
+) -> dict[str, Record]:
+    """The joined `records`, by key, but of held inodes what is shown of them."""
+    held = dict(shown)
+    found = {key: record for key, record in records.items() if split_key(key)[0] not in held}
+    for inode, links in held.items():
+        for link, record in links.items():
+            found[f"{inode}.{link}" if link else inode] = record
+    return found
+
+
+def _decode(row: bytes) -> Hold:
+    try:
+        return _decoder.decode(row)
+    except msgspec.DecodeError as error:
+        raise FormatError(f"a held inode's row cannot be read: {error}") from None

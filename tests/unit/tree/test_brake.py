@@ -1,0 +1,375 @@
+"""What one device removes or rewrites in a mass is held, and shown as it was until somebody decides."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dittofs.tree.brake import Limits
+from dittofs.tree.holds import with_holds
+from dittofs.tree.view import view
+from tests.property.tree_replicas import assert_same, observe
+from tests.simulation.replica_rig import ReplicaRig, pull
+from tests.simulation.rig import SimulatedClock
+
+FILES = 24
+MANY = Limits(files_min=10)
+SECOND = 1_000_000_000
+
+
+class Devices:
+    """Replicas of one volume, whose groups are carried by hand, with time in one place."""
+
+    def __init__(self, *labels: str, files: int = FILES) -> None:
+        self.clock = SimulatedClock()
+        self.rigs = [ReplicaRig(label, seed=n, clock=self.clock) for n, label in enumerate(labels, 1)]
+        for rig in self.rigs:
+            rig.tree.brake.limits = MANY
+        first = self.rigs[0]
+        first.mkdir("d")
+        for number in range(files):
+            first.make(path(number), b"content %d" % number)
+        self.settle()
+
+    def settle(self) -> None:
+        """Everybody hears of everything, by rounds."""
+        for _ in range(2):
+            for one in self.rigs:
+                for other in self.rigs:
+                    if one is not other:
+                        pull(one, other)
+        for rig in self.rigs:
+            rig.changes.clear()
+
+    def carry(self, giver: ReplicaRig) -> None:
+        """What a device did since it was asked last reaches the others, group by group."""
+        groups = [change.updates for change in giver.changes if change.updates and not change.via]
+        giver.changes.clear()
+        for rig in self.rigs:
+            if rig is not giver:
+                for updates in groups:
+                    rig.replica.receive(updates, giver.label.encode().ljust(32, b"\0"))
+                rig.changes[:] = [change for change in rig.changes if not change.via]
+
+
+def path(number: int) -> str:
+    return f"d/f{number}"
+
+
+def check(rig: ReplicaRig) -> None:
+    """The index is what the documents say, but for what is held; also when it is made anew."""
+    for _ in range(2):
+        records = with_holds(rig.records(), rig.tree.brake.holds.shown())
+        assert_same(observe(rig.tree), view(records, rig.label_of))
+        rig.tree.unload()
+    before = rig.show()
+    rig.replica.renew_index()
+    assert rig.show() == before
+    assert_same(observe(rig.tree), view(records, rig.label_of))
+
+
+def remove_all(rig: ReplicaRig, numbers: Sequence[int] = range(FILES)) -> None:
+    for number in numbers:
+        rig.unlink(path(number))
+
+
+def held(rig: ReplicaRig) -> int:
+    return len(rig.tree.brake.holds.all)
+
+
+def accept(rig: ReplicaRig) -> None:
+    rig.replica.show_held(list(rig.tree.brake.holds.all))
+
+
+def reject(rig: ReplicaRig) -> None:
+    for inode in list(rig.tree.brake.holds.all):
+        rig.do(lambda group, _, inode=inode: group.take_back(inode))  # type: ignore[misc]
+
+
+def test_a_mass_of_removals_is_held_group_by_group_and_shown_as_it_was() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    remove_all(a)
+    devices.carry(a)
+    assert b.show() == before
+    assert held(b) == FILES
+    assert a.show() == {"d": b"/"}
+    check(b)
+
+
+def test_a_mass_that_a_round_brings_is_held_whole() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    before = b.show()
+    remove_all(a)
+    pull(c, a)
+    pull(b, c)  # by way of another: who wrote counts, not who brought it
+    assert b.show() == before
+    assert held(b) == FILES
+    check(b)
+    check(c)
+
+
+def test_less_than_too_much_is_not_held() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    remove_all(a, range(9))
+    devices.carry(a)
+    assert held(b) == 0
+    assert len(b.show()) == FILES - 9 + 1
+
+
+def test_removals_over_a_long_time_are_no_mass_even_if_they_arrive_at_once() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    for number in range(FILES):
+        a.unlink(path(number))
+        devices.clock.advance(10)
+    pull(b, a)
+    assert held(b) == 0
+    assert b.show() == {"d": b"/"}
+
+
+def test_a_mass_of_rewritten_files_is_held() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    for number in range(FILES):
+        a.write(path(number), b"your files are encrypted %d" % number)
+    devices.carry(a)
+    assert b.show() == before
+    check(b)
+
+
+def test_files_moved_over_others_count_once_and_are_held_as_they_were() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    for number in range(FILES):
+        a.make("d/temporary", b"encrypted %d" % number)
+        a.rename("d/temporary", path(number))
+    devices.carry(a)
+    assert b.show() == before
+    check(b)
+
+
+def test_a_whole_tree_that_was_removed_is_shown_with_its_directories() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    remove_all(a)
+    entry = a.entry("d")
+    a.do(lambda group, stamp: group.rmdir(a.place("d")[0], entry, stamp=stamp))
+    devices.carry(a)
+    assert a.show() == {}
+    assert b.show() == before
+    check(b)
+
+
+def test_what_is_made_here_is_never_held() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    remove_all(a)
+    assert held(a) == 0
+    devices.carry(a)
+    reject(b)
+    b.changes.clear()
+    remove_all(b)
+    assert b.show() == {"d": b"/"}
+    assert held(b) == 0
+
+
+def test_accepting_shows_what_the_device_did_and_all_agree() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    remove_all(a)
+    devices.carry(a)
+    accept(b)
+    assert b.show() == a.show() == {"d": b"/"}
+    assert held(b) == 0
+    check(b)
+    devices.settle()
+    assert b.records() == a.records()
+
+
+def test_rejecting_brings_everything_back_everywhere() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    before = b.show()
+    remove_all(a)
+    entry = a.entry("d")
+    a.do(lambda group, stamp: group.rmdir(a.place("d")[0], entry, stamp=stamp))
+    devices.carry(a)
+    reject(b)
+    assert held(b) == 0
+    check(b)
+    devices.settle()
+    assert a.show() == b.show() == before
+    reject(c)  # decided there already; nothing is left to be done
+    devices.settle()
+    assert a.show() == b.show() == c.show() == before
+    for rig in devices.rigs:
+        check(rig)
+
+
+def test_rejecting_rewritten_files_brings_their_contents_back() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    reject(b)
+    assert b.show() == before
+    devices.settle()
+    assert a.show() == before
+    check(b)
+
+
+def test_rejecting_loses_nothing_that_a_third_device_wrote_meanwhile() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    c.tree.brake.limits = replace(MANY, is_on=False)
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    c.write(path(3), b"of cedar")
+    devices.carry(c)
+    assert b.show()[path(3)] == b"content 3"
+    reject(b)
+    devices.settle()
+    for rig in devices.rigs:
+        shown = rig.show()
+        assert {content for name, content in shown.items() if name.startswith("d/f3")} == {
+            b"content 3",
+            b"of cedar",
+        }
+        check(rig)
+
+
+def test_a_held_file_that_is_written_here_is_this_devices_again() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    remove_all(a)
+    devices.carry(a)
+    b.write(path(0), b"wanted")
+    b.rename(path(1), "d/renamed")
+    b.unlink(path(2))
+    assert held(b) == FILES - 3
+    check(b)
+    accept(b)
+    devices.settle()
+    assert a.show() == b.show() == {"d": b"/", path(0): b"wanted", "d/renamed": b"content 1"}
+
+
+def test_a_held_rewritten_file_that_is_written_here_shows_that_and_no_conflict() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    b.write(path(0), b"wanted")
+    assert b.show()[path(0)] == b"wanted"
+    reject(b)
+    devices.settle()
+    assert a.show() == b.show()
+    assert a.show() == {"d": b"/", path(0): b"wanted"} | {path(n): b"content %d" % n for n in range(1, FILES)}
+
+
+def test_a_file_made_in_a_held_directory_keeps_it() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    remove_all(a)
+    entry = a.entry("d")
+    a.do(lambda group, stamp: group.rmdir(a.place("d")[0], entry, stamp=stamp))
+    devices.carry(a)
+    b.make("d/fresh", b"fresh")
+    check(b)
+    accept(b)
+    devices.settle()
+    assert a.show() == b.show() == {"d": b"/", "d/fresh": b"fresh"}
+
+
+def test_what_is_held_outlives_a_crash() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    remove_all(a)
+    devices.carry(a)
+    b.restart()
+    b.tree.brake.limits = MANY
+    assert b.show() == before
+    assert held(b) == FILES
+    check(b)
+    reject(b)
+    devices.settle()
+    assert a.show() == b.show() == before
+
+
+def test_the_rest_of_a_mass_is_held_too_and_later_single_changes_are_not() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    remove_all(a, range(12))
+    devices.carry(a)
+    b.restart()
+    b.tree.brake.limits = MANY
+    remove_all(a, range(12, 14))
+    devices.carry(a)
+    assert held(b) == 14
+    devices.clock.advance(61)
+    remove_all(a, [14])
+    devices.carry(a)
+    assert held(b) == 14
+    assert path(14) not in b.show()
+
+
+def test_a_file_that_was_changed_here_meanwhile_is_not_taken_back() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    for number in range(5):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    b.write(path(0), b"mine")
+    for number in range(5, FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    assert b.show()[path(0)] == b"mine"
+    assert b.show()[path(1)] == b"content 1"
+    check(b)
+
+
+def test_the_first_sync_never_brakes() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    a.tree.brake.limits = b.tree.brake.limits = replace(MANY, is_on=False)
+    remove_all(a, range(20))
+    devices.carry(a)
+    late = ReplicaRig("late", seed=9, clock=devices.clock)
+    late.tree.brake.limits = MANY
+    pull(late, a)
+    assert held(late) == 0
+    assert late.show() == a.show()
+
+
+def test_files_written_twice_and_as_they_were_again_are_no_loss() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    for number in range(9):
+        a.write(path(number), b"another branch %d" % number)
+        a.write(path(number), b"content %d" % number)
+    a.unlink(path(20))
+    devices.carry(a)
+    assert held(b) == 0
+
+
+def test_a_link_made_to_a_held_file_keeps_its_content() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    remove_all(a)
+    devices.carry(a)
+    entry = b.entry(path(5))
+    b.do(lambda group, stamp: group.link(entry.ref, b.place("kept")[0], b"kept", stamp=stamp))
+    check(b)
+    accept(b)
+    devices.settle()
+    assert a.show() == b.show()
+    assert a.show()["kept"] == b"content 5"

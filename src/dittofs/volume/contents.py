@@ -29,6 +29,11 @@ class Published:
     replaces: tuple[Dot, ...]
     rank: Stamp | None = None
     """The rank to inherit: set for an edit of a conflict entry."""
+    point_over: tuple[bytes, ...] | None = None
+    """Set if this is no version of the history but a publication point of a file that its writer has had
+    open since: the version nodes of what it replaced. Forgotten with the process, so that nothing is taken
+    for a point that was not.
+    """
 
 
 UNBORN = Published(b"", 0, ())

@@ -283,7 +283,7 @@ class Files:
         if content is not None:
             if not (content.is_saved and content.is_flushed) and state.replica.read_only is None:
                 self.save(content, is_flushed=True)
-            content.top.is_closed = True
+            content.top.is_closed = content.top.is_version = True
         if local is not None and local.is_ignored:
             state.contents.rest(inode.ref)
             return

@@ -26,6 +26,7 @@ from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
 from dittofs.volume.borrowing import lacks_chunks
 from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.events import REPLACES_POINT, node_of
 from dittofs.volume.fetching import can_fetch
 from dittofs.volume.jobs import Job, store_job, store_jobs
 from dittofs.volume.replica import Transaction
@@ -322,10 +323,12 @@ class Publisher:
         if layer is content.top:
             content.is_fsynced = False
             layer.is_closed = True
-        previous = [
-            version.node for version in self._versions(ref) if version.dot in content.published.replaces
-        ]
-        return Job(ref, content, layer, content.published, layer.stamp, layer.mtime, previous)
+        published = content.published
+        previous = list(published.point_over or ())
+        if published.point_over is None:
+            replaced = (one.node for one in self._versions(ref) if one.dot in published.replaces)
+            previous = [node for node in map(node_of, replaced) if node is not None]
+        return Job(ref, content, layer, published, layer.stamp, layer.mtime, previous)
 
     def _versions(self, ref: Ref) -> Iterable[Version]:
         if self._state.local.get(ref[0]) is not None:
@@ -379,9 +382,10 @@ class Publisher:
         if local is not None and local.is_ignored:
             return None  # renamed to an ignored name meanwhile
         dot: Dot | None
+        node = job.node if job.published.point_over is None else REPLACES_POINT + job.node
         if local is not None:
             mtime, stamp = (local.mtime, Stamp(local.stamp)) if job.layer is None else self._times(job.layer)
-            version = NewVersion(job.root, job.size, mtime, job.node)
+            version = NewVersion(job.root, job.size, mtime, node)
             self._create(change, local, version, max(stamp, Stamp(local.stamp)))
             attributes = state.replica.tree.stat(ref)
             dot = attributes.version.dot if attributes is not None and attributes.version else None
@@ -389,11 +393,13 @@ class Publisher:
             return None
         else:
             mtime, stamp = self._times(job.layer)
-            version = NewVersion(job.root, job.size, mtime, job.node, content.face)
+            version = NewVersion(job.root, job.size, mtime, node, content.face)
             job.was_gone = state.replica.tree.stat(ref) is None
             dot = self._write(change, ref, content, version, stamp)
         replaces = () if dot is None else (dot,)
-        published = Published(job.root, job.size, replaces, job.published.rank if ref[1] else None)
+        rank = job.published.rank if ref[1] else None
+        point_over = tuple(job.previous) if self._is_point(job) else None
+        published = Published(job.root, job.size, replaces, rank, point_over)
         begun = state.contents.get(ref)
         if content is None and begun is not None:
             state.contents.rebase(begun, published, change)
@@ -402,6 +408,11 @@ class Publisher:
             if len(content.layers) > 1:
                 state.contents.save_advanced(content, published)
         return published
+
+    def _is_point(self, job: Job) -> bool:
+        """Whether the writer of what is published has not closed it: what he writes next takes its place."""
+        inode = self._state.inodes.of_ref(job.content.ref if job.content is not None else job.ref)
+        return inode is not None and inode.writers > 0 and (job.layer is None or not job.layer.is_version)
 
     def _rank(self, ref: Ref, published: Published) -> Stamp | None:
         """What the next version keeps if the one it continues stands aside by now: its side, and its name."""

@@ -123,6 +123,8 @@ class Layer:
         self.size = base_size
         self.ranges = RangeSet()
         self.is_closed = False
+        self.is_version = False
+        """The last writer closed the file with this on top: it counts for the history."""
         self.is_appended = True
         self.sequence = 0
         self.durable_sequence = 0

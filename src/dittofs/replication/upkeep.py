@@ -1,6 +1,6 @@
 """Tasks whose bugs must not take the mount along: what they raise is logged, and ends nothing else."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import structlog
@@ -28,4 +28,17 @@ async def contained(task: Callable[[], Awaitable[None]]) -> None:
     except DittoError as error:
         log.error("a part of replication failed", reason=str(error))
     except Exception as error:
-        log.error("a part of replication failed by a bug", exc_info=error)
+        reasons = list(_reasons(error))
+        if all(isinstance(one, DittoError) for one in reasons):
+            log.error("a part of replication failed", reason="; ".join(map(str, reasons)))
+        else:
+            log.error("a part of replication failed by a bug", exc_info=error)
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """What tasks of a nursery raised, one by one."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _reasons(one)
+    else:
+        yield error

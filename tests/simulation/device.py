@@ -225,16 +225,23 @@ class SwarmDevice(Rig):
             await self.shared.close()
         except DittoError as error:
             log.info("not closed cleanly", reason=str(error))
-        if not self.is_dead:
-            self.network.die(self.device.id)
-            self._left = None
-            self.is_dead = True
-            self.ledger.gather(self.volume.replica.chunks)
-            with suppress(DittoError):
-                self.volume.replica.chunks.close()
+        if self.is_dead:
+            return
+        self._left = None
+        self.ledger.gather(self.volume.replica.chunks)
+        with suppress(DittoError):
+            self.volume.replica.chunks.close()
+        try:
             self.volume.replica.journal.close(self.volume.replica.tree.tick())
-            self._after, self._is_clean = self.disk, True
-            self.scope.cancel()
+        except DittoError as error:
+            log.info("not closed cleanly", reason=str(error))
+            self.is_power_cut = False
+            self.die()
+            return
+        self.network.die(self.device.id)
+        self.is_dead = True
+        self._after, self._is_clean = self.disk, True
+        self.scope.cancel()
 
     def go_back(self, disk: SimulatedDisk) -> None:
         """The process is killed, and starts again from what another disk held."""

@@ -7,6 +7,7 @@ when he replaced or removed something is known exactly.
 import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,7 +92,8 @@ class Programs:
     async def finish(self) -> None:
         """Close what is still open."""
         for handle, path in self._held:
-            self._close(handle, path)
+            with suppress(DittoError):  # of a disk that failed: nobody was promised anything
+                self._close(handle, path)
         self._held = []
 
     # -- operations

@@ -36,8 +36,8 @@ from tests.simulation.swarm_checks import (
     watch_holds,
     watch_publications,
 )
-from tests.simulation.swarm_misfortunes import CAUSES, until
-from tests.simulation.swarm_script import MANY, Script
+from tests.simulation.swarm_misfortunes import CAUSES, attend, until
+from tests.simulation.swarm_script import Script
 
 MEET_S: Final = 600.0
 """What everybody may take to have the same, once the network is whole."""
@@ -127,6 +127,7 @@ class Swarm:
                 nursery.start_soon(self._life, number)
             nursery.start_soon(self._connect)
             nursery.start_soon(self._misfortune)
+            nursery.start_soon(attend, self)
             if self.script.copies != "2":
                 await trio.sleep(0.1)
                 self.devices[0].shared.set_copies(Policy.parse(self.script.copies))
@@ -162,20 +163,19 @@ class Swarm:
     # -- who talks with whom
 
     def _edges(self) -> Iterator[tuple[SwarmDevice, SwarmDevice]]:
-        """Who is to have a session with whom. In the end everybody with everybody if they are few."""
+        """Who is to have a session with whom. In the end everybody with everybody."""
         up = self.devices[: self._joined]
         count = len(up)
         topology = self.script.topology
         if self.is_meeting:
             up = self.present
             count = len(up)
-            topology = "full" if count < MANY else "hub"
+            topology = "full"
         for a, b in itertools.combinations(range(count), 2):
             is_there = {
                 "row": b == a + 1,
                 "ring": b == a + 1 or (a, b) == (0, count - 1),
                 "star": a == 0,
-                "hub": a == 0 or b == a + 1,
                 "full": True,
             }[topology]
             if is_there:

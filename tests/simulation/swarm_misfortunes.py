@@ -3,10 +3,12 @@
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
 from dittofs.replication.policy import Policy
 from dittofs.replication.wholeness import whole
 from dittofs.volume.live_content import LiveContents
@@ -22,6 +24,7 @@ LOSS_S: Final = 7.0
 DAY_S: Final = 86_400.0
 RETIRE_S: Final = 30.0
 """How long a device that is to be retired waits for others to have what it has."""
+ATTEND_S: Final = 15.0
 Cause = Callable[["Swarm", SwarmDevice, random.Random], None]
 
 
@@ -123,10 +126,28 @@ def _disk_errors(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> 
 
 
 async def _mend_later(swarm: "Swarm", device: SwarmDevice, seconds: float) -> None:
-    """The disk works again; now and then the device begins anew, as people do."""
+    """The disk works again."""
     await trio.sleep(seconds)
     device.mend()
     swarm.note(f"the disk of {device.number} works again")
+
+
+async def attend(swarm: "Swarm") -> None:
+    """Somebody restarts devices whose volume stays read-only though their disk works again."""
+    seen: set[SwarmDevice] = set()
+    while True:
+        await trio.sleep(ATTEND_S)
+        bad = {
+            one
+            for one in swarm.devices
+            if one.is_up and not one.is_dead and one.mend_disk is None and one.volume.replica.read_only
+        }
+        for device in swarm.devices:
+            if device in bad & seen:
+                swarm.note(f"{device.number} is read-only and is restarted")
+                device.is_power_cut = False
+                device.die()
+        seen = bad
 
 
 # -- networks
@@ -186,7 +207,8 @@ async def _be_away(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -
 
 def _compact(_swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
     if device.is_up and not device.is_dead:
-        device.compact()
+        with suppress(DiskError, DiskFull, ReadOnlyVolume):
+            device.compact()
 
 
 def _audit(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
@@ -198,7 +220,8 @@ def _audit(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
 
 def _policy(_swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
     if device.is_up and not device.is_dead and device.volume.replica.not_allowed is None:
-        device.shared.set_copies(Policy.parse(chance.choice(("all", "on-demand", "2"))))
+        with suppress(DiskError, DiskFull, ReadOnlyVolume):
+            device.shared.set_copies(Policy.parse(chance.choice(("all", "on-demand", "2"))))
 
 
 def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:

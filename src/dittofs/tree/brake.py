@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import msgspec
+
 from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.tree import encoding
 from dittofs.tree.documents import Documents
@@ -54,6 +56,7 @@ class Limits:
 class _Loss:
     """An inode that a device removed or rewrote a short while ago, and how it was shown before."""
 
+    slot: Slot
     first: Stamp
     stamp: Stamp
     is_removal: bool
@@ -101,7 +104,7 @@ class Brake:
     ) -> None:
         self.limits = Limits()
         self.was_shown: Callable[[InodeId, bytes, int], bool] = lambda _inode, _root, _size: False
-        """Whether a content (root, size) of an inode was replaced before: to go back to it destroys nothing."""
+        """Whether a content (root, size) of an inode was replaced before: going back to it is no loss."""
         self.holds = holds
         self._rows = rows
         self._documents = documents
@@ -149,7 +152,7 @@ class Brake:
             shown = {link: one for link, one in records.items() if one is not None}
             is_directory = after.record is not None and after.record.kind is Kind.DIRECTORY
             known = _Loss(
-                stamp, stamp, is_removal, is_directory, encoded(shown), _content(before), False, before
+                slot, stamp, stamp, is_removal, is_directory, encoded(shown), _content(before), False, before
             )
             losses[before.id] = known
         else:
@@ -168,7 +171,7 @@ class Brake:
         """The documents say something else of a held inode: that is not shown."""
         hold = self.holds.get(inode)
         assert hold is not None
-        fresh = _replaced(hold, known={**hold.known, **encoded(records)})
+        fresh = msgspec.structs.replace(hold, known={**hold.known, **encoded(records)})
         if fresh != hold:
             self.holds.put(inode, fresh)
 
@@ -256,7 +259,8 @@ class Brake:
         shown = {**known, **shown}
         raw = encoded(shown)
         self.holds.put(
-            inode, Hold(device, loss.stamp, loss.is_removal, loss.is_directory, raw, encoded(known))
+            inode,
+            Hold(device, loss.slot, loss.stamp, loss.is_removal, loss.is_directory, raw, encoded(known)),
         )
         if not loss.is_directory:
             self._of(device).held.append(loss.stamp)
@@ -275,10 +279,9 @@ class Brake:
         self._uncount(hold)
         before, after = self._placement.update(inode, records, encoded(records), now)
         stamp = max(record.latest for record in records.values())
-        writer = next((slot for slot in _destroyers(before, after) if not self._is_own(slot)), None)
         changed = [(before, after), *self._placement.take_awaited()]
         for one, other in changed:
-            yield from effects_of(one, other, stamp, writer or self._documents.slot)
+            yield from effects_of(one, other, stamp, Slot(hold.slot))
 
     def _uncount(self, hold: Hold) -> None:
         """What was decided on does not count any more."""
@@ -334,7 +337,8 @@ class Brake:
                 encoded({link: renamed(one, names) for link, one in decoded(raw).items()})
                 for raw in (hold.shown, hold.known)
             )
-            self.holds.put(inode, _replaced(hold, shown=shown, known=known))
+            slot = names.get(Slot(hold.slot), Slot(hold.slot))
+            self.holds.put(inode, msgspec.structs.replace(hold, slot=slot, shown=shown, known=known))
 
     def speaking_of(self, needles: Iterable[bytes]) -> set[InodeId]:
         """The held inodes whose records hold one of `needles`."""
@@ -348,29 +352,12 @@ class Brake:
         return found
 
 
-def _replaced(hold: Hold, **changes: dict[str, bytes]) -> Hold:
-    return Hold(
-        hold.device,
-        hold.stamp,
-        hold.is_removal,
-        hold.is_directory,
-        changes.get("shown", hold.shown),
-        changes.get("known", hold.known),
-    )
-
-
 def _content(inode: Inode) -> tuple[bytes, int] | None:
     meaning = inode.meaning
     return None if meaning is None or meaning.main is None else meaning.main.version.content
 
 
-def _destroyers(before: Inode, after: Inode) -> list[Slot]:
-    """Who made what is new in the records of an inode."""
-    loss = _loss_of(before, after, None)
-    return [loss[0]] if loss is not None else []
-
-
-def _loss_of(before: Inode, after: Inode, writer: Slot | None) -> tuple[Slot, Stamp, bool] | None:
+def _loss_of(before: Inode, after: Inode, writer: Slot) -> tuple[Slot, Stamp, bool] | None:
     """Who removed or rewrote the inode, when, and whether it is removed; None: nobody did."""
     old, new = before.meaning, after.meaning
     if old is None or new is None or old == new or before.record is None or after.record is None:
@@ -394,4 +381,4 @@ def _loss_of(before: Inode, after: Inode, writer: Slot | None) -> tuple[Slot, St
         for slot, n in sorted(one.names.items()):
             if seen.get(slot, 0) < n:
                 return slot, stamp, True
-    return None if writer is None else (writer, stamp, True)
+    return writer, stamp, True

@@ -38,6 +38,8 @@ class Hold(msgspec.Struct, array_like=True, frozen=True):
 
     device: str
     """What the device calls itself that removed or rewrote it."""
+    slot: str
+    """The writer that it was then."""
     stamp: int
     """When, by its clock."""
     is_removal: bool

@@ -166,6 +166,10 @@ class Tree:
         """The directory that shows `directory`; the root's is the root."""
         return self._display.parent(directory)
 
+    def place(self, directory: InodeId) -> tuple[InodeId, bytes] | None:
+        """The parent and name of a directory, visible or not. None: the root, or no known directory."""
+        return self._placement.place_of(directory)
+
     def names(self, inode: InodeId) -> Sequence[tuple[InodeId, Entry]]:
         """Every visible (directory, entry) of an inode: its names first, then its conflict entries."""
         return self._status.names(inode)
@@ -181,6 +185,14 @@ class Tree:
     def whole(self, inode: InodeId) -> bytes | None:
         """All there is to a living inode, as the history keeps it of a removed one (effects.py)."""
         return whole_of(self._rows.inode(inode))
+
+    def claimants(self, directory: InodeId) -> Sequence[InodeId]:
+        """Every inode with a name in this very directory, however it is shown."""
+        return [
+            InodeId(held.key.partition(".")[0])
+            for _, claims in self._rows.all_claims(directory)
+            for held in claims
+        ]
 
     def kind(self, inode: InodeId) -> Kind | None:
         """What an inode is, visible or not; None: nothing is known of it."""

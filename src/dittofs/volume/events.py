@@ -121,6 +121,23 @@ def created_name(row: HistoryRow) -> tuple[Kind, PastName]:
     return Kind(kind), PastName(parent, name, link, is_plain)
 
 
+def number_of(raw: bytes) -> int | None:
+    """Either side of a `mode` or `mtime` row. Raises FormatError."""
+    number: int | None = _decode(_number, raw)
+    return number
+
+
+def owner_of(raw: bytes) -> Owner | None:
+    """Either side of an `owner` row. Raises FormatError."""
+    owner = _decode(_owner, raw)
+    return None if owner is None else Owner(*owner)
+
+
+def xattr_of(raw: bytes) -> tuple[bytes, bytes | None]:
+    """Either side of an `xattr` row: name and value. Raises FormatError."""
+    return _decode(_xattr, raw)
+
+
 def whole_of(raw: bytes) -> Past:
     """What a `remove` row says was there, or `Tree.whole` is. Raises FormatError."""
     kind, names, contents, mode, owner, mtime, birth, xattrs, rdev = _decode(_whole, raw)

@@ -1,0 +1,131 @@
+"""What was can be had again, by new changes: nothing that is shown is lost by it."""
+
+import os
+
+from dittofs.volume.past import Pasts
+from dittofs.volume.restoring import Restoring
+from tests.simulation.pair import Pair
+from tests.simulation.rig import Rig
+
+
+def now(rig: Rig) -> int:
+    return rig.volume.replica.journal.history.last_at
+
+
+async def test_an_older_version_becomes_the_newest_and_the_present_one_stays_in_the_history(rig: Rig) -> None:
+    await rig.write("a", b"first")
+    await rig.publish()
+    then, inode = now(rig), rig.walk("a").id
+    await rig.write("a", b"second")
+    await rig.publish()
+    before, pasts = now(rig), Pasts(rig.volume.replica)
+    past = pasts.of(inode, then)
+    assert past is not None
+    assert past.main is not None
+    stored = rig.volume.replica.chunks.statistics().chunks
+    done = await Restoring(rig.volume).content(inode, past.main)
+    assert (done.path, done.what, done.missing_bytes) == (b"a", "version", 0)
+    assert rig.read("a") == b"first"
+    assert rig.volume.replica.chunks.statistics().chunks == stored + 1  # a version node
+    present = pasts.of(inode, before)
+    assert present is not None
+    await Restoring(rig.volume).content(inode, present.contents[0])
+    assert rig.read("a") == b"second"
+    assert (await Restoring(rig.volume).content(inode, present.contents[0])).what == "same"
+
+
+async def test_a_removed_file_comes_back_with_all_it_had_and_its_directories(rig: Rig) -> None:
+    rig.mkdir("d")
+    rig.mkdir("d/e", 0o700)
+    await rig.write("d/e/f", b"x")
+    await rig.publish()
+    rig.chmod("d/e/f", 0o600)
+    inode, stat, then = rig.walk("d/e/f").id, rig.stat("d/e/f"), now(rig)
+    await rig.unlink("d/e/f")
+    await rig.rmdir("d/e")
+    await rig.rmdir("d")
+    past = Pasts(rig.volume.replica).of(inode, then)
+    assert past is not None
+    done = await Restoring(rig.volume).back(inode, past, at=then)
+    assert (done.path, done.what) == (b"d/e/f", "back")
+    assert rig.read("d/e/f") == b"x"
+    assert (rig.stat("d/e/f").mode, rig.stat("d/e/f").mtime) == (stat.mode, stat.mtime)
+    assert rig.stat("d/e").mode == 0o700
+    assert rig.walk("d/e/f").id == inode
+
+
+async def test_what_comes_back_takes_no_name_from_anybody(rig: Rig) -> None:
+    await rig.write("a", b"first")
+    await rig.publish()
+    inode, then = rig.walk("a").id, now(rig)
+    await rig.unlink("a")
+    await rig.write("a", b"second")
+    past = Pasts(rig.volume.replica).of(inode, then)
+    assert past is not None
+    done = await Restoring(rig.volume).back(inode, past, at=then)
+    assert done.is_renamed
+    assert done.path.startswith(b"a (restored, laptop, ")
+    assert rig.read("a") == b"second"
+    assert rig.read(done.path.decode()) == b"first"
+
+
+async def test_a_directory_is_set_back_to_a_time_and_what_came_since_stays(rig: Rig) -> None:
+    rig.mkdir("d")
+    await rig.write("d/a", b"a1")
+    await rig.write("d/b", b"b1")
+    rig.symlink("a", "d/s")
+    await rig.publish()
+    rig.link("d/b", "d/c")
+    then = now(rig)
+    await rig.write("d/a", b"a2")
+    await rig.publish()
+    await rig.unlink("d/b")
+    await rig.unlink("d/c")
+    await rig.unlink("d/s")
+    await rig.write("d/new", b"n")
+    await rig.publish()
+    restoring = Restoring(rig.volume)
+    entry = Pasts(rig.volume.replica).lookup([b"d"], then)
+    assert entry is not None
+    done = await restoring.directory(entry, then)
+    assert {one.path: one.what for one in done} == {
+        b"d": "same",
+        b"d/a": "version",
+        b"d/b": "back",
+        b"d/s": "back",
+    }
+    assert rig.listing("d") == ["a", "b", "c", "new", "s"]
+    assert (rig.read("d/a"), rig.read("d/b"), rig.stat("d/c").nlink) == (b"a1", b"b1", 2)
+    assert rig.volume.names.target(rig.walk("d/s")) == b"a"
+
+
+async def test_who_writes_while_his_file_is_restored_gets_his_version_beside_it(rig: Rig) -> None:
+    await rig.write("a", b"first")
+    await rig.publish()
+    inode, then = rig.walk("a").id, now(rig)
+    await rig.write("a", b"second")
+    await rig.publish()
+    handle = rig.open_file("a", os.O_RDWR)
+    past = Pasts(rig.volume.replica).of(inode, then)
+    assert past is not None
+    await Restoring(rig.volume).content(inode, past.contents[0])
+    await rig.write_at(handle, 0, b"THIRD!")
+    rig.close_file(handle)
+    await rig.publish()
+    names = rig.listing("")
+    assert {rig.read(name) for name in names} == {b"first", b"THIRD!"}
+
+
+async def test_what_another_device_removed_comes_back_on_both(pair: Pair) -> None:
+    await pair.a.write("a", b"x")
+    await pair.settle()
+    inode, then = pair.b.walk("a").id, now(pair.b)
+    await pair.a.unlink("a")
+    await pair.settle()
+    past = Pasts(pair.b.volume.replica).of(inode, then)
+    assert past is not None
+    done = await Restoring(pair.b.volume).back(inode, past, at=then)
+    assert done.missing_bytes == 1
+    await pair.settle()
+    assert pair.a.read("a") == b"x"
+    assert await pair.b.fetch("a") == b"x"

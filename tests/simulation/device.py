@@ -288,8 +288,8 @@ class SwarmDevice(Rig):
         """Let go of what the dead process held; the disk it leaves is the one of its last instant."""
         if self._after is not self.disk:
             self.disk.hook = None
-            self.ledger.gather(self.volume.replica.chunks)
-            with suppress(DittoError):
+            with suppress(DittoError):  # closed by a process that could not end cleanly, and gathered then
+                self.ledger.gather(self.volume.replica.chunks)
                 self.volume.replica.chunks.close()
             self.volume.replica.journal.abandon()
             self.disk = self._after or self.disk

@@ -21,16 +21,14 @@ from dittofs.errors import (
     FormatError,
     ReadOnlyVolume,
 )
-from dittofs.ids import ROOT, InodeId, Stamp
-from dittofs.tree.naming import CONFLICT, tagged_name
-from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref, Version
+from dittofs.ids import InodeId, Stamp
+from dittofs.tree.record import Kind, Ref, Version
 from dittofs.volume.borrowing import lacks_chunks
 from dittofs.volume.contents import UNBORN, Content, Published
-from dittofs.volume.events import REPLACES_POINT, node_of
+from dittofs.volume.entering import Entering
+from dittofs.volume.events import node_of
 from dittofs.volume.fetching import can_fetch
 from dittofs.volume.jobs import Job, store_job, store_jobs
-from dittofs.volume.replica import Transaction
-from dittofs.volume.rows import LocalEntry
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import State
 from dittofs.volume.waiting import Waiting
@@ -62,10 +60,6 @@ class Publisher:
         self._progress = trio.Event()
         self._last_point = self._last_open_point = -math.inf
         self._waiters = 0  # who holds something up until all is published
-        self._met: list[tuple[InodeId, bytes]] = []
-        """Names that somebody else used first, of the group that is being published."""
-        self._revived: list[InodeId] = []
-        """Directories that somebody else removed, and that this group brings back."""
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
         self.left_behind = Waiting(state, chunking, self._job, self.enqueue)
@@ -131,7 +125,7 @@ class Publisher:
                 continue
             children = state.local.names((one,))
             with state.replica.change() as change:
-                self._create(change, entry, None, Stamp(entry.stamp))
+                Entering(state, change).create(entry, None, Stamp(entry.stamp))
                 for name, child in children.items():
                     below = state.local.get(child)
                     if below is None:
@@ -347,8 +341,8 @@ class Publisher:
 
     def _commit(self, jobs: list[Job]) -> None:
         done: list[tuple[Job, Published]] = []
-        self._met, self._revived = [], []
         with self._state.replica.change() as change:
+            entering = Entering(self._state, change)
             for job in jobs:
                 if self.left_behind.may_take(job):
                     self.left_behind.add(job.ref, str(job.error))
@@ -358,135 +352,12 @@ class Publisher:
                     self.stuck[job.ref] = str(job.error)
                     log.error("a file cannot be published", reason=str(job.error))
                     continue
-                published = self._commit_one(change, job)
+                published = entering.take(job)
                 if published is not None:
                     done.append((job, published))
         for job, published in done:
             self._advance(job, published)
-        for parent, name in self._met:
-            above = self._state.inodes.of_ref((parent, None))
-            if above is not None:
-                self._state.announce(above, name, is_remote=True)
-        for directory in self._revived:
-            while directory != ROOT:
-                self._state.announce_names(directory)
-                directory = self._state.replica.tree.parent(directory)
-
-    def _commit_one(self, change: Transaction, job: Job) -> Published | None:
-        """Within the transaction: one file enters the tree. None if it was removed meanwhile."""
-        state, content = self._state, job.content
-        ref = content.ref if content is not None else job.ref
-        if content is not None and state.contents.get(ref) is not content:
-            return None
-        local = state.local.get(ref[0])
-        if local is not None and local.is_ignored:
-            return None  # renamed to an ignored name meanwhile
-        dot: Dot | None
-        node = job.node if job.published.point_over is None else REPLACES_POINT + job.node
-        if local is not None:
-            mtime, stamp = (local.mtime, Stamp(local.stamp)) if job.layer is None else self._times(job.layer)
-            version = NewVersion(job.root, job.size, mtime, node)
-            self._create(change, local, version, max(stamp, Stamp(local.stamp)))
-            attributes = state.replica.tree.stat(ref)
-            dot = attributes.version.dot if attributes is not None and attributes.version else None
-        elif content is None or job.layer is None:
-            return None
-        else:
-            mtime, stamp = self._times(job.layer)
-            version = NewVersion(job.root, job.size, mtime, node, content.face)
-            job.was_gone = state.replica.tree.stat(ref) is None
-            dot = self._write(change, ref, content, version, stamp)
-        replaces = () if dot is None else (dot,)
-        rank = job.published.rank if ref[1] else None
-        point_over = tuple(job.previous) if self._is_point(job) else None
-        published = Published(job.root, job.size, replaces, rank, point_over)
-        begun = state.contents.get(ref)
-        if content is None and begun is not None:
-            state.contents.rebase(begun, published, change)
-        if content is not None and job.layer is not None:
-            state.contents.erase_rows(content, [job.layer])
-            if len(content.layers) > 1:
-                state.contents.save_advanced(content, published)
-        return published
-
-    def _is_point(self, job: Job) -> bool:
-        """Whether the writer of what is published has not closed it: what he writes next takes its place."""
-        inode = self._state.inodes.of_ref(job.content.ref if job.content is not None else job.ref)
-        return inode is not None and inode.writers > 0 and (job.layer is None or not job.layer.is_version)
-
-    def _rank(self, ref: Ref, published: Published) -> Stamp | None:
-        """What the next version keeps if the one it continues stands aside by now: its side, and its name."""
-        if published.rank is not None:
-            return published.rank
-        asides = self._state.replica.tree.versions(ref[0])[1:]
-        return next((version.rank for version in asides if version.dot in published.replaces), None)
-
-    def _times(self, layer: Layer) -> tuple[int, Stamp]:
-        return layer.mtime, layer.stamp
-
-    def _create(
-        self, change: Transaction, local: LocalEntry, version: NewVersion | None, stamp: Stamp
-    ) -> None:
-        """A local entry enters the tree with all its names."""
-        inode = InodeId(local.inode)
-        parent, name = local.names[0]
-        name = self._free_name(InodeId(parent), name, stamp)
-        if not self._state.replica.tree.members(InodeId(parent)):
-            self._revived.append(InodeId(parent))
-        kind = Kind(local.kind)
-        if kind is Kind.SYMLINK:
-            version = NewVersion(local.target, len(local.target), local.mtime, b"")
-        change.group.create(
-            InodeId(parent),
-            name,
-            kind,
-            inode=inode,
-            mode=local.mode,
-            owner=Owner(*local.owner) if local.owner is not None else None,
-            birth=local.birth,
-            mtime=local.mtime if version is None else None,
-            version=version,
-            rdev=local.rdev,
-            xattrs=local.xattrs,
-            stamp=stamp,
-            revives=True,
-        )
-        for parent, name in local.names[1:]:
-            name = self._free_name(InodeId(parent), name, stamp)
-            change.group.link((inode, None), InodeId(parent), name, stamp=stamp)
-        self._state.local.remove(inode, change)
-
-    def _free_name(self, parent: InodeId, name: bytes, stamp: Stamp) -> bytes:
-        """`name`; or, if another device has used it meanwhile, the name of a conflict entry.
-
-        What was the local file's until now shows the other's, once this is in the tree.
-        """
-        tree = self._state.replica.tree
-        free, tries = name, 0
-        while tree.lookup(parent, free) is not None:
-            tries += 1
-            free = tagged_name(name, CONFLICT, self._state.replica.label, stamp, tries)
-        if tries:
-            self._met.append((parent, name))
-            self._met.append((parent, free))
-        return free
-
-    def _write(
-        self, change: Transaction, ref: Ref, content: Content, version: NewVersion, stamp: Stamp
-    ) -> Dot:
-        inode = ref[0]
-        group = change.group
-        published = content.published
-        rank = self._rank(ref, published)
-        dot = group.write(inode, version, replaces=published.replaces, stamp=stamp, rank=rank)
-        taken = content.taken
-        if taken is not None:
-            group.set_mode(inode, taken.mode, stamp=stamp)
-            group.set_owner(inode, Owner(*taken.owner) if taken.owner is not None else None, stamp=stamp)
-            present = self._state.replica.tree.xattrs(inode)
-            for name in present.keys() | taken.xattrs.keys():
-                group.set_xattr(inode, name, taken.xattrs.get(name), stamp=stamp)
-        return dot
+        entering.announce()
 
     def _advance(self, job: Job, published: Published) -> None:
         """In memory, after the commit."""

@@ -1,0 +1,260 @@
+"""Snapshots: what a volume held at one time, kept by all devices under a name for as long as they want it.
+
+A snapshot is a tree of listings: each directory is a content of its own, a msgpack array of entries in the
+order of their names, that names those of its subdirectories. A directory that did not change costs nothing a
+second time. The setting `snapshot/<name>` in the meta document names the root's.
+"""
+
+import errno
+import re
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from dittofs.chunks.chunker import Chunking
+from dittofs.chunks.content import ContentReader, Extent, store_content
+from dittofs.chunks.store import AbsentChunk
+from dittofs.errors import Damaged, FormatError, FSError
+from dittofs.ids import InodeId
+from dittofs.tree.record import Kind, Owner
+from dittofs.volume.fetching import read_fetched
+from dittofs.volume.replica import Replica
+from dittofs.volume.views import Entries, TimeView, ViewEntry
+from dittofs.volume.volume import Volume
+
+SETTING: Final = "snapshot/"
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+"""What a snapshot may be called; all of it can stand in the name of a setting."""
+FORMAT: Final = 1
+ENTRIES_IN_A_ROW: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One snapshot of a volume."""
+
+    name: str
+    root: bytes
+    """Of the listing of the root directory."""
+    size: int
+    at: int
+    """What it shows: the volume as it was then on `device`, nanoseconds since 1970."""
+    device: str
+    files: int
+    bytes: int
+    """Of all files together."""
+
+
+class _Stored(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+    root: bytes
+    size: int
+    at: int
+    device: str
+    files: int
+    bytes: int
+
+
+class _Line(msgspec.Struct, array_like=True, frozen=True):
+    name: bytes
+    kind: int
+    inodes: list[str]
+    mode: int
+    owner: tuple[int, int, str, str] | None
+    mtime: int
+    birth: int
+    size: int
+    root: bytes
+    nlink: int
+    rdev: int
+    xattrs: dict[bytes, bytes]
+    is_aside: bool
+
+
+_lines = msgspec.msgpack.Decoder(list[_Line])
+
+
+class _Bytes:
+    """Bytes in memory as the chunker reads them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def extents(self) -> Iterator[tuple[int, int, Extent]]:
+        if self._data:
+            yield 0, self.size, Extent.DATA
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+
+class SnapshotView:
+    """A snapshot to be looked at. Listings and bytes that are on other devices are fetched when asked for."""
+
+    def __init__(self, volume: Volume, snapshot: Snapshot) -> None:
+        self._volume = volume
+        self._snapshot = snapshot
+
+    @property
+    def at(self) -> int:
+        return self._snapshot.at
+
+    def top(self) -> ViewEntry:
+        one = self._snapshot
+        return ViewEntry(b"", Kind.DIRECTORY, (), 0o755, None, one.at, one.at, one.size, one.root)
+
+    def entries(self, directory: ViewEntry) -> Entries | Coroutine[Any, Any, Entries]:
+        if not directory.size:
+            return {}
+        reader = ContentReader(self._volume.replica.chunks, directory.root, directory.size)
+        try:
+            return _decoded(reader.read(0, directory.size))
+        except (AbsentChunk, Damaged) as error:
+            return self._fetched(reader, directory.size, error)
+
+    async def _fetched(self, reader: ContentReader, size: int, error: AbsentChunk | Damaged) -> Entries:
+        return _decoded(await read_fetched(self._volume.state.source, reader, 0, size, error))
+
+
+def _decoded(data: bytes) -> Entries:
+    try:
+        lines = _lines.decode(data)
+        return {line.name: _entry(line) for line in lines}
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise FormatError(f"the listing of a snapshot of unknown form: {error}") from error
+
+
+def _entry(line: _Line) -> ViewEntry:
+    return ViewEntry(
+        line.name,
+        Kind(line.kind),
+        tuple(InodeId(one) for one in line.inodes),
+        line.mode,
+        None if line.owner is None else Owner(*line.owner),
+        line.mtime,
+        line.birth,
+        line.size,
+        line.root,
+        line.nlink,
+        line.rdev,
+        line.xattrs,
+        line.is_aside,
+    )
+
+
+def snapshots_of(replica: Replica) -> list[Snapshot]:
+    """All snapshots of a volume, the latest first. Settings that are none are passed over."""
+    found = []
+    for name, raw in replica.tree.settings().items():
+        if name.startswith(SETTING):
+            try:
+                stored = msgspec.msgpack.decode(raw, type=_Stored)
+            except msgspec.DecodeError:
+                continue
+            if stored.format == FORMAT:
+                found.append(Snapshot(name.removeprefix(SETTING), *msgspec.structs.astuple(stored)[1:]))
+    return sorted(found, key=lambda one: (one.at, one.name), reverse=True)
+
+
+def find_snapshot(replica: Replica, name: str) -> Snapshot | None:
+    """The snapshot of that name."""
+    return next((one for one in snapshots_of(replica) if one.name == name), None)
+
+
+async def create_snapshot(volume: Volume, name: str) -> Snapshot:
+    """Keep what the volume shows now under a name. It is durable, and told to the others, on return.
+
+    FSError: EINVAL for a name that cannot be one, EEXIST if there is one. ReadOnlyVolume.
+    """
+    replica = volume.replica
+    if not NAME.fullmatch(name):
+        raise FSError(errno.EINVAL, "a snapshot is called by small letters, digits, dots, - and _")
+    if find_snapshot(replica, name) is not None:
+        raise FSError(errno.EEXIST, f"there is a snapshot {name} already")
+    replica.require_writable()
+    await volume.publisher.drain_all()
+    view = TimeView(replica, max(replica.journal.history.last_at, 0))
+    root, size, files, count = await _stored(replica, view, view.top())
+    await replica.run_blocking(replica.chunks.sync)
+    at = replica.clock.now_ns()
+    snapshot = Snapshot(name, root, size, at, replica.label, files, count)
+    stored = _Stored(FORMAT, root, size, at, replica.label, files, count)
+    with replica.change() as change:
+        change.group.set_setting(SETTING + name, msgspec.msgpack.encode(stored))
+    await replica.run_blocking(replica.journal.sync)
+    return snapshot
+
+
+async def _stored(replica: Replica, view: TimeView, directory: ViewEntry) -> tuple[bytes, int, int, int]:
+    """Store a directory's listing, and those below it first: its root and size; files and bytes in it."""
+    lines: list[_Line] = []
+    files = total = 0
+    for number, (name, entry) in enumerate(sorted(view.entries(directory).items()), 1):
+        root, size = entry.root, entry.size
+        if entry.kind is Kind.DIRECTORY:
+            root, size, inside, count = await _stored(replica, view, entry)
+            files, total = files + inside, total + count
+        else:
+            files, total = files + 1, total + size
+        lines.append(_line(name, entry, root, size))
+        if number % ENTRIES_IN_A_ROW == 0:
+            await trio.lowlevel.checkpoint()
+    data = msgspec.msgpack.encode(lines)
+
+    def store() -> bytes:
+        return store_content(replica.chunks, _Bytes(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
+
+    return await replica.run_blocking(store), len(data), files, total
+
+
+def _line(name: bytes, entry: ViewEntry, root: bytes, size: int) -> _Line:
+    owner = entry.owner
+    return _Line(
+        name,
+        int(entry.kind),
+        list(entry.inodes),
+        entry.mode,
+        None if owner is None else (owner.uid, owner.gid, owner.user, owner.group),
+        entry.mtime,
+        entry.birth,
+        size,
+        root,
+        entry.nlink,
+        entry.rdev,
+        dict(entry.xattrs),
+        entry.is_aside,
+    )
+
+
+def delete_snapshot(replica: Replica, name: str) -> Snapshot:
+    """Forget a snapshot, on all devices. FSError(ENOENT) if there is none."""
+    snapshot = find_snapshot(replica, name)
+    if snapshot is None:
+        raise FSError(errno.ENOENT, f"there is no snapshot {name}")
+    with replica.change() as change:
+        change.group.set_setting(SETTING + name, None)
+    return snapshot
+
+
+def snapshot_roots(replica: Replica) -> Iterator[tuple[bytes, int]]:
+    """(content root, size) of all that snapshots keep: listings, and every file in them.
+
+    ChunkMissing or Damaged if a listing is not here: then nobody knows what it keeps.
+    """
+    waiting = [(one.root, one.size) for one in snapshots_of(replica)]
+    met: set[bytes] = set()
+    while waiting:
+        root, size = waiting.pop()
+        if root in met or not size:
+            continue
+        met.add(root)
+        yield root, size
+        for entry in _decoded(ContentReader(replica.chunks, root, size).read(0, size)).values():
+            if entry.kind is Kind.DIRECTORY:
+                waiting.append((entry.root, entry.size))
+            elif entry.kind is Kind.FILE and entry.size:
+                yield entry.root, entry.size

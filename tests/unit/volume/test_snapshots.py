@@ -1,0 +1,90 @@
+"""Snapshots keep what a volume showed, on all devices, for little."""
+
+import pytest
+
+from dittofs.errors import FSError
+from dittofs.volume.snapshots import (
+    SnapshotView,
+    create_snapshot,
+    delete_snapshot,
+    find_snapshot,
+    snapshot_roots,
+    snapshots_of,
+)
+from dittofs.volume.views import View, settled
+from tests.simulation.pair import Pair
+from tests.simulation.rig import Rig
+
+
+async def paths(view: View) -> dict[str, tuple[int, int, int]]:
+    """Size, mode and time of all that a view shows."""
+    found = {}
+    waiting = [("", view.top())]
+    while waiting:
+        prefix, directory = waiting.pop()
+        for name, entry in (await settled(view.entries(directory))).items():
+            path = prefix + name.decode()
+            found[path] = (entry.size, entry.mode, entry.mtime)
+            if entry.kind == 2:
+                found[path] = (0, entry.mode, entry.mtime)
+                waiting.append((path + "/", entry))
+    return found
+
+
+async def test_a_snapshot_shows_what_was_whatever_happens_to_the_files(rig: Rig) -> None:
+    rig.mkdir("d")
+    await rig.write("d/a", b"1")
+    await rig.write("b", b"22")
+    await rig.publish()
+    rig.chmod("b", 0o600)
+    snapshot = await create_snapshot(rig.volume, "before")
+    assert (snapshot.files, snapshot.bytes) == (2, 3)
+    shown = await paths(SnapshotView(rig.volume, snapshot))
+    await rig.unlink("d/a")
+    await rig.rmdir("d")
+    await rig.write("b", b"other")
+    await rig.publish()
+    found = find_snapshot(rig.volume.replica, "before")
+    assert found == snapshot
+    assert await paths(SnapshotView(rig.volume, found)) == shown
+    assert {path: one[0] for path, one in shown.items()} == {"d": 0, "d/a": 1, "b": 2}
+    assert shown["b"][1] == 0o600
+
+
+async def test_a_directory_that_did_not_change_costs_nothing_a_second_time(rig: Rig) -> None:
+    for directory in ("d", "e"):
+        rig.mkdir(directory)
+        for number in range(20):
+            await rig.write(f"{directory}/{number}", b"%d" % number)
+    await rig.publish()
+    await create_snapshot(rig.volume, "one")
+    await rig.write("d/new", b"n")
+    await rig.publish()
+    chunks = rig.volume.replica.chunks.statistics().chunks
+    await create_snapshot(rig.volume, "two")
+    assert rig.volume.replica.chunks.statistics().chunks == chunks + 2  # the root and d
+
+
+async def test_another_device_sees_a_snapshot_and_fetches_what_it_looks_at(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    await pair.a.write("d/a", b"1")
+    await pair.a.publish()
+    snapshot = await create_snapshot(pair.a.volume, "mine")
+    await pair.settle()
+    assert snapshots_of(pair.b.volume.replica) == [snapshot]
+    shown = await paths(SnapshotView(pair.b.volume, snapshot))
+    assert set(shown) == {"d", "d/a"}
+    roots = list(snapshot_roots(pair.b.volume.replica))
+    assert pair.a.volume.replica.tree.versions(pair.a.walk("d/a").id)[0].content in roots
+    delete_snapshot(pair.b.volume.replica, "mine")
+    await pair.settle()
+    assert not snapshots_of(pair.a.volume.replica)
+
+
+async def test_a_name_is_given_once_and_stands_in_a_path(rig: Rig) -> None:
+    await create_snapshot(rig.volume, "one")
+    for name in ("one", "", "a/b", "..", "UPPER", "x" * 101):
+        with pytest.raises(FSError):
+            await create_snapshot(rig.volume, name)
+    with pytest.raises(FSError):
+        delete_snapshot(rig.volume.replica, "two")

@@ -23,7 +23,7 @@ from tests.property import exchange_histories as histories
 from tests.property.exchange_scripts import Script as TreeScript
 from tests.simulation.shrinking import shrunken
 from tests.simulation.swarm import run
-from tests.simulation.swarm_faults import FAULTS, planted, suited
+from tests.simulation.swarm_faults import FAULTS, RUN_S, ends_within, planted, suited
 from tests.simulation.swarm_script import Script
 
 TELL_EVERY: Final = {"tree": 1000, "stack": 50}
@@ -78,7 +78,7 @@ def _runner(chosen: argparse.Namespace, seed: int) -> Callable[[Sequence[int] | 
         if isinstance(part, TreeScript):
             histories.run_script(part)
         else:
-            with planted(chosen.fault):
+            with planted(chosen.fault), ends_within(RUN_S):
                 run(part)
 
     return act

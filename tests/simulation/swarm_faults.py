@@ -4,6 +4,7 @@ Each is one line somebody could get wrong. `planted` makes it for the time of a 
 """
 
 import dataclasses
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -15,22 +16,28 @@ from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import Behind
 from dittofs.ids import Slot
+from dittofs.journal.journal import Journal
 from dittofs.journal.writer import Incarnations
 from dittofs.replication.custody import Custody
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
 from dittofs.replication.rounds import Rounds
 from dittofs.sync import messages as wire
-from dittofs.tree import exchange
+from dittofs.tree import exchange, join, placement, removal
 from dittofs.tree.group import Group
+from dittofs.tree.record import Record, Version
+from dittofs.tree.rules import Content, version_order
 from dittofs.tree.shard import Epoch, Shard
 from dittofs.volume import jobs, publication
+from dittofs.volume.recovery import Recovery
 from dittofs.volume.replica import Replica
 from tests.simulation.swarm import run
 from tests.simulation.swarm_script import Script
 
 Result = TypeVar("Result")
 Fault = Callable[[ExitStack], None]
+RUN_S: Final = 300
+"""The longest that one run may take, in real time."""
 
 
 class _Careless:
@@ -157,6 +164,41 @@ def _old_nonce(stack: ExitStack) -> None:
     stack.enter_context(patch.object(Custody, "nonce", property(nonce)))
 
 
+def _dropped_sync(stack: ExitStack) -> None:
+    """The journal is never put on the platter, and nobody is told."""
+    stack.enter_context(patch.object(Journal, "sync", lambda _self: None))
+
+
+def _no_cycle_breaking(stack: ExitStack) -> None:
+    """Directories that two devices moved below each other are left as they are."""
+    stack.enter_context(patch.object(placement, "displaced", lambda _candidates, _place_of: {}))
+
+
+def _latest_only(stack: ExitStack) -> None:
+    """Of contents that were written apart the join keeps the latest."""
+    versions = join._versions
+
+    def latest(a: Record, b: Record) -> tuple[Version, ...]:
+        kept = versions(a, b)
+        return kept if a.versions == b.versions else (max(kept, key=version_order),) if kept else ()
+
+    stack.enter_context(patch.object(join, "_versions", latest))
+
+
+def _staged_forgotten(stack: ExitStack) -> None:
+    """What was closed and not published when the process died is not looked for."""
+    stack.enter_context(patch.object(Recovery, "_recover", lambda _self, _ref, **_how: None))
+
+
+def _removal_reaches_on(stack: ExitStack) -> None:
+    """Who removes a content removes what its writer writes there afterwards, too."""
+
+    def reaching(content: Content) -> dict[Slot, int]:
+        return {slot: 1 << 40 for slot, _ in content.dots}
+
+    stack.enter_context(patch.object(removal, "_context_of", reaching))
+
+
 FAULTS: Final[dict[str, tuple[Fault, int, tuple[str, ...]]]] = {
     "holds before sync": (_holds_before_sync, 20, ()),
     "publish before durable": (_publish_before_durable, 20, ()),
@@ -166,6 +208,11 @@ FAULTS: Final[dict[str, tuple[Fault, int, tuple[str, ...]]]] = {
     "behind ignored": (_behind_ignored, 20, ("compact", "restart")),
     "acknowledge before durable": (_acknowledge_before_durable, 20, ()),
     "lossy adoption": (_lossy_adoption, 40, ("compact", "part", "alone")),
+    "dropped sync": (_dropped_sync, 20, ("kill", "power cut", "restart")),
+    "no cycle breaking": (_no_cycle_breaking, 40, ("part", "alone")),
+    "latest only": (_latest_only, 20, ("part", "alone")),
+    "staged content forgotten": (_staged_forgotten, 20, ("kill", "restart")),
+    "removal reaches on": (_removal_reaches_on, 40, ("part", "alone")),
     "old nonce": (_old_nonce, 40, ("back up", "restore", "audit", "policy")),
 }
 """By name: how it is made, within how many seeds it must be found, and by which misfortunes (none: any)."""
@@ -178,6 +225,22 @@ def planted(name: str | None) -> Iterator[None]:
         if name is not None:
             FAULTS[name][0](stack)
         yield
+
+
+@contextmanager
+def ends_within(seconds: int) -> Iterator[None]:
+    """What runs longer fails: a fault may make it go round in circles."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"the run does not end within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def suited(script: Script, fault: str | None) -> Script:
@@ -194,7 +257,7 @@ def finds(fault: str, *, first: int) -> int | None:
     """How many seeds it takes to find a planted fault; None: not within those it is allowed."""
     for number in range(FAULTS[fault][1]):
         try:
-            with planted(fault):
+            with planted(fault), ends_within(RUN_S):
                 run(suited(Script.of(first + number), fault))
         except Exception:  # noqa: BLE001 - whatever breaks shows the fault
             return number + 1

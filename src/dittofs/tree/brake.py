@@ -258,13 +258,13 @@ class Brake:
                 rows.set_awaiting(forward.target, inode, False)
         shown = {**known, **shown}
         raw = encoded(shown)
-        self.holds.put(
-            inode,
-            Hold(device, loss.slot, loss.stamp, loss.is_removal, loss.is_directory, raw, encoded(known)),
-        )
         if not loss.is_directory:
             self._of(device).held.append(loss.stamp)
         before, after = self._placement.update(inode, shown, raw, UNTOUCHED)
+        meaning = after.meaning
+        size = meaning.main.version.size if meaning is not None and meaning.main is not None else 0
+        what = (device, loss.slot, loss.stamp, loss.is_removal, loss.is_directory, size)
+        self.holds.put(inode, Hold(*what, raw, encoded(known)))
         return HeldNow(loss.before or before, after, loss.before is not None)
 
     # -- deciding

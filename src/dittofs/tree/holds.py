@@ -5,6 +5,7 @@ the index and every crash; what it holds is what the index is given in place of 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from dittofs.errors import FormatError
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree import encoding
-from dittofs.tree.record import Record, split_key
+from dittofs.tree.record import NEVER, Record, split_key
 
 KIND: Final = "held"
 
@@ -44,10 +45,27 @@ class Hold(msgspec.Struct, array_like=True, frozen=True):
     """When, by its clock."""
     is_removal: bool
     is_directory: bool
+    size: int
+    """Of the content that is shown."""
     shown: dict[str, bytes]
     """Its records as they are shown, by link."""
     known: dict[str, bytes]
     """Its records as the documents had them last."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is held of one device."""
+
+    device: str
+    removed: int = 0
+    """Files."""
+    rewritten: int = 0
+    directories: int = 0
+    bytes: int = 0
+    """Of the files, as they are shown."""
+    first: Stamp = NEVER
+    last: Stamp = NEVER
 
 
 _decoder = msgspec.msgpack.Decoder(Hold)
@@ -60,10 +78,11 @@ class Holds:
     def __init__(self, rows: LocalRows | None) -> None:
         self._rows = rows
         self._held: dict[InodeId, tuple[str, Stamp]] | None = None
+        self._tally: list[Tally] | None = None
 
     def forget(self) -> None:
         """Drop what is cached: the rows were rolled back."""
-        self._held = None
+        self._held = self._tally = None
 
     @property
     def all(self) -> Mapping[InodeId, tuple[str, Stamp]]:
@@ -96,11 +115,24 @@ class Holds:
         assert self._rows is not None
         self._rows.put_local(KIND, inode.encode("ascii"), _encode(hold))
         self._cached()[inode] = (hold.device, Stamp(hold.stamp))
+        self._tally = None
 
     def delete(self, inode: InodeId) -> None:
         assert self._rows is not None
         self._rows.delete_local(KIND, inode.encode("ascii"))
         self._cached().pop(inode, None)
+        self._tally = None
+
+    def tally(self) -> list[Tally]:
+        """What is held, device by device. Counted once, until something changes."""
+        if self._tally is None:
+            found: dict[str, Tally] = {}
+            for inode in self.all if self._rows is not None else ():
+                hold = self.get(inode)
+                if hold is not None:
+                    _count(found.setdefault(hold.device, Tally(hold.device)), hold)
+            self._tally = sorted(found.values(), key=lambda one: one.device)
+        return self._tally
 
     def shown(self) -> Iterator[tuple[InodeId, dict[str, Record]]]:
         """What is shown of every held inode: what the oracle is given in place of the joined records."""
@@ -130,6 +162,18 @@ def with_holds(
         for link, record in links.items():
             found[f"{inode}.{link}" if link else inode] = record
     return found
+
+
+def _count(tally: Tally, hold: Hold) -> None:
+    if hold.is_directory:
+        tally.directories += 1
+    elif hold.is_removal:
+        tally.removed += 1
+    else:
+        tally.rewritten += 1
+    tally.bytes += hold.size
+    tally.first = Stamp(min(tally.first, hold.stamp) if tally.first else hold.stamp)
+    tally.last = Stamp(max(tally.last, hold.stamp))
 
 
 def _decode(row: bytes) -> Hold:

@@ -302,6 +302,27 @@ async def test_what_could_not_be_saved_at_close_is_saved_once_there_is_room() ->
     rig.abandon()
 
 
+async def test_what_was_closed_before_the_disk_was_full_outlives_a_power_cut() -> None:
+    session = await begin()
+    rig = session.rig
+    await rig.volume.background_sync()
+    await rig.write("old small", b"just closed")
+    session.disk.capacity = used(session.disk)
+    with pytest.raises(DiskFull):
+        rig.mkdir("d")
+    assert rig.volume.summary().read_only is not None
+    await rig.volume.background_sync()
+    assert rig.volume.summary().read_only is not None
+    rig.abandon()
+    for seed in range(8):
+        rig.disk = session.disk.fork()
+        rig.disk.crash(seed)
+        rig.disk.capacity, rig.machine = ROOM, f"machine/boot-{seed + 2}"
+        rig.open()
+        assert rig.read("old small") == b"just closed"
+        rig.abandon()
+
+
 async def test_nothing_enters_the_tree_that_is_not_in_the_journal() -> None:
     session = await begin()
     rig = session.rig

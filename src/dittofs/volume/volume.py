@@ -32,7 +32,7 @@ from dittofs.volume.remote import RemoteChanges
 from dittofs.volume.renaming import Renaming
 from dittofs.volume.replica import Replica
 from dittofs.volume.state import State
-from dittofs.volume.virtual import reserved_directory
+from dittofs.volume.virtual import VIRTUAL_MAX, reserved_directory
 
 log = structlog.get_logger()
 
@@ -101,9 +101,9 @@ class Volume:
         self.recovered = Recovered()
         self._rules_text: bytes | None = None
         self._rules_wanted = trio.Event()
-        reserved = reserved_directory(self._status_text)
+        reserved = reserved_directory(self._status_text, self.state)
         self.names.reserved = reserved
-        for inode in (reserved, *(reserved.virtual.children() if reserved.virtual else ())):
+        for inode in (reserved, *(reserved.virtual.children(0, VIRTUAL_MAX) if reserved.virtual else ())):
             self.state.inodes.add(inode)
 
     @property
@@ -162,6 +162,9 @@ class Volume:
                     await trio.lowlevel.checkpoint()
                 if self.replica.journal.is_checkpoint_due:
                     await self.replica.run_blocking(self.replica.journal.checkpoint)
+            elif not self.replica.journal.needs_reopening:
+                # On a full disk, too, what was acknowledged before goes to the platter: that takes no room.
+                await self.replica.run_blocking(self.replica.journal.sync)
         except DittoError as error:
             log.error("background sync failed", reason=str(error))
         except Exception as error:

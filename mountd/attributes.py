@@ -12,7 +12,8 @@ BLOCK_BYTES = 4096
 def entry_attributes(fuse: ModuleType, inode: Inode, stat: Stat) -> Any:
     """pyfuse3's EntryAttributes of an inode."""
     entry = fuse.EntryAttributes()
-    timeout = 0 if inode.virtual is not None else CACHED_S
+    is_lasting = inode.virtual is None or (inode.past is not None and inode.past.is_lasting)
+    timeout = CACHED_S if is_lasting else 0
     entry.entry_timeout = entry.attr_timeout = timeout
     entry.st_ino = stat.number
     entry.generation = 1

@@ -142,10 +142,12 @@ class Requests:
         if name == b"..":
             return self.entry(self.volume.names.parent(directory))
         self.note(parent, name)
+        if directory.virtual is not None:
+            await settled(directory.virtual.prepare())
         try:
             return self.entry(self.volume.names.lookup(directory, name))
         except FSError as error:
-            if error.errno == errno.ENOENT:
+            if error.errno == errno.ENOENT and directory.virtual is None:
                 return absent(self.fuse)
             raise
 
@@ -242,7 +244,7 @@ class Requests:
         return self._file_info(self.handles.add_file(self.volume.files.open(inode, flags)), inode)
 
     def _file_info(self, number: int, inode: Inode) -> Any:
-        is_virtual = inode.virtual is not None
+        is_virtual = inode.virtual is not None and inode.past is None
         return self.fuse.FileInfo(fh=number, keep_cache=not is_virtual, direct_io=is_virtual)
 
     @operation
@@ -277,7 +279,10 @@ class Requests:
 
     @operation
     async def opendir(self, number: int, _ctx: Any) -> int:
-        return self.handles.add_directory(self.volume.directories.open(self.inode(number)))
+        inode = self.inode(number)
+        if inode.virtual is not None:
+            await settled(inode.virtual.prepare())
+        return self.handles.add_directory(self.volume.directories.open(inode))
 
     @operation
     async def releasedir(self, fh: int) -> None:
@@ -298,6 +303,7 @@ class Requests:
                 except FSError:
                     continue  # removed since it was listed
                 if not self.fuse.readdir_reply(token, name, attributes, cookie):
+                    self.volume.state.inodes.drop_if_unused(inode)
                     return
                 if name not in (b".", b".."):
                     self.note(parent, name)

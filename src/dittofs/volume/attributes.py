@@ -51,6 +51,7 @@ class AttributeOperations:
 
     def set(self, inode: Inode, wanted: Wanted) -> Stat | Coroutine[Any, Any, Stat]:
         """Change attributes and return them all. A mode may wait for a large ACL, which says it too."""
+        _require_real(inode)
         self._state.replica.require_writable()
         if wanted.mode is not None:
             try:
@@ -208,6 +209,7 @@ class AttributeOperations:
     ) -> Coroutine[Any, Any, None] | None:
         """Set a value. ACLs change the mode; EEXIST and ENODATA as setxattr(2) says."""
         state = self._state
+        _require_real(inode)
         state.replica.require_writable()
         if len(name) > XATTR_NAME_BYTES_MAX:
             raise FSError(errno.ERANGE)
@@ -260,6 +262,7 @@ class AttributeOperations:
     def remove_xattr(self, inode: Inode, name: bytes) -> None:
         """Remove a value. ENODATA if it is not set."""
         state = self._state
+        _require_real(inode)
         state.replica.require_writable()
         self._require_namespace(inode, name)
         if name not in self.list_xattrs(inode):
@@ -321,7 +324,9 @@ class AttributeOperations:
 
     def _replicated(self, inode: Inode) -> dict[bytes, bytes]:
         state = self._state
-        if inode.detached is not None:
+        if inode.past is not None:
+            return dict(inode.past.xattrs)
+        if inode.virtual is not None or inode.detached is not None:
             return {}
         local = state.local.get(inode.id)
         if local is not None:
@@ -342,3 +347,8 @@ class AttributeOperations:
     def _local_key(self, inode: Inode, name: bytes) -> bytes:
         identity: InodeId = inode.id
         return identity.encode("ascii") + b"\0" + name
+
+
+def _require_real(inode: Inode) -> None:
+    if inode.virtual is not None:
+        raise FSError(errno.EROFS, "what is in .dittofs cannot be changed")

@@ -99,8 +99,9 @@ class Directories:
         if after < DOT_DOT_COOKIE:
             listed.append(Listed(DOT_DOT_COOKIE, b"..", self._names.parent(inode)))
         if inode.virtual is not None:
-            below = inode.virtual.children()
-            numbered = [(place, one) for place, one in enumerate(below, 3) if place > after]
+            start = max(0, after - DOT_DOT_COOKIE)
+            below = inode.virtual.children(start, count)
+            numbered = enumerate(below, start + DOT_DOT_COOKIE + 1)
             return listed + [Listed(place, one.virtual.name, one) for place, one in numbered if one.virtual]
         if handle.listing.is_stale:
             self._read_whole(handle)

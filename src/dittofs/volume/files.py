@@ -80,7 +80,7 @@ class Files:
 
     def _open_virtual(self, inode: Inode, flags: int) -> Handle:
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            raise FSError(errno.EACCES)
+            raise FSError(errno.EROFS)
         inode.opens += 1
         return Handle(inode, is_writer=False)
 
@@ -92,7 +92,7 @@ class Files:
         `ahead` is the descriptor's. Otherwise what is missing is fetched. ETIMEDOUT if it does not come, EIO
         rather than anything that was not written.
         """
-        if inode.virtual is not None:
+        if inode.virtual is not None and inode.past is None:
             return inode.virtual.content()[offset : offset + length]
         return self.read_base(self.content_base(inode), offset, length, ahead)
 
@@ -124,7 +124,7 @@ class Files:
         content = self._state.content(inode)
         if content is not None:
             return content.top
-        shown = self._state.shown(inode)
+        shown = self._state.shown(inode) if inode.past is None else inode.past.shown
         return self._state.contents.reader(shown.root, shown.size)
 
     def write(self, inode: Inode, offset: int, data: bytes) -> int | Coroutine[Any, Any, int]:
@@ -161,7 +161,7 @@ class Files:
         if inode.kind is not Kind.FILE:
             raise FSError(errno.EINVAL)
         if inode.virtual is not None:
-            raise FSError(errno.EACCES)
+            raise FSError(errno.EROFS)
         if size > SIZE_MAX:
             raise FSError(errno.EFBIG)
         self._state.replica.require_writable()

@@ -1,9 +1,9 @@
 """Inodes as programs see them: a number, what it stands for now, and its attributes."""
 
 import stat as stat_bits
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from dittofs.ids import InodeId, Number, number_of
 from dittofs.tree.record import Kind, Ref
@@ -56,8 +56,31 @@ class Virtual(Protocol):
     def content(self) -> bytes:
         """What the file says now; empty for a directory."""
 
-    def children(self) -> Sequence["Inode"]:
-        """What the directory holds; empty for a file."""
+    def prepare(self) -> Coroutine[Any, Any, None] | None:
+        """Before `children` and `lookup`: a coroutine if they have to be waited for."""
+
+    def children(self, start: int, count: int) -> Sequence["Inode"]:
+        """At most `count` of what the directory lists, from a place in its order on; empty for a file."""
+
+    def lookup(self, name: bytes) -> "Inode | None":
+        """What the directory holds under a name, listed or not."""
+
+    def parent(self) -> "Inode | None":
+        """The directory above; None: `.dittofs` itself, or the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastShown:
+    """What an inode of a view of the past shows, for ever."""
+
+    stat: Stat
+    shown: Published
+    """Of a file."""
+    target: bytes
+    """Of a symbolic link."""
+    xattrs: Mapping[bytes, bytes]
+    is_lasting: bool
+    """Its name means nothing else later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +119,8 @@ class Inode:
     target: bytes = b""
     """What a detached symbolic link points to."""
     virtual: Virtual | None = None
+    past: PastShown | None = None
+    """Of a virtual one that is part of a view of the past; it is dropped when nobody refers to it."""
     last: Last | None = None
     """While it is open."""
     shares: Number | None = None
@@ -167,7 +192,7 @@ class InodeTable:
         return inode
 
     def add(self, inode: Inode) -> None:
-        """Register a virtual inode, which is never dropped."""
+        """Register a virtual inode, which is never dropped unless it is of the past."""
         self._by_number[inode.number] = inode
 
     def rebind(self, inode: Inode, ref: Ref) -> None:
@@ -211,7 +236,8 @@ class InodeTable:
         """Drop an inode nobody can refer to any more."""
         if not inode.opens:
             inode.last = None
-        if inode.lookups or inode.opens or inode.virtual is not None:
+        is_kept = inode.virtual is not None and inode.past is None
+        if inode.lookups or inode.opens or is_kept:
             return
         self._by_number.pop(inode.number, None)
         self._unbind(inode)

@@ -59,11 +59,10 @@ class Names:
         return found[0]
 
     def _lookup_virtual(self, parent: Inode, name: bytes) -> Inode:
-        inodes = [self.reserved] if parent.virtual is None else parent.virtual.children()
-        for inode in inodes:
-            if inode is not None and inode.virtual is not None and inode.virtual.name == name:
-                return inode
-        raise FSError(errno.ENOENT)
+        found = self.reserved if parent.virtual is None else parent.virtual.lookup(name)
+        if found is None:
+            raise FSError(errno.ENOENT)
+        return found
 
     def find(self, parent: Inode, name: bytes) -> Found | None:
         """The inode under a name and the entry that shows it."""
@@ -72,7 +71,7 @@ class Names:
         if len(name) > NAME_BYTES_MAX:
             raise FSError(errno.ENAMETOOLONG)
         if parent.virtual is not None:
-            raise FSError(errno.EACCES, "what is in .dittofs cannot be changed")
+            raise FSError(errno.EROFS, "what is in .dittofs cannot be changed")
         members = state.members(parent.id)
         local = state.local.lookup(members, name)
         if local is not None:
@@ -86,7 +85,7 @@ class Names:
         """The directory above a directory; the root's is the root."""
         state = self._state
         if inode.virtual is not None:
-            return self.directory(ROOT)
+            return inode.virtual.parent() or self.directory(ROOT)
         local = state.local.get(inode.id)
         above = InodeId(local.names[0][0]) if local is not None else state.replica.tree.parent(inode.id)
         return self.directory(above)
@@ -230,6 +229,8 @@ class Names:
         self._require_free(parent, name)
         if inode.kind is Kind.DIRECTORY:
             raise FSError(errno.EPERM)
+        if inode.virtual is not None:
+            raise FSError(errno.EXDEV, "what is in .dittofs is no part of the tree")
         if inode.detached is not None:
             raise FSError(errno.ENOENT)
         if state.stat(inode).nlink >= LINKS_MAX:
@@ -380,6 +381,8 @@ class Names:
         """What a symbolic link points to. EINVAL for anything else."""
         if inode.kind is not Kind.SYMLINK:
             raise FSError(errno.EINVAL)
+        if inode.past is not None:
+            return inode.past.target
         if inode.detached is not None:
             return inode.target
         local = self._state.local.get(inode.id)

@@ -21,9 +21,10 @@ from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.ids import InodeId
 from dittofs.tree.record import Kind, Owner
 from dittofs.volume.fetching import read_fetched
+from dittofs.volume.publication import Publisher
 from dittofs.volume.replica import Replica
+from dittofs.volume.state import State
 from dittofs.volume.views import Entries, TimeView, ViewEntry
-from dittofs.volume.volume import Volume
 
 SETTING: Final = "snapshot/"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -95,8 +96,8 @@ class _Bytes:
 class SnapshotView:
     """A snapshot to be looked at. Listings and bytes that are on other devices are fetched when asked for."""
 
-    def __init__(self, volume: Volume, snapshot: Snapshot) -> None:
-        self._volume = volume
+    def __init__(self, state: State, snapshot: Snapshot) -> None:
+        self._state = state
         self._snapshot = snapshot
 
     @property
@@ -110,14 +111,14 @@ class SnapshotView:
     def entries(self, directory: ViewEntry) -> Entries | Coroutine[Any, Any, Entries]:
         if not directory.size:
             return {}
-        reader = ContentReader(self._volume.replica.chunks, directory.root, directory.size)
+        reader = ContentReader(self._state.replica.chunks, directory.root, directory.size)
         try:
             return _decoded(reader.read(0, directory.size))
         except (AbsentChunk, Damaged) as error:
             return self._fetched(reader, directory.size, error)
 
     async def _fetched(self, reader: ContentReader, size: int, error: AbsentChunk | Damaged) -> Entries:
-        return _decoded(await read_fetched(self._volume.state.source, reader, 0, size, error))
+        return _decoded(await read_fetched(self._state.source, reader, 0, size, error))
 
 
 def _decoded(data: bytes) -> Entries:
@@ -165,18 +166,17 @@ def find_snapshot(replica: Replica, name: str) -> Snapshot | None:
     return next((one for one in snapshots_of(replica) if one.name == name), None)
 
 
-async def create_snapshot(volume: Volume, name: str) -> Snapshot:
+async def create_snapshot(replica: Replica, publisher: Publisher, name: str) -> Snapshot:
     """Keep what the volume shows now under a name. It is durable, and told to the others, on return.
 
     FSError: EINVAL for a name that cannot be one, EEXIST if there is one. ReadOnlyVolume.
     """
-    replica = volume.replica
     if not NAME.fullmatch(name):
         raise FSError(errno.EINVAL, "a snapshot is called by small letters, digits, dots, - and _")
     if find_snapshot(replica, name) is not None:
         raise FSError(errno.EEXIST, f"there is a snapshot {name} already")
     replica.require_writable()
-    await volume.publisher.drain_all()
+    await publisher.drain_all()
     view = TimeView(replica, max(replica.journal.history.last_at, 0))
     root, size, files, count = await _stored(replica, view, view.top())
     await replica.run_blocking(replica.chunks.sync)

@@ -225,6 +225,8 @@ class State:
 
     def stat(self, inode: Inode) -> Stat:
         """Attributes as programs see them."""
+        if inode.past is not None:
+            return inode.past.stat
         if inode.virtual is not None:
             return self._stat_virtual(inode, inode.virtual)
         content = inode.orphan if inode.detached is not None else self.contents.peek(inode.ref)

@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 
 from dittofs.ids import InodeId, Number
 from dittofs.tree.record import Kind
+from dittofs.volume.at import VIRTUAL_BIT, At
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED
+from dittofs.volume.state import State
 
-VIRTUAL_BIT = 1 << 62
+AT_PLACE = 16
+VIRTUAL_MAX = 64
+"""Of the files and directories that are always in `.dittofs`."""
 
 README = b"""This folder is a DittoFS volume.
 
@@ -18,6 +22,8 @@ What its files hold is stored encrypted; their names are not.
 
 What you find here in .dittofs cannot be changed; it tells what is so:
   status    files, bytes, how many of them are on this device, and what is not yet safe
+  at/       the volume as it was: at/2026-11-21, at/2026-11-21T14:30, at/3h, at/yesterday (times are UTC),
+            and each snapshot by its name. Browse, compare and copy with any program
 
 From a terminal:
   dittofs status      the same, for all volumes
@@ -35,8 +41,17 @@ class VirtualFile:
     def content(self) -> bytes:
         return self.make()
 
-    def children(self) -> Sequence[Inode]:
+    def children(self, _start: int, _count: int) -> Sequence[Inode]:
         return ()
+
+    def prepare(self) -> None:
+        return None
+
+    def lookup(self, _name: bytes) -> Inode | None:
+        return None
+
+    def parent(self) -> Inode | None:
+        return None
 
 
 @dataclass(slots=True)
@@ -49,12 +64,22 @@ class VirtualDirectory:
     def content(self) -> bytes:
         return b""
 
-    def children(self) -> Sequence[Inode]:
-        return self.members
+    def children(self, start: int, count: int) -> Sequence[Inode]:
+        return self.members[start : start + count]
+
+    def prepare(self) -> None:
+        return None
+
+    def lookup(self, name: bytes) -> Inode | None:
+        named = (one for one in self.members if one.virtual is not None and one.virtual.name == name)
+        return next(named, None)
+
+    def parent(self) -> Inode | None:
+        return None
 
 
-def reserved_directory(status: Callable[[], bytes]) -> Inode:
-    """The inode of `.dittofs`, with its files."""
+def reserved_directory(status: Callable[[], bytes], state: State) -> Inode:
+    """The inode of `.dittofs`, with its files and what the past is seen in."""
     directory = VirtualDirectory(RESERVED)
     top = _inode(0, Kind.DIRECTORY)
     top.virtual = directory
@@ -64,6 +89,9 @@ def reserved_directory(status: Callable[[], bytes]) -> Inode:
         inode = _inode(place, Kind.FILE)
         inode.virtual = file
         directory.members.append(inode)
+    at = _inode(AT_PLACE, Kind.DIRECTORY)
+    at.virtual = At(state, at)
+    directory.members.append(at)
     return top
 
 

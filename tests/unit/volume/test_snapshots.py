@@ -4,6 +4,7 @@ import pytest
 
 from dittofs.errors import FSError
 from dittofs.volume.snapshots import (
+    Snapshot,
     SnapshotView,
     create_snapshot,
     delete_snapshot,
@@ -14,6 +15,10 @@ from dittofs.volume.snapshots import (
 from dittofs.volume.views import View, settled
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
+
+
+async def snapshot_of(rig: Rig, name: str) -> Snapshot:
+    return await create_snapshot(rig.volume.replica, rig.volume.publisher, name)
 
 
 async def paths(view: View) -> dict[str, tuple[int, int, int]]:
@@ -37,16 +42,16 @@ async def test_a_snapshot_shows_what_was_whatever_happens_to_the_files(rig: Rig)
     await rig.write("b", b"22")
     await rig.publish()
     rig.chmod("b", 0o600)
-    snapshot = await create_snapshot(rig.volume, "before")
+    snapshot = await snapshot_of(rig, "before")
     assert (snapshot.files, snapshot.bytes) == (2, 3)
-    shown = await paths(SnapshotView(rig.volume, snapshot))
+    shown = await paths(SnapshotView(rig.volume.state, snapshot))
     await rig.unlink("d/a")
     await rig.rmdir("d")
     await rig.write("b", b"other")
     await rig.publish()
     found = find_snapshot(rig.volume.replica, "before")
     assert found == snapshot
-    assert await paths(SnapshotView(rig.volume, found)) == shown
+    assert await paths(SnapshotView(rig.volume.state, found)) == shown
     assert {path: one[0] for path, one in shown.items()} == {"d": 0, "d/a": 1, "b": 2}
     assert shown["b"][1] == 0o600
 
@@ -57,11 +62,11 @@ async def test_a_directory_that_did_not_change_costs_nothing_a_second_time(rig: 
         for number in range(20):
             await rig.write(f"{directory}/{number}", b"%d" % number)
     await rig.publish()
-    await create_snapshot(rig.volume, "one")
+    await snapshot_of(rig, "one")
     await rig.write("d/new", b"n")
     await rig.publish()
     chunks = rig.volume.replica.chunks.statistics().chunks
-    await create_snapshot(rig.volume, "two")
+    await snapshot_of(rig, "two")
     assert rig.volume.replica.chunks.statistics().chunks == chunks + 2  # the root and d
 
 
@@ -69,10 +74,10 @@ async def test_another_device_sees_a_snapshot_and_fetches_what_it_looks_at(pair:
     pair.a.mkdir("d")
     await pair.a.write("d/a", b"1")
     await pair.a.publish()
-    snapshot = await create_snapshot(pair.a.volume, "mine")
+    snapshot = await snapshot_of(pair.a, "mine")
     await pair.settle()
     assert snapshots_of(pair.b.volume.replica) == [snapshot]
-    shown = await paths(SnapshotView(pair.b.volume, snapshot))
+    shown = await paths(SnapshotView(pair.b.volume.state, snapshot))
     assert set(shown) == {"d", "d/a"}
     roots = list(snapshot_roots(pair.b.volume.replica))
     assert pair.a.volume.replica.tree.versions(pair.a.walk("d/a").id)[0].content in roots
@@ -82,9 +87,9 @@ async def test_another_device_sees_a_snapshot_and_fetches_what_it_looks_at(pair:
 
 
 async def test_a_name_is_given_once_and_stands_in_a_path(rig: Rig) -> None:
-    await create_snapshot(rig.volume, "one")
+    await snapshot_of(rig, "one")
     for name in ("one", "", "a/b", "..", "UPPER", "x" * 101):
         with pytest.raises(FSError):
-            await create_snapshot(rig.volume, name)
+            await snapshot_of(rig, name)
     with pytest.raises(FSError):
         delete_snapshot(rig.volume.replica, "two")

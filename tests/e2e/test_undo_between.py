@@ -1,0 +1,114 @@
+"""A tree removed on one device is held on the other, refused there, accepted there, and undone."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+from tests.e2e.network import Device, Network, eventually
+
+FILES = 200
+
+
+def content(number: int) -> bytes:
+    return b"content of file %d\n" % number * 20
+
+
+def fill(device: Device) -> dict[str, bytes]:
+    """A tree of 200 files in 10 directories; path -> content."""
+    made = {}
+    for number in range(FILES):
+        path = f"tree/{number % 10}/file {number}"
+        (device.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (device.root / path).write_bytes(content(number))
+        made[path] = content(number)
+    return made
+
+
+def read(root: Path) -> dict[str, bytes]:
+    found = {}
+    for path in (root / "tree").rglob("*"):
+        if path.is_file():
+            found[str(path.relative_to(root))] = path.read_bytes()
+    return found
+
+
+def held(device: Device) -> list[dict[str, object]]:
+    volumes = device.status()["volumes"]
+    return [batch for volume in volumes for batch in volume["held"]]
+
+
+def files_held(device: Device) -> int:
+    return sum(int(str(one["removed"])) + int(str(one["rewritten"])) for one in held(device))
+
+
+def test_a_removed_tree_is_held_elsewhere_and_refusing_brings_all_of_it_back(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    _, a, b = pair
+    made = fill(a)
+    a.await_in_step()
+    shutil.rmtree(a.root / "tree")
+    eventually(lambda: files_held(b) == FILES, 20, "all that was removed is held")
+    assert read(b.root) == made
+    assert not (a.root / "tree").exists()
+    status = b.run("status", check=False)
+    assert status.returncode == 5
+    assert "BRAKE" in status.stdout
+    listed = b.run("brake", check=False)
+    assert listed.returncode == 5
+    assert f"{a.label}: 200 files removed and 11 directories removed" in listed.stdout
+    told = b.run("brake", "reject")
+    assert "200 files" in told.stdout
+    eventually(lambda: read(a.root) == made, 20, "everything is back")
+    assert read(b.root) == made
+    assert held(a) == held(b) == []
+    assert b.run("brake").stdout == "Nothing is held.\n"
+
+
+def test_what_was_accepted_goes_and_undo_brings_it_back(pair: tuple[Network, Device, Device]) -> None:
+    _, a, b = pair
+    made = fill(a)
+    (a.root / "kept").write_text("kept")
+    a.await_in_step()
+    time.sleep(1.1)  # times are given in whole seconds
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    shutil.rmtree(a.root / "tree")
+    (a.root / "made").write_text("made after it")
+    eventually(lambda: files_held(b) == FILES, 20, "all that was removed is held")
+    b.run("brake", "accept", "--device", a.label)
+    eventually(lambda: not (b.root / "tree").exists(), 20, "it is gone here too")
+    planned = b.run("undo", "--device", a.label, "--since", since, "--dry-run")
+    assert "200 files" in planned.stdout
+    assert not (b.root / "tree").exists()
+    done = json.loads(b.run("undo", "--device", a.label, "--since", since, "--json").stdout)
+    kinds = [step["kind"] for step in done["steps"]]
+    assert (kinds.count("back"), kinds.count("trash")) == (FILES + 11, 1)
+    assert read(b.root) == made
+    eventually(lambda: read(a.root) == made, 20, "everything is back")
+    eventually(lambda: not (a.root / "made").exists(), 10)
+    assert (a.root / "kept").read_text() == "kept"
+    again = b.run("undo", "--device", a.label, "--since", since)
+    assert again.stdout.startswith("Nothing to undo")
+
+
+def test_files_rewritten_in_a_mass_while_apart_are_held_when_the_devices_meet(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    net, a, b = pair
+    made = fill(a)
+    a.await_in_step()
+    net.pull(a, b)
+    for path in made:
+        (a.root / path).write_bytes(b"your files are encrypted " + path.encode())
+    net.plug(a, b)
+    eventually(lambda: files_held(b) == FILES, 30, "all that was rewritten is held")
+    assert read(b.root) == made
+    b.restart()
+    assert files_held(b) == FILES
+    assert read(b.root) == made
+    (b.root / "tree/0/file 0").write_bytes(b"wanted here")
+    b.run("brake", "reject")
+    made["tree/0/file 0"] = b"wanted here"
+    eventually(lambda: read(a.root) == made, 30, "everything is back")
+    assert read(b.root) == made

@@ -9,6 +9,17 @@ import trio
 
 from dittofs import __version__
 from dittofs.chunks.seal import ChunkKind
+from dittofs.control.conflicts import (
+    Conflict,
+    ConflictsRequest,
+    Difference,
+    ImportItem,
+    ImportRequest,
+    PolicyRequest,
+    PolicyResult,
+    ResolveRequest,
+    ResolveResult,
+)
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import components, path_bytes, path_fields
@@ -66,6 +77,8 @@ from dittofs.tree.record import Kind
 from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.state import Caller
 from mountd.checking import check
+from mountd.conflicts import ConflictDesk
+from mountd.importing import import_tree
 from mountd.membership import outside
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
@@ -94,6 +107,7 @@ class DaemonService:
         self._stop = stop
         self._reports = Reports(node, mounting)
         self._sharing = Sharing(node, mounting, self._reports)
+        self._conflicts = ConflictDesk(node)
         self._told: set[tuple[str, Finding]] = set()
 
     def health(self) -> Health:
@@ -282,6 +296,21 @@ class DaemonService:
         opened = self._node.require_open(request.volume)
         is_alone = len(opened.membership.members()) <= 1
         return check(opened.volume, components(path_bytes(request)), is_alone=is_alone)
+
+    def list_conflicts(self, request: ConflictsRequest) -> AsyncGenerator[Conflict, None]:
+        return self._conflicts.list(request)
+
+    def differences(self, request: ConflictsRequest) -> AsyncGenerator[Difference, None]:
+        return self._conflicts.diff(request)
+
+    async def resolve(self, request: ResolveRequest) -> ResolveResult:
+        return await self._conflicts.resolve(request)
+
+    async def conflict_policy(self, request: PolicyRequest) -> PolicyResult:
+        return await self._conflicts.policy(request)
+
+    def import_tree(self, request: ImportRequest) -> AsyncGenerator[ImportItem, None]:
+        return import_tree(self._node, request)
 
     def events(self) -> AsyncGenerator[Event, None]:
         return self._feed.listen()

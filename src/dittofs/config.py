@@ -17,6 +17,8 @@ LABEL_BYTES_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 FILE_BYTES_MAX: Final = 64 << 10
 PEERS_MAX: Final = 256
+PROGRAM_WORDS_MAX: Final = 64
+MERGE: Final = "merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Settings:
     """Where other devices may be, beside those that are found."""
     uses_mdns: bool = True
     """Whether this device is found, and finds others, on local networks by itself."""
+    merge_programs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Patterns as in `.gitignore`, and the words of the program that merges files like that."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -99,6 +103,11 @@ class Settings:
             port=port if isinstance(port, int) else None,
             peers=tuple(map(Address.parse, peers)) if isinstance(peers, list) else (),
             uses_mdns=network.get("mdns", True) is True,
+            merge_programs=tuple(
+                (pattern, tuple(words))
+                for pattern, words in given.get(MERGE, {}).items()
+                if isinstance(words, list)
+            ),
         )
 
 
@@ -123,6 +132,25 @@ def _is_host(value: object) -> bool:
         return isinstance(value, str) and bool(Address.of(value, 1))
     except FormatError:
         return False
+
+
+def _is_program(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= PROGRAM_WORDS_MAX
+        and all(isinstance(word, str) and word and "\0" not in word for word in value)
+        and any("{out}" in word for word in value[1:])
+    )
+
+
+def _is_pattern(text: str) -> bool:
+    import pathspec  # late: few settings have one, and every command reads the settings
+
+    try:
+        pathspec.GitIgnoreSpec.from_lines([text])
+    except ValueError:
+        return False
+    return bool(text.strip()) and text[0] not in "!#"
 
 
 def _is_port(value: object) -> bool:
@@ -156,7 +184,11 @@ _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
         "peers": _Rule(_are_addresses, f"a list of at most {PEERS_MAX} texts like host:port"),
         "mdns": _Rule(lambda value: isinstance(value, bool), "true or false"),
     },
+    MERGE: {},  # its names are patterns
 }
+_PROGRAM: Final = _Rule(
+    _is_program, 'a list of words like ["program", "{base}", "{ours}", "{theirs}", "{out}"], with {out}'
+)
 _HEADER: Final = re.compile(r"""\s*\[\s*["']?(?P<table>[^"'\]\s]+)["']?\s*\]""")
 _SETTING: Final = re.compile(r"""\s*["']?(?P<name>[^"'=\s]+)["']?\s*=""")
 
@@ -180,9 +212,11 @@ def _parse(data: bytes, origin: str) -> dict[str, dict[str, object]]:
             raise ConfigError(f"{_place(origin, text, '', table)}: {table} is a table: write [{table}]")
         for name, value in settings.items():
             rule = _KNOWN[table].get(name)
+            if table == MERGE and _is_pattern(name):
+                rule = _PROGRAM
             place = _place(origin, text, table, name)
             if rule is None:
-                known = ", ".join(_KNOWN[table])
+                known = ", ".join(_KNOWN[table]) or "patterns as in .gitignore"
                 raise ConfigError(f"{place}: there is no setting {name!r} in [{table}], only: {known}")
             if not rule.holds(value):
                 raise ConfigError(f"{place}: {name} is {rule.says}, not {value!r}")

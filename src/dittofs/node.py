@@ -43,6 +43,7 @@ from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
 from dittofs.shared_volume import SharedVolume, keys_of
 from dittofs.volume.live_content import LiveContents
+from dittofs.volume.merge_drivers import Drivers
 from dittofs.volume.opening import open_replica
 from dittofs.volume.replica import Replica
 from dittofs.volume.volume import Volume
@@ -100,6 +101,11 @@ class Node:
     def _volumes(self) -> Registry:
         assert self._registry is not None, "the node has started"
         return self._registry
+
+    @property
+    def state_directory(self) -> Path:
+        """What must not be lost lies here."""
+        return self._paths.state
 
     @property
     def device_id(self) -> bytes:
@@ -360,6 +366,7 @@ class Node:
                     replace_volume_secrets, self._key_files(self._disk), f"{VOLUMES}/{record.directory}"
                 ),
             )
+            opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
             volume.recover()
         except BaseException:
             replica.chunks.close()

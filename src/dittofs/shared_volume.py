@@ -25,6 +25,8 @@ from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.upkeep import kept_up
+from dittofs.volume.merge import Merging
+from dittofs.volume.merge_task import Merger
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
@@ -70,6 +72,8 @@ class SharedVolume:
         self._duties = trio.Event()
         self._duties.set()
         volume.state.source = peers.fetcher
+        self.merging = Merging(volume)
+        self._merger = Merger(volume, self.merging)
         members.listeners.append(self._members_changed)
         self._judge_self()
 
@@ -104,11 +108,13 @@ class SharedVolume:
                 nursery.start_soon(self.peers.run)
                 nursery.start_soon(kept_up, self._do_duties, self._members_changed)
                 nursery.start_soon(self._follow_sessions)
+                nursery.start_soon(kept_up, self._merger.run)
 
     async def _follow_sessions(self) -> None:
         while True:
             await self.peers.changed.wait()
             self.volume.source_changed()
+            self._merger.look_again()
 
     # -- members
 

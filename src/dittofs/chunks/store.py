@@ -128,6 +128,10 @@ class ChunkStore:
         self._append(list(batch.values()))
         return ids
 
+    def identify(self, kind: ChunkKind, plain: Buffer) -> ChunkId:
+        """The id that a plaintext has here, stored or not."""
+        return self._sealer.identify(kind, plain)
+
     def put_sealed(self, kind: ChunkKind, chunk: ChunkId, sealed: bytes) -> None:
         """Store what a peer sealed, after opening it. FormatError or Damaged: it is not that chunk."""
         (problem,) = self.put_all_sealed([(kind, chunk, sealed)])

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,12 +27,14 @@ VERBS: Final = (
     Verb("Everyday", "list", "files, sizes, times, and what is not on this device"),
     Verb("Everyday", "add", "copy files into a volume, with or without a mount"),
     Verb("Everyday", "get", "copy a file out of a volume, with or without a mount"),
+    Verb("Everyday", "conflicts", "versions that were written apart: see, compare, decide"),
     Verb("Sharing", "share", "invite another device to a volume"),
     Verb("Sharing", "join", "use an invitation: mount what another device shares"),
     Verb("Sharing", "devices", "who shares a volume, and remove one"),
     Verb("Sharing", "sync", "wait until everything here is on other devices too"),
     Verb("Sharing", "leave", "end this device's part in a volume"),
     Verb("Sharing", "recovery", "write down the words that own a volume for ever"),
+    Verb("Storage", "import", "add a filled directory to a volume; nothing is overwritten"),
     Verb("Storage", "copies", "on how many devices each content is"),
     Verb("Storage", "check", "read everything again and verify it"),
     Verb("Service", "daemon", "run the daemon in the foreground, or stop it"),
@@ -99,7 +102,7 @@ def _run(words: list[str]) -> int:
     if name not in {verb.name for verb in VERBS}:
         text = f"there is no command {name!r}{_nearest(name)}"
         return _refuse_usage(text, "All of them: dittofs --help", words)
-    command = cast(Command, importlib.import_module(f"dittofs.cli.{name}"))
+    command = cast(Command, importlib.import_module(f"dittofs.cli.{_module(name)}"))
     parser = _Parser(
         prog=f"dittofs {name}",
         description=command.DESCRIPTION,
@@ -169,6 +172,10 @@ def _tell(refusal: "Refusal", *, as_json: bool) -> int:
     if as_json:
         say_json(failure_of(refusal))
     return refusal.fault.exit_code
+
+
+def _module(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _nearest(name: str) -> str:

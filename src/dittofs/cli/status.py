@@ -152,8 +152,7 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
     found += _finding_lines("DAMAGE", [one for one in volume.damage if one.severity == "damage"])
     found += _finding_lines("NOTICE", [one for one in volume.damage if one.severity == "warning"])
     if volume.conflicts:
-        what = "keep what you want, remove or rename the other"
-        found.append(f"  CONFLICTS   {counted(volume.conflicts, 'conflict')}: {what}    dittofs list")
+        found.append(f"  CONFLICTS   {counted(volume.conflicts, 'conflict')}    dittofs conflicts")
     if volume.pending.files:
         found.append(
             f"  SAVING      {counted(volume.pending.files, 'file')}, {human_size(volume.pending.bytes)} "

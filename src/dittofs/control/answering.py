@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from dittofs.control import protocol, routes, sharing
+from dittofs.control import conflicts, protocol, routes, sharing
 from dittofs.control.connection import BYTES_TYPE, ITEMS_TYPE, ClientGone, Connection
 from dittofs.control.faults import Refusal, refusal_of
 from dittofs.control.paths import components, path_bytes
@@ -118,6 +118,8 @@ async def _request(connection: Connection, route: Route, query: str) -> object:
 
 def _check_path(request: object) -> None:
     match request:
+        case conflicts.ConflictsRequest() | conflicts.ResolveRequest() | conflicts.ImportRequest():
+            components(path_bytes(request))
         case protocol.MountRequest() | sharing.JoinRequest():
             if not path_bytes(request).startswith(b"/"):
                 raise Refusal("usage", "the directory to mount on must be given as an absolute path")
@@ -153,6 +155,10 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             reply = await service.recovery(request)
         case routes.COPIES, sharing.CopiesRequest():
             reply = await service.copies(request)
+        case routes.RESOLVE, conflicts.ResolveRequest():
+            reply = await service.resolve(request)
+        case routes.CONFLICT_POLICY, conflicts.PolicyRequest():
+            reply = await service.conflict_policy(request)
         case routes.STOP, None:
             # It may cancel this very task: the reply still leaves, within a bound.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_REPLY_S):
@@ -177,6 +183,12 @@ async def _answer_items(service: Service, connection: Connection, route: Route, 
             await _send_lines(connection, _as_lines(service.join(request)))
         case routes.SYNC, sharing.SyncRequest():
             await _send_lines(connection, _as_lines(service.sync(request)))
+        case routes.CONFLICTS, conflicts.ConflictsRequest():
+            await _send_lines(connection, _as_lines(service.list_conflicts(request)))
+        case routes.DIFFERENCES, conflicts.ConflictsRequest():
+            await _send_lines(connection, _as_lines(service.differences(request)))
+        case routes.IMPORT, conflicts.ImportRequest():
+            await _send_lines(connection, _as_lines(service.import_tree(request)))
         case _:
             raise AssertionError(route)
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from dittofs.control import protocol, routes, sharing
+from dittofs.control import conflicts, protocol, routes, sharing
 from dittofs.control.faults import FAULTS, Refusal
 from dittofs.control.protocol import Failure
 from dittofs.control.routes import Carried, Item, Route
@@ -117,6 +117,21 @@ class Client:
 
     def copies(self, request: sharing.CopiesRequest) -> sharing.CopiesResult:
         return cast(sharing.CopiesResult, self._value(routes.COPIES, request, ANSWER_S))
+
+    def list_conflicts(self, request: conflicts.ConflictsRequest) -> Iterator[conflicts.Conflict]:
+        return cast(Iterator[conflicts.Conflict], self._items(routes.CONFLICTS, request))
+
+    def differences(self, request: conflicts.ConflictsRequest) -> Iterator[conflicts.Difference]:
+        return cast(Iterator[conflicts.Difference], self._items(routes.DIFFERENCES, request))
+
+    def resolve(self, request: conflicts.ResolveRequest) -> conflicts.ResolveResult:
+        return cast(conflicts.ResolveResult, self._value(routes.RESOLVE, request, None))
+
+    def conflict_policy(self, request: conflicts.PolicyRequest) -> conflicts.PolicyResult:
+        return cast(conflicts.PolicyResult, self._value(routes.CONFLICT_POLICY, request, ANSWER_S))
+
+    def import_tree(self, request: conflicts.ImportRequest) -> Iterator[conflicts.ImportItem]:
+        return cast(Iterator[conflicts.ImportItem], self._items(routes.IMPORT, request))
 
     def get_file(self, request: protocol.FileRequest) -> Download:
         return Download(self._ask(routes.GET_FILE, request, None))

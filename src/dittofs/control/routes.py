@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dittofs.control import protocol, sharing
+from dittofs.control import conflicts, protocol, sharing
 from dittofs.control.protocol import PREFIX, Failure
 
 Reply = (
@@ -21,8 +21,10 @@ Reply = (
     | sharing.LeaveResult
     | sharing.RecoveryResult
     | sharing.CopiesResult
+    | conflicts.ResolveResult
+    | conflicts.PolicyResult
 )
-Item = protocol.ListItem | protocol.CheckItem | protocol.Event | sharing.SharingItem
+Item = protocol.ListItem | protocol.CheckItem | protocol.Event | sharing.SharingItem | conflicts.ConflictItem
 
 
 class Carried(enum.Enum):
@@ -110,6 +112,46 @@ RECOVERY: Final = Route(
 COPIES: Final = Route(
     "POST", f"{PREFIX}/copies", Carried.JSON, sharing.CopiesRequest, Answered.VALUE, sharing.CopiesResult
 )
+CONFLICTS: Final = Route(
+    "GET",
+    f"{PREFIX}/conflicts",
+    Carried.QUERY,
+    conflicts.ConflictsRequest,
+    Answered.ITEMS,
+    conflicts.Conflict | Failure,
+)
+DIFFERENCES: Final = Route(
+    "GET",
+    f"{PREFIX}/conflicts/diff",
+    Carried.QUERY,
+    conflicts.ConflictsRequest,
+    Answered.ITEMS,
+    conflicts.Difference | Failure,
+)
+RESOLVE: Final = Route(
+    "POST",
+    f"{PREFIX}/conflicts/resolve",
+    Carried.JSON,
+    conflicts.ResolveRequest,
+    Answered.VALUE,
+    conflicts.ResolveResult,
+)
+CONFLICT_POLICY: Final = Route(
+    "POST",
+    f"{PREFIX}/conflicts/policy",
+    Carried.JSON,
+    conflicts.PolicyRequest,
+    Answered.VALUE,
+    conflicts.PolicyResult,
+)
+IMPORT: Final = Route(
+    "POST",
+    f"{PREFIX}/import",
+    Carried.JSON,
+    conflicts.ImportRequest,
+    Answered.ITEMS,
+    conflicts.ImportItem | Failure,
+)
 
 ROUTES: Final[Mapping[tuple[str, str], Route]] = {
     (route.path, route.method): route
@@ -132,5 +174,10 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         LEAVE,
         RECOVERY,
         COPIES,
+        CONFLICTS,
+        DIFFERENCES,
+        RESOLVE,
+        CONFLICT_POLICY,
+        IMPORT,
     )
 }

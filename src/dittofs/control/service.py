@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from dittofs.control import sharing
+from dittofs.control import conflicts, sharing
 from dittofs.control.protocol import (
     AddRequest,
     AddResult,
@@ -114,6 +114,23 @@ class Service(Protocol):
 
     async def copies(self, request: sharing.CopiesRequest) -> sharing.CopiesResult:
         """Show or set how many devices hold each content."""
+
+    def list_conflicts(self, request: conflicts.ConflictsRequest) -> AsyncGenerator[conflicts.Conflict, None]:
+        """What stands aside at and below a path."""
+
+    def differences(self, request: conflicts.ConflictsRequest) -> AsyncGenerator[conflicts.Difference, None]:
+        """How the sides of those differ; contents that are elsewhere are fetched."""
+
+    async def resolve(self, request: conflicts.ResolveRequest) -> conflicts.ResolveResult:
+        """End one conflict; durable when it returns. What gives way stays in the history."""
+
+    async def conflict_policy(self, request: conflicts.PolicyRequest) -> conflicts.PolicyResult:
+        """Show, set or remove the rules by which conflicts end by themselves."""
+
+    def import_tree(self, request: conflicts.ImportRequest) -> AsyncGenerator[conflicts.ImportItem, None]:
+        """Add a local directory to the volume; ends with `ImportDone`. When the client leaves it stops: what
+        was added until then stays, and doing it again goes on.
+        """
 
     def events(self) -> AsyncGenerator[Event, None]:
         """What happens from now on. `dittofs.control.events.EventFeed` makes this."""

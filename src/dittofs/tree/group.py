@@ -89,10 +89,12 @@ class Group:
         xattrs: Mapping[bytes, bytes],
         stamp: Stamp,
         revives: bool = False,
+        beside: bool = False,
     ) -> None:
         """Make a file, directory, symlink or special file under a free name.
 
-        `revives`: a directory that was removed meanwhile is shown again, because this is in it.
+        `revives`: a directory that was removed meanwhile is shown again, because this is in it. `beside`:
+        something else may have the name; who keeps it is as for things made apart (naming.py).
 
         `inode` is a fresh id. A regular file and a symlink come with a version. `mtime`: an explicit one,
         else the version's, or the birth. The directory's times move to the birth, or to an earlier stamp.
@@ -102,7 +104,8 @@ class Group:
         check_name(name)
         is_hidden = revives and self._is_directory(parent) and not self._display.members(parent)
         group = (parent,) if is_hidden else self._directory(parent)
-        check_free(self._display, group, name)
+        if not beside:
+            check_free(self._display, group, name)
         if self._rows.inode(inode).record is not None:
             raise FSError(errno.EEXIST)
         if kind is Kind.DIRECTORY and self._display.depth(group[0]) >= PATH_DEPTH_MAX:

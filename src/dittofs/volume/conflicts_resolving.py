@@ -87,7 +87,7 @@ class Resolving:
         directory = volume.names.directory(conflict.directory)
         named = []
         for side in conflict.asides:
-            name = self._free_name(conflict, side)
+            name = self.free_name(conflict, side)
             waits = volume.renaming.rename(directory, side.name, directory, name, 0)
             if waits is not None:
                 await waits
@@ -120,7 +120,7 @@ class Resolving:
                 raise FSError(errno.EBUSY, f"a program is writing {shown}; nothing was done")
         return now
 
-    def _free_name(self, conflict: Conflict, side: Side) -> bytes:
+    def free_name(self, conflict: Conflict, side: Side) -> bytes:
         """`stem (DEVICE).ext`, or the first of `stem (DEVICE 2).ext` and so on that is free."""
         directory = self._volume.names.directory(conflict.directory)
         device = "".join(c if c.isprintable() and c != "/" else "_" for c in side.device) or "other"

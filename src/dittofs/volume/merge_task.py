@@ -44,14 +44,14 @@ class Merger:
         self._wake = trio.Event()
         self._policies = Policies()
         self._rules: object = None
+        self._begins_anew = True
         volume.replica.listeners.append(self._follow)
 
     async def run(self) -> None:
         """For ever."""
-        self.look_again()
         while True:
             wait_s = min(self._due.values(), default=math.inf) - trio.current_time()
-            if wait_s > 0:
+            if wait_s > 0 and not self._begins_anew:
                 self._wake = trio.Event()
                 with trio.move_on_after(wait_s):
                     await self._wake.wait()
@@ -59,19 +59,26 @@ class Merger:
 
     async def step(self, now: float) -> None:
         """Look at what is due by then."""
+        if self._begins_anew:
+            self._begins_anew = False
+            self._note_all()
         for inode in [one for one, due in self._due.items() if due <= now]:
             self._due.pop(inode, None)
             await self._look_at(inode)
             await trio.lowlevel.checkpoint()
 
     def look_again(self) -> None:
-        """A device connected, a rule changed, or it is the beginning: every conflict has its turn again."""
+        """A device connected, or a rule changed: every conflict has its turn again."""
+        self._begins_anew = True
+        self._wake.set()
+
+    def _note_all(self) -> None:
         self._given_up.clear()
         for directory in self._tree.conflicted():
             for name in self._tree.asides(directory):
                 entry = self._tree.lookup(directory, name)
                 if entry is not None and entry.dot is not None:
-                    self._note(entry.inode, SETTLE_S)
+                    self._note(entry.inode, 0.0)
 
     def _follow(self, change: Change) -> None:
         for effect in change.effects:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import trio
 
+from dittofs.control import conflicts
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_bytes, path_fields
@@ -81,6 +82,8 @@ class SmallService:
         self.unsent_bytes = 0
         self.is_unconfirmed = False
         self.copies_wanted = "2"
+        self.standing_aside: list[conflicts.Conflict] = []
+        self.rules: dict[str, conflicts.PolicyRule] = {}
         self.words: tuple[str, ...] = ("acid", "acorn", "actor")
         """Of the owner key; empty when it was erased."""
         self.share_ends = ShareEnded("joined", "desktop", "ef" * 32, "writer", "tcp 192.0.2.7:7347", 3)
@@ -268,6 +271,48 @@ class SmallService:
                 findings += 1
                 yield Finding(severity="damage", what="chunk", detail="its hash differs", **path_fields(path))
         yield CheckDone(files=len(self.files), chunks=len(self.files), bytes=0, findings=findings)
+
+    async def list_conflicts(
+        self, request: conflicts.ConflictsRequest
+    ) -> AsyncGenerator[conflicts.Conflict, None]:
+        path = path_bytes(request)
+        for one in self.standing_aside:
+            if not path or path_bytes(one) == path:
+                yield one
+
+    async def differences(
+        self, request: conflicts.ConflictsRequest
+    ) -> AsyncGenerator[conflicts.Difference, None]:
+        async for one in self.list_conflicts(request):
+            shown, *others = one.sides
+            for other in others:
+                yield conflicts.Difference(shown.path, other.path, shown.size, other.size, lines="-a\n+b")
+
+    async def resolve(self, request: conflicts.ResolveRequest) -> conflicts.ResolveResult:
+        found = [one for one in self.standing_aside if path_bytes(one) == path_bytes(request)]
+        if not found:
+            raise Refusal(
+                "not_found", f"{request.path} has no conflict; nothing was done", "dittofs conflicts"
+            )
+        gone = found[0].sides[1:]
+        if not request.dry_run:
+            self.standing_aside.remove(found[0])
+        return conflicts.ResolveResult(request.path, gone, left=len(self.standing_aside))
+
+    async def conflict_policy(self, request: conflicts.PolicyRequest) -> conflicts.PolicyResult:
+        was = self.rules.pop(request.pattern, None)
+        if request.policy:
+            self.rules[request.pattern] = conflicts.PolicyRule(request.pattern, request.policy)
+        return conflicts.PolicyResult(request.volume, tuple(self.rules.values()), was.policy if was else "")
+
+    async def import_tree(
+        self, request: conflicts.ImportRequest
+    ) -> AsyncGenerator[conflicts.ImportItem, None]:
+        yield conflicts.ImportProgress("counting", 2, 0, 0)
+        yield conflicts.ImportNote("conflict", "differs", "differs (conflict, laptop, now)", bytes=3)
+        yield conflicts.ImportDone(
+            request.volume, request.path, added=1, conflicts=1, dry_run=request.dry_run
+        )
 
     async def events(self) -> AsyncGenerator[Event, None]:
         async for event in self.feed.listen():

@@ -159,11 +159,13 @@ async def test_a_file_that_is_open_for_writing_is_left_alone_until_it_is_closed(
     assert pair.a.read("f.txt") == BOTH
 
 
-async def test_a_device_that_wrote_neither_side_leaves_it_to_the_others_first(pair: Pair) -> None:
+async def test_a_device_that_wrote_neither_side_leaves_it_to_the_others_first(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await apart(pair)
     merger = Merger(pair.a.volume, Merging(pair.a.volume))
     tree = pair.a.volume.replica.tree
-    tree.is_own = lambda _slot: False  # type: ignore[method-assign]
+    monkeypatch.setattr(tree, "is_own", lambda _slot: False)
     merger.look_again()
     await run(merger)
     assert len(pair.a.listing("")) == 2

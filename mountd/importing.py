@@ -1,0 +1,96 @@
+"""`dittofs import`: which directories may join a volume, and what is told while one does."""
+
+import os
+import shlex
+import stat
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Literal
+
+from dittofs.control.conflicts import ImportDone, ImportItem, ImportNote, ImportProgress, ImportRequest
+from dittofs.control.faults import Refusal
+from dittofs.control.mountpoint import mounted_around, mounts
+from dittofs.control.paths import components, path_bytes, path_fields
+from dittofs.errors import FSError
+from dittofs.identity.records import Role
+from dittofs.node import Node
+from dittofs.shared_volume import SharedVolume
+from dittofs.volume.importing import Importing, Progress
+from mountd.membership import outside
+
+
+async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[ImportItem, None]:
+    """Join a directory with one of a volume; refuses before anything is changed."""
+    opened = node.require_open(request.volume)
+    _require_allowed(opened)
+    names = components(path_bytes(request))
+    source = _judged(request.source_raw or request.source.encode(), node.state_directory)
+    inside = source.rstrip(b"/") + b"/"
+    ours = (os.fsencode(mount.path) for mount in mounts() if mount.is_ours)
+    importing = Importing(
+        opened.volume,
+        source,
+        names,
+        skipped=frozenset(path for path in ours if path.startswith(inside)),
+        is_dry=request.dry_run,
+    )
+    try:
+        async for item in importing.run():
+            if isinstance(item, Progress):
+                step: Literal["counting", "reading"] = "counting" if item.is_counting else "reading"
+                yield ImportProgress(step, item.entries, item.bytes_done, item.bytes_total)
+            else:
+                yield ImportNote(item.what, detail=item.detail, bytes=item.bytes, **path_fields(item.path))
+    except FSError as error:
+        done = f"{importing.totals.added} files were added, and stay; the same command goes on from there"
+        raise Refusal("failed", f"{error}; {done}", "dittofs status") from error
+    totals = importing.totals
+    yield ImportDone(
+        volume=request.volume,
+        added=totals.added,
+        added_bytes=totals.added_bytes,
+        directories=totals.directories,
+        same=totals.same,
+        same_bytes=totals.same_bytes,
+        conflicts=totals.conflicts,
+        conflict_bytes=totals.conflict_bytes,
+        left_out=totals.left_out,
+        failed=totals.failed,
+        dry_run=request.dry_run,
+        **path_fields(b"/".join(names)),
+    )
+
+
+def _require_allowed(opened: SharedVolume) -> None:
+    if gone := outside(opened, "forbidden"):
+        raise gone
+    if opened.role < Role.WRITER:
+        text = f'this device may read "{opened.name}", and not change it; nothing was added'
+        share = f"dittofs share {shlex.quote(opened.name)} --role writer"
+        raise Refusal("forbidden", text, f"An owner runs  {share}   and this device joins again")
+
+
+def _judged(given: bytes, state: Path) -> bytes:
+    """The directory itself, if it may be read whole. Refuses ("usage", "refused", "not_found")."""
+    if not given.startswith(b"/"):
+        raise Refusal("usage", "the directory to import must be given as an absolute path")
+    source = os.path.realpath(given)
+    shown = source.decode(errors="replace")
+    try:
+        is_directory = stat.S_ISDIR(os.stat(source).st_mode)  # noqa: PTH116 - bytes
+    except OSError as error:
+        raise Refusal("not_found", f"{shown}: {error.strerror}; nothing was done") from error
+    if not is_directory:
+        mend = f"dittofs add {shlex.quote(shown)}"
+        raise Refusal("usage", f"{shown} is no directory; nothing was done", mend)
+    if not os.access(source, os.R_OK | os.X_OK):
+        raise Refusal("forbidden", f"{shown} cannot be read by you; nothing was done")
+    around = mounted_around(os.fsdecode(source), mounts())
+    if around is not None and around.is_ours:
+        text = f"{shown} is in a volume already (mounted at {around.path}); nothing was done"
+        raise Refusal("refused", text, "cp -a copies from one volume to another")
+    store = os.fsencode(os.path.realpath(state))
+    if (store + b"/").startswith(source.rstrip(b"/") + b"/"):
+        text = f"{shown} holds what this device stores ({store.decode(errors='replace')}), which would grow"
+        raise Refusal("refused", f"{text} by it; nothing was done", "Name the directories in it one by one")
+    return source

@@ -4,7 +4,7 @@ Who marks, and when a round is over, is `replication.collector`'s; the argument 
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from dittofs.chunks.appender import Appender
 from dittofs.chunks.compaction import PackShare, live_bytes, move_out, worth_compacting
@@ -72,6 +72,22 @@ class Garbage:
                 self._rebuild(str(error))
                 raise DiskError("the index of the chunks was damaged, and is made anew") from error
 
+    def count_unmarked(self, marked: IdFilter) -> Amount:
+        """How much is not in `marked`. Notes nothing. DiskError."""
+        count = size = 0
+        try:
+            for chunk, location in self._index().entries():
+                if chunk not in marked:
+                    count += 1
+                    size += location.length
+        except IndexDamaged as error:
+            raise DiskError("the index of the chunks is damaged") from error
+        return Amount(count, size)
+
+    def was_claimed(self, chunk: ChunkId) -> bool:
+        """Whether somebody put or claimed the chunk since the round began."""
+        return self._sweeping.was_touched(chunk)
+
     def unmarked(self, marked: IdFilter) -> Iterator[tuple[ChunkKind, ChunkId]]:
         """After the second mark: what `sweep` will take, at most. DiskError."""
         try:
@@ -99,7 +115,7 @@ class Garbage:
 
     # -- room
 
-    def compact(self) -> Iterator[PackShare]:
+    def compact(self) -> Generator[PackShare, None, None]:
         """Move what counts in packs of which less than half does, and remove them; each that went is told.
 
         Blocks for a pack at a time, and may be left between two. DiskFull, DiskError: what is left is whole.

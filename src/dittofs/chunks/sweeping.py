@@ -126,6 +126,10 @@ class Sweeping:
         with self._guard:
             self._touched.add(chunk)
 
+    def was_touched(self, chunk: ChunkId) -> bool:
+        """Whether somebody relies on the chunk since the round began."""
+        return chunk in self._touched
+
     @contextlib.contextmanager
     def lease(self) -> Iterator[None]:
         """What is put inside is not swept before the block has ended, however long that takes."""

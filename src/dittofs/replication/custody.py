@@ -95,7 +95,8 @@ class Custody:
         copies: Callable[[], int],
     ) -> None:
         self._replica = replica
-        self._content = content
+        self.content = content
+        """Which contents the tree refers to."""
         self._members = members
         """The other devices that may hold content."""
         self._copies = copies
@@ -116,6 +117,8 @@ class Custody:
         """Told which contents became whole here; they are durable."""
         self.on_absent: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _contents: None
         """Told which contents came into the tree that are not here."""
+        self.on_holds: Callable[[DeviceId, Iterable[bytes]], None] = lambda _device, _roots: None
+        """Told what each device says it holds."""
         self.on_lonely: Callable[[Sequence[bytes]], None] = lambda _roots: None
         """Told which contents too few devices are known to hold, when others may know better."""
         replica.listeners.append(self._on_change)
@@ -176,6 +179,7 @@ class Custody:
     def holds(self, device: DeviceId, roots: Iterable[bytes], number: int) -> None:
         """`device` has all of these contents, durably; it says so for the `number`th time."""
         journal = self._replica.journal
+        roots = list(roots)
         with journal.transaction():
             known = journal.get_local(KEEPER, device)
             if known is not None and number > _number(known):
@@ -187,6 +191,7 @@ class Custody:
                 if lonely is not None:
                     lonely.holders |= {device}
                     self._settle(lonely)
+        self.on_holds(device, roots)
         self._signal()
 
     def released(self, device: DeviceId, roots: Iterable[bytes]) -> None:
@@ -205,6 +210,7 @@ class Custody:
         journal = self._replica.journal
         with journal.transaction():
             for root in roots:
+                self.is_known_whole(root)  # it is promised, so it is not swept before that is taken back
                 if root[0] != ChunkKind.DATA:
                     journal.put_local(WHOLE, root, b"")
         if self._became_here is not None:
@@ -258,9 +264,15 @@ class Custody:
         return self._lonely.get(root)
 
     def is_known_whole(self, root: bytes) -> bool:
-        """Whether a content is known to be here, without reading any of it."""
-        if len(root) == 1 + CHUNK_ID_BYTES and root[0] == ChunkKind.DATA:
-            return self._replica.chunks.has(ChunkKind.DATA, ChunkId(root[1:]))
+        """Whether a content is known to be here, without reading any of it.
+
+        If it is, it is not swept in this round of marks: others may be told (decision 0030).
+        """
+        if len(root) != 1 + CHUNK_ID_BYTES or root[0] not in (ChunkKind.DATA, ChunkKind.MANIFEST):
+            return False
+        is_here = self._replica.chunks.claim(ChunkKind(root[0]), ChunkId(root[1:]))
+        if root[0] == ChunkKind.DATA:
+            return is_here
         return self._replica.journal.get_local(WHOLE, root) is not None
 
     def _signal(self) -> None:
@@ -344,7 +356,7 @@ class Custody:
         if not self._members():
             return  # everything is only here: that needs no list of it
         some: list[Item] = []
-        for item in self._content.content_roots():
+        for item in self.content.content_roots():
             some.append(item)
             if len(some) >= SLICE:
                 await self._examine(some, is_live=False)
@@ -362,7 +374,7 @@ class Custody:
         while self._queue and len(came) < SLICE:
             one = self._queue.popleft()
             if isinstance(one, Change):
-                arrived, went = self._content.roots_of(one)
+                arrived, went = self.content.roots_of(one)
                 for inode, root, _ in went:
                     self._went(inode, {root} if root else set(self._of_inode.get(inode, ())))
                     came = [item for item in came if item[0] != inode or root not in (b"", item[1])]

@@ -1,19 +1,29 @@
 """What replication needs from the rest of a replica. `node` hands it over."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dittofs.blocking import RunBlocking
+from dittofs.chunks.marking import Named
 from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.ids import InodeId
 from dittofs.journal.journal import Journal
 from dittofs.tree.entry import Change
+from dittofs.tree.group import Group
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
 
 Updates = Sequence[tuple[int, Epoch, bytes]]
+
+
+class LocalTransaction(Protocol):
+    """One change of the volume."""
+
+    @property
+    def group(self) -> Group: ...
 
 
 class LocalReplica(Protocol):
@@ -26,6 +36,11 @@ class LocalReplica(Protocol):
     entropy: Entropy
     run_blocking: RunBlocking
     listeners: list[Callable[[Change], None]]
+    authored: list[Callable[[Change], None]]
+    not_allowed: str | None
+    read_only: str | None
+
+    def change(self) -> AbstractContextManager[LocalTransaction]: ...
 
     def states(self) -> Sequence[DocumentState]: ...
 
@@ -42,6 +57,32 @@ class LocalReplica(Protocol):
     def is_fork(self, theirs: Sequence[tuple[int, DocumentState]]) -> bool: ...
 
     def heal_fork(self) -> None: ...
+
+
+class Retained(Protocol):
+    """What this replica names, so that it is kept."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the brake keeps this device from seeing what others did."""
+
+    def named(self) -> Iterator[tuple[Named, bool]]:
+        """All that is named, and whether by what the volume shows now. What comes meanwhile: `came`."""
+
+    def came(self, change: Change) -> Iterator[Named]:
+        """What a change names."""
+
+    def pending(self) -> Sequence[Named]:
+        """What is named by unpublished edits and open files, at this instant."""
+
+    def bases(self) -> Sequence[tuple[bytes, int]]:
+        """Contents that unpublished edits build on, at this instant: root and size."""
+
+    def made(self, change: Change) -> Iterable[tuple[InodeId, bytes, int, Sequence[bytes]]]:
+        """The contents that a change brought: inode, root and size, and the roots the file had before."""
+
+    def is_live(self, inode: InodeId, root: bytes) -> bool:
+        """Whether a file has that content now."""
 
 
 class LiveContent(Protocol):

@@ -24,17 +24,18 @@ def missing(store: ChunkStore, root: bytes, size: int, start: int = 0) -> tuple[
     """The next chunks of a content that are not here, at most PAGE_CHUNKS, and where to go on.
 
     An absent manifest node comes alone: what it lists is known once it is here. Nothing missing: the list
-    is empty. FormatError if the root names no content of that size.
+    is empty. What is here is claimed, for others may be told so (decision 0030).
+    FormatError if the root names no content of that size.
     """
     named = parse_root(root, size)
     if named is None:
         return [], size
     if named[0] is ChunkKind.DATA:
-        return ([] if store.has(*named) else [named]), 0
+        return ([] if store.claim(*named) else [named]), 0
     found: list[Wanted] = []
     try:
         for offset, length, chunk in ContentReader(store, root, size).chunks(start):
-            if chunk is not None and not store.has(ChunkKind.DATA, chunk):
+            if chunk is not None and not store.claim(ChunkKind.DATA, chunk):
                 found.append((ChunkKind.DATA, chunk))
                 if len(found) >= PAGE_CHUNKS:
                     return found, offset + length

@@ -1,0 +1,455 @@
+"""Rounds of garbage: mark, ask the others, wait, mark again, sweep, make room (decision 0030).
+
+A round begins when somebody asks for it, or once a day; it is announced only if what nothing names is worth
+it. It ends when all have answered and the grace is over; then this device sweeps its own store, and no other.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from dittofs.chunks.compaction import PackShare
+from dittofs.chunks.id_filter import IdFilter
+from dittofs.chunks.manifest import LEVEL_MAX
+from dittofs.chunks.marking import ROOT_BYTES, Marker, Named, Unknown, named_root
+from dittofs.chunks.seal import ChunkKind
+from dittofs.chunks.sweeping import Amount
+from dittofs.errors import ChunkUnavailable, DiskError, DiskFull, DittoError
+from dittofs.identity.keys import DeviceId
+from dittofs.identity.records import Role
+from dittofs.replication import garbage_rounds as rounds
+from dittofs.replication.answers import Answers
+from dittofs.replication.custody import HOLD, WHOLE
+from dittofs.replication.garbage_rounds import Outstanding
+from dittofs.replication.parts import Retained
+from dittofs.replication.peers import Peers
+from dittofs.sync import messages as wire
+from dittofs.tree.entry import Change
+
+log = structlog.get_logger()
+
+ROW: Final = "gc"
+OPEN: Final = b"round"
+LOOKED: Final = b"looked"
+SWEPT: Final = b"swept"
+GRACE_S: Final = 24 * 3600.0
+QUIET_S: Final = 600.0  # after a start, before a mark that nobody asked for
+LOOK_S: Final = 24 * 3600.0  # between two marks that nobody asked for
+TICK_S: Final = 30.0
+RETRY_S: Final = 600.0  # after a round that could not end
+WORTH_BYTES: Final = 64 << 20
+WORTH_SHARE: Final = 20  # or one part in so many of the packs
+NAMED_AT_ONCE: Final = 64  # looked at between two requests of others
+MANIFESTS_AT_ONCE: Final = 32  # walked in one hop to a thread
+ROWS_AT_ONCE: Final = 512
+RELEASED_MAX: Final = 65_536
+"""Contents that connected devices are told of; all others forget them before they answer."""
+_NS: Final = 1_000_000_000
+
+
+class OpenRound(msgspec.Struct, array_like=True, frozen=True):
+    """A round whose first half is done."""
+
+    number: int
+    begun: int
+    """When the first mark began, nanoseconds since 1970."""
+    chunks: int
+    bytes: int
+
+
+class LastSweep(msgspec.Struct, array_like=True, frozen=True):
+    """What the last round that ended gave."""
+
+    at: int
+    chunks: int
+    bytes: int
+    room: int
+    """Bytes of the disk that are free for it."""
+
+
+class Looked(msgspec.Struct, array_like=True, frozen=True):
+    """What the last first mark found."""
+
+    at: int
+    chunks: int
+    bytes: int
+
+
+_open = msgspec.msgpack.Decoder(OpenRound)
+_last = msgspec.msgpack.Decoder(LastSweep)
+_looked = msgspec.msgpack.Decoder(Looked)
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageStatus:
+    """What is known of garbage, and what a round waits for."""
+
+    round: OpenRound | None
+    grace_ends: int
+    """When what the open round found may go at the earliest, nanoseconds since 1970."""
+    outstanding: tuple[Outstanding, ...]
+    problem: str
+    """Why there is no round, or why it cannot end; empty: nothing is in the way."""
+    looked: Looked | None
+    swept: LastSweep | None
+    owed: tuple[tuple[DeviceId, str], ...]
+    """Whom this device has not answered, and why."""
+
+
+class Incomplete(DittoError):
+    """It is not known what contents consist of that the volume names: nothing may be swept."""
+
+
+class Collector:
+    """Of one volume on this device. `run` must be running."""
+
+    def __init__(self, peers: Peers, retained: Retained, *, grace_s: float = GRACE_S) -> None:
+        self._peers = peers
+        self._replica = peers.replica
+        self._retained = retained
+        self._grace_ns = int(grace_s * _NS)
+        self.answers = Answers(
+            peers.replica,
+            retained,
+            peers.custody,
+            device=peers.device,
+            others=lambda: [one for one in peers.others if peers.role(one) >= Role.READER],
+            request=self._request,
+        )
+        self._wake = trio.Event()
+        self._is_asked = False
+        self._quiet_until = -math.inf
+        self._is_stepping = trio.Lock()
+        self._retry_at = -math.inf
+        self._came: list[Named] | None = None
+        self._live: set[Named] = set()
+        self._problem = ""
+        peers.replica.listeners.append(self._on_change)
+
+    # -- what others see
+
+    def status(self) -> GarbageStatus:
+        """As of now."""
+        row = self._round()
+        looked = self._replica.journal.get_local(ROW, LOOKED)
+        last = self._replica.journal.get_local(ROW, SWEPT)
+        return GarbageStatus(
+            row,
+            0 if row is None else row.begun + self._grace_ns,
+            () if row is None else tuple(self.outstanding()),
+            self._why_not() or self._problem,
+            None if looked is None else _looked.decode(looked),
+            None if last is None else _last.decode(last),
+            tuple(self.answers.reasons.items()),
+        )
+
+    def outstanding(self) -> list[Outstanding]:
+        """Who has not answered the open round."""
+        settings = self._replica.tree.settings()
+        return rounds.outstanding(settings, self._peers.device, self._writers())
+
+    async def collect(self) -> None:
+        """Do now what can be done: begin a round if none is open, end it if nothing is in the way."""
+        self._is_asked = True
+        self._retry_at = -math.inf
+        await self.step()
+
+    async def look(self) -> Amount:
+        """Mark, and say what nothing names. Changes nothing; a round that is open is not looked at."""
+        async with self._is_stepping:
+            garbage = self._replica.chunks.garbage
+            marks = garbage.marks()
+            await self._mark(marks)
+            return await self._replica.run_blocking(garbage.count_unmarked, marks)
+
+    # -- following
+
+    def _on_change(self, change: Change) -> None:
+        if self._came is not None:
+            self._came += self._retained.came(change)
+        if change.via and not change.effects:  # a setting has no effects
+            self._wake.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        self._quiet_until = trio.current_time() + QUIET_S
+        while True:
+            with trio.move_on_after(TICK_S):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            await self.step()
+
+    async def step(self) -> None:
+        """Answer others, and go on with our own round as far as that can be."""
+        async with self._is_stepping:
+            self._problem = ""
+            if self._why_not():
+                return
+            try:
+                await self.answers.give()
+                await self._own()
+            except Incomplete as error:
+                self._fail(str(error))
+            except DittoError as error:
+                log.error("a round of garbage failed", reason=str(error))
+                self._fail(str(error))
+
+    def _fail(self, why: str) -> None:
+        self._problem = why
+        self._retry_at = trio.current_time() + RETRY_S
+
+    def _why_not(self) -> str:
+        """Why this device may neither sweep nor answer; empty if it may."""
+        replica = self._replica
+        if replica.read_only is not None:
+            return replica.read_only
+        if replica.not_allowed is not None:
+            return f"{replica.not_allowed}: it cannot ask the others, so it sweeps nothing"
+        if self._peers.device in rounds.retired(replica.tree.settings()):
+            return "this device was retired: `dittofs devices rejoin` takes it back"
+        if self._retained.holds_back:
+            return "the brake holds changes: `dittofs brake` shows them"
+        return ""
+
+    def _writers(self) -> list[DeviceId]:
+        """The others that may publish: whose answers are needed."""
+        return [one for one in self._peers.others if self._peers.role(one) >= Role.WRITER]
+
+    def _round(self) -> OpenRound | None:
+        row = self._replica.journal.get_local(ROW, OPEN)
+        return None if row is None else _open.decode(row)
+
+    # -- our own round
+
+    async def _own(self) -> None:
+        garbage = self._replica.chunks.garbage
+        row = self._round()
+        if row is not None and garbage.candidates is None:
+            # The process died: what was claimed since the first mark is not known.
+            self._put({OPEN: None})
+            row, self._is_asked = None, True
+        if trio.current_time() < self._retry_at:
+            return
+        if row is None:
+            if not self._is_asked and not self._is_look_due():
+                return
+            is_asked, self._is_asked = self._is_asked, False
+            await self._begin(is_asked=is_asked)
+            row = self._round()
+        if row is not None and self._now() >= row.begun + self._grace_ns and not self.outstanding():
+            await self._end(row)
+
+    def _is_look_due(self) -> bool:
+        if trio.current_time() < self._quiet_until:
+            return False
+        row = self._replica.journal.get_local(ROW, LOOKED)
+        return row is None or abs(self._now() - _looked.decode(row).at) >= LOOK_S * _NS
+
+    async def _begin(self, *, is_asked: bool) -> None:
+        """The first mark. The round is announced if it is worth it."""
+        garbage, run_blocking = self._replica.chunks.garbage, self._replica.run_blocking
+        begun = self._now()
+        marks = await run_blocking(garbage.begin_round)
+        unknown = await self._mark(marks)
+        amount = await run_blocking(garbage.close_marks, marks)
+        if unknown and self._is_worth(amount, is_asked=is_asked):
+            await self._resolve(unknown, marks)
+            amount = await run_blocking(garbage.close_marks, marks)
+        self._put({LOOKED: Looked(begun, amount.chunks, amount.bytes)})
+        await self._forget_dead(marks)
+        if not self._is_worth(amount, is_asked=is_asked):
+            await run_blocking(garbage.end_round)
+            return
+        number = rounds.round_of(self._replica.tree.settings(), self._peers.device) + 1
+        with self._replica.change() as change:
+            if self._writers():
+                change.group.set_setting(rounds.ROUND + self._peers.device.hex(), rounds.encode(number))
+            row = OpenRound(number, begun, amount.chunks, amount.bytes)
+            self._replica.journal.put_local(ROW, OPEN, rounds.encode(row))
+        log.info("a round of garbage has begun", chunks=amount.chunks, bytes=amount.bytes)
+
+    def _is_worth(self, amount: Amount, *, is_asked: bool) -> bool:
+        packs = self._replica.chunks.statistics().pack_bytes
+        return amount.chunks > 0 and (
+            is_asked or amount.bytes >= WORTH_BYTES or amount.bytes * WORTH_SHARE >= packs
+        )
+
+    async def _end(self, row: OpenRound) -> None:
+        """The second mark, and what follows from it."""
+        chunks, run_blocking = self._replica.chunks, self._replica.run_blocking
+        marks = await run_blocking(chunks.garbage.marks)
+        unknown = await self._mark(marks)
+        if unknown:
+            await self._resolve(unknown, marks)
+        if self._why_not() or self.outstanding() or self._round() != row:
+            return  # something changed meanwhile
+        await self._release(marks)
+        swept = await run_blocking(chunks.garbage.sweep, marks)
+        room = await self.make_room()
+        self._put({OPEN: None, SWEPT: LastSweep(self._now(), swept.chunks, swept.bytes, room)})
+        log.info("garbage was swept", chunks=swept.chunks, bytes=swept.bytes, room=room)
+
+    async def make_room(self) -> int:
+        """Compact packs that are mostly garbage; the bytes that are free for it."""
+        chunks = self._replica.chunks
+        before = chunks.statistics().pack_bytes
+        steps = chunks.garbage.compact()
+        try:
+            while await self._replica.run_blocking(_next, steps) is not None:
+                pass
+        except (DiskFull, DiskError) as error:
+            log.error("packs could not be compacted", reason=str(error))
+        finally:
+            steps.close()
+        return max(0, before - chunks.statistics().pack_bytes)
+
+    # -- marking
+
+    async def _mark(self, marks: IdFilter) -> list[Unknown]:
+        """Mark all that is named. At the end, without an await in between, what is named at that instant.
+
+        Returns the manifest nodes that are not here, each with what it is part of. Incomplete if rows that
+        name something cannot be read.
+        """
+        marker = Marker(self._replica.chunks, marks)
+        self._came = []
+        unknown: list[Unknown] = []
+        live: set[Named] = set()
+        try:
+            manifests: list[Named] = []
+            for number, (named, is_live) in enumerate(self._retained.named(), 1):
+                if named.kind is not ChunkKind.MANIFEST:
+                    marks.add(named.chunk)
+                elif not marker.knows(named) or (is_live and named not in live):
+                    manifests.append(named)
+                    if is_live:
+                        live.add(named)
+                if len(manifests) >= MANIFESTS_AT_ONCE:
+                    unknown += await self._replica.run_blocking(marker.mark, manifests)
+                    manifests = []
+                if number % NAMED_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+            manifests += [root for root, _ in self._whole_rows() if self._is_promised(root)]
+            while True:
+                if manifests:
+                    unknown += await self._replica.run_blocking(marker.mark, manifests)
+                manifests, self._came = [*self._came, *self._retained.pending()], []
+                manifests = [one for one in manifests if not marker.knows(one)]
+                if not manifests:
+                    break
+        except DittoError as error:
+            if isinstance(error, DiskFull | DiskError):
+                raise
+            raise Incomplete(f"what the volume names cannot be read: {error}; run `dittofs check`") from error
+        finally:
+            self._came = None
+        self._live = live
+        return unknown
+
+    def _is_promised(self, root: Named) -> bool:
+        return self._replica.chunks.garbage.was_claimed(root.chunk)
+
+    def _whole_rows(self) -> list[tuple[Named, bytes]]:
+        rows = self._replica.journal.scan_local(WHOLE, b"")
+        return [(named, root) for root, _ in rows if (named := named_root(root)) is not None]
+
+    async def _resolve(self, unknown: Sequence[Unknown], marks: IdFilter) -> None:
+        """Fetch the nodes that are not here, and mark what they name. Incomplete if one cannot be had.
+
+        A version of the past, no part of which can be had though all devices were asked, holds nothing up:
+        nobody can ever read it.
+        """
+        marker = Marker(self._replica.chunks, marks)
+        left = list(unknown)
+        for _ in range(LEVEL_MAX + 1):
+            await self._fetch_nodes(left)
+            left = await self._replica.run_blocking(marker.mark, [one.root for one in left])
+            if not left:
+                return
+        blocking = [one for one in left if one.root in self._live or not self._has_asked_all()]
+        if blocking:
+            raise Incomplete(
+                f"{len({one.root for one in blocking})} contents that the volume names are made of chunks which "
+                "are not known here, and no connected device could tell"
+            )
+
+    async def _fetch_nodes(self, unknown: Sequence[Unknown]) -> None:
+        for start in range(0, len(unknown), ROWS_AT_ONCE):
+            some = unknown[start : start + ROWS_AT_ONCE]
+            wanted = [(ChunkKind.MANIFEST, one.node) for one in some]
+            try:
+                await self._peers.fetcher.fetch(b"", list(dict.fromkeys(wanted)), is_bulk=True)
+            except ChunkUnavailable:
+                for one in dict.fromkeys(wanted):
+                    try:
+                        await self._peers.fetcher.fetch(b"", [one], is_bulk=True)
+                    except ChunkUnavailable:
+                        if not self._peers.open_sessions:
+                            return
+
+    def _has_asked_all(self) -> bool:
+        gone = rounds.retired(self._replica.tree.settings())
+        connected = {session.device for session in self._peers.open_sessions}
+        return connected >= {one for one in self._peers.others if one not in gone}
+
+    # -- custody
+
+    async def _forget_dead(self, marks: IdFilter) -> None:
+        """What was noted of contents that nothing names: who holds them, and that they are whole here."""
+        journal = self._replica.journal
+        for kind in (HOLD, WHOLE):
+            rows = [key for key, _ in journal.scan_local(kind, b"")]
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                dead = [key for key in rows[start : start + ROWS_AT_ONCE] if _is_dead(key, marks)]
+                if dead:
+                    with journal.transaction():
+                        for key in dead:
+                            journal.delete_local(kind, key)
+                await trio.lowlevel.checkpoint()
+
+    async def _release(self, marks: IdFilter) -> None:
+        """Take back what was promised of what goes, durably, before it goes."""
+        await self._forget_dead(marks)
+        roots: list[bytes] = []
+        for number, (kind, chunk) in enumerate(self._replica.chunks.garbage.unmarked(marks), 1):
+            if kind is not ChunkKind.VERSION and len(roots) < RELEASED_MAX:
+                roots.append(bytes([kind]) + chunk)
+            if number % NAMED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        for session in self._peers.open_sessions:
+            for start in range(0, len(roots), wire.ROOTS_MAX):
+                some = roots[start : start + wire.ROOTS_MAX]
+                await session.outbox.put_bulk(wire.Released(), wire.encode_roots(some))
+        await self._replica.run_blocking(self._replica.journal.sync)
+
+    def _request(self, device: DeviceId, contents: Sequence[tuple[bytes, int]]) -> None:
+        session = self._peers.session(device)
+        if session is not None:
+            session.send(wire.Keep(), wire.encode_sized_roots(contents))
+
+    def _put(self, rows: dict[bytes, msgspec.Struct | None]) -> None:
+        journal = self._replica.journal
+        with journal.transaction():
+            for key, row in rows.items():
+                if row is None:
+                    journal.delete_local(ROW, key)
+                else:
+                    journal.put_local(ROW, key, rounds.encode(row))
+
+    def _now(self) -> int:
+        return self._replica.clock.now_ns()
+
+
+def _next(steps: Generator[PackShare, None, None]) -> PackShare | None:
+    return next(steps, None)
+
+
+def _is_dead(key: bytes, marks: IdFilter) -> bool:
+    """Of a row whose key ends with a content's root."""
+    named = named_root(key[-ROOT_BYTES:])
+    return named is not None and named.chunk not in marks

@@ -112,3 +112,29 @@ def test_files_rewritten_in_a_mass_while_apart_are_held_when_the_devices_meet(
     made["tree/0/file 0"] = b"wanted here"
     eventually(lambda: read(a.root) == made, 30, "everything is back")
     assert read(b.root) == made
+
+
+def test_an_unmounted_folder_and_a_daemon_without_its_disk_remove_nothing(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    _, a, b = pair
+    made = fill(a)
+    a.await_in_step()
+    a.run("unmount", a.root)
+    assert not (a.root / "tree").exists()
+    (a.root / "tree").mkdir()  # into the bare directory that programs see now
+    shutil.rmtree(a.root / "tree")
+    a.end_daemon()
+    state = a.home / "state"
+    state.rename(a.home / "elsewhere")  # the disk with everything on it is not there
+    refused = a.run("status", check=False)
+    assert refused.returncode != 0 or "Shared" not in refused.stdout
+    if refused.returncode == 0 or state.exists():
+        a.run("daemon", "stop", check=False)
+        shutil.rmtree(state, ignore_errors=True)
+    (a.home / "elsewhere").rename(state)
+    a.mount()
+    eventually(lambda: read(a.root) == made, 20)
+    a.await_in_step()
+    assert read(b.root) == made
+    assert held(b) == []

@@ -69,7 +69,7 @@ class ConflictDesk:
     async def list(self, request: ConflictsRequest) -> AsyncGenerator[Conflict, None]:
         """Each conflict at and below a path."""
         opened = self._node.require_open(request.volume)
-        for found in Conflicts(opened.volume).walk(components(path_bytes(request))):
+        for found in Conflicts(opened.volume.state).walk(components(path_bytes(request))):
             yield await self._told(opened, found, judge=request.judge)
 
     async def _told(self, opened: SharedVolume, found: Found, *, judge: bool) -> Conflict:
@@ -123,7 +123,7 @@ class ConflictDesk:
     async def diff(self, request: ConflictsRequest) -> AsyncGenerator[Difference, None]:
         """The shown version against each other one; then what each made of the base, if that is known."""
         opened = self._node.require_open(request.volume)
-        for found in Conflicts(opened.volume).walk(components(path_bytes(request))):
+        for found in Conflicts(opened.volume.state).walk(components(path_bytes(request))):
             sides = [
                 ((found.path + side.name).decode(errors="replace"), side.shown)
                 for side in found.sides
@@ -142,7 +142,7 @@ class ConflictDesk:
         """End a conflict; durable when it returns. Nothing is lost: what gives way is in the history."""
         opened = self._node.require_open(request.volume)
         opened.volume.replica.require_writable()
-        conflicts = Conflicts(opened.volume)
+        conflicts = Conflicts(opened.volume.state)
         names = components(path_bytes(request))
         found = conflicts.find(names)
         shown = b"/".join(names).decode(errors="replace")

@@ -122,7 +122,7 @@ CONFLICTS: Final = Route(
 )
 DIFFERENCES: Final = Route(
     "GET",
-    f"{PREFIX}/conflicts/diff",
+    f"{PREFIX}/differences",
     Carried.QUERY,
     conflicts.ConflictsRequest,
     Answered.ITEMS,
@@ -130,7 +130,7 @@ DIFFERENCES: Final = Route(
 )
 RESOLVE: Final = Route(
     "POST",
-    f"{PREFIX}/conflicts/resolve",
+    f"{PREFIX}/resolve",
     Carried.JSON,
     conflicts.ResolveRequest,
     Answered.VALUE,
@@ -138,7 +138,7 @@ RESOLVE: Final = Route(
 )
 CONFLICT_POLICY: Final = Route(
     "POST",
-    f"{PREFIX}/conflicts/policy",
+    f"{PREFIX}/conflict_policy",
     Carried.JSON,
     conflicts.PolicyRequest,
     Answered.VALUE,

@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dittofs.errors import FSError
-from dittofs.ids import InodeId, Slot
+from dittofs.ids import ROOT, InodeId, Slot
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, Ref, Version
-from dittofs.volume.browsing import Browsing
 from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.state import State
-from dittofs.volume.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +71,19 @@ class Conflict:
 class Conflicts:
     """Of one volume."""
 
-    def __init__(self, volume: Volume) -> None:
-        self._volume = volume
-        self._tree = volume.replica.tree
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._tree = state.replica.tree
 
     def walk(self, names: Sequence[bytes] = ()) -> Iterator[Conflict]:
         """All at and below a path, by path. The tree may change meanwhile: what does not is found once.
 
         ENOENT, ENOTDIR for a path that is none.
         """
-        state = self._volume.state
+        state = self._state
         if names:
-            top = Browsing(self._volume).find(names)
-            if top.kind is not Kind.DIRECTORY:
+            top = self._entry(names)
+            if top is None or top.kind is not Kind.DIRECTORY:
                 yield from (one for one in [self.find(names)] if one is not None)
                 return
         prefix = b"".join(name + b"/" for name in names)
@@ -101,15 +99,34 @@ class Conflicts:
         """
         if not names:
             return None
-        directory = Browsing(self._volume).find(names[:-1])
-        if directory.kind is not Kind.DIRECTORY:
-            raise FSError(errno.ENOTDIR)
-        beside = self._tree.beside(directory.id)
+        directory = ROOT
+        if names[1:]:
+            above = self._entry(names[:-1])
+            if above is None:
+                return None
+            if above.kind is not Kind.DIRECTORY:
+                raise FSError(errno.ENOTDIR)
+            directory = above.inode
+        beside = self._tree.beside(directory)
         plain = beside.get(names[-1], names[-1])
         if plain not in beside.values():
-            Browsing(self._volume).find(names)
+            self._entry(names)
             return None
-        return self._made(directory.id, self._volume.state.path(directory.id), plain)
+        return self._made(directory, self._state.path(directory), plain)
+
+    def _entry(self, names: Sequence[bytes]) -> Entry | None:
+        """What a path shows; None if that is only on this device. ENOENT."""
+        inode = ROOT
+        entry: Entry | None = None
+        for place, name in enumerate(names, 1):
+            if self._state.local.lookup(self._state.members(inode), name) is not None:
+                return None
+            entry = self._tree.lookup(inode, name)
+            if entry is None:
+                shown = b"/".join(names[:place]).decode(errors="replace")
+                raise FSError(errno.ENOENT, f"{shown}: there is nothing of that name")
+            inode = entry.inode
+        return entry
 
     def refreshed(self, conflict: Conflict) -> Conflict | None:
         """The same as it is now."""
@@ -123,7 +140,7 @@ class Conflicts:
             beside = self._tree.beside(directory)
             plain = beside.get(entry.name, entry.name)
             if plain in beside.values():
-                return self._made(directory, self._volume.state.path(directory), plain)
+                return self._made(directory, self._state.path(directory), plain)
         return None
 
     def _of(self, directory: InodeId, path: bytes) -> Iterator[Conflict]:

@@ -53,7 +53,7 @@ class Resolving:
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
-        self._conflicts = Conflicts(volume)
+        self._conflicts = Conflicts(volume.state)
 
     async def keep(self, conflict: Conflict, side: Side) -> Sequence[Side]:
         """`side` gets the name and all others go. Returns those.

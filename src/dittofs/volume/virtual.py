@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from dittofs.ids import InodeId, Number
 from dittofs.tree.record import Kind
 from dittofs.volume.at import VIRTUAL_BIT, At
+from dittofs.volume.conflicts_view import ConflictsView
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED
 from dittofs.volume.state import State
 
 AT_PLACE = 16
+CONFLICTS_PLACE = 17
 VIRTUAL_MAX = 64
 """Of the files and directories that are always in `.dittofs`."""
 
@@ -24,6 +26,7 @@ What you find here in .dittofs cannot be changed; it tells what is so:
   status    files, bytes, how many of them are on this device, and what is not yet safe
   at/       the volume as it was: at/2026-11-21, at/2026-11-21T14:30, at/3h, at/yesterday (times are UTC),
             and each snapshot by its name. Browse, compare and copy with any program
+  conflicts/  each version of what was written apart: conflicts/notes.txt/ has those of notes.txt
 
 From a terminal:
   dittofs status      the same, for all volumes
@@ -92,6 +95,9 @@ def reserved_directory(status: Callable[[], bytes], state: State) -> Inode:
     at = _inode(AT_PLACE, Kind.DIRECTORY)
     at.virtual = At(state, at)
     directory.members.append(at)
+    conflicts = _inode(CONFLICTS_PLACE, Kind.DIRECTORY)
+    conflicts.virtual = ConflictsView(state, conflicts).top
+    directory.members.append(conflicts)
     return top
 
 

@@ -26,7 +26,7 @@ async def apart(pair: Pair, path: str = "f.txt", base: bytes = b"base") -> None:
 
 
 def only(rig: Rig) -> Conflict:
-    (found,) = Conflicts(rig.volume).walk()
+    (found,) = Conflicts(rig.volume.state).walk()
     return found
 
 
@@ -54,7 +54,7 @@ async def test_both_devices_list_the_same_sides_and_each_knows_its_own(pair: Pai
     assert [(side.device, side.is_mine) for side in one.sides] == [("phone", False), ("laptop", True)]
     assert [(side.device, side.is_mine) for side in other.sides] == [("phone", True), ("laptop", False)]
     assert one.is_of_versions
-    found = Conflicts(pair.a.volume)
+    found = Conflicts(pair.a.volume.state)
     assert found.find([b"d", b"f.txt"]) == found.find([b"d", one.asides[0].name]) == one
     assert list(found.walk([b"d"])) == list(found.walk([b"d", b"f.txt"])) == [one]
 
@@ -62,10 +62,10 @@ async def test_both_devices_list_the_same_sides_and_each_knows_its_own(pair: Pai
 async def test_what_is_not_there_is_told_from_what_has_no_conflict(pair: Pair) -> None:
     await pair.a.write("calm", b"x")
     await pair.a.publish()
-    assert Conflicts(pair.a.volume).find([b"calm"]) is None
-    assert list(Conflicts(pair.a.volume).walk()) == []
+    assert Conflicts(pair.a.volume.state).find([b"calm"]) is None
+    assert list(Conflicts(pair.a.volume.state).walk()) == []
     with pytest.raises(FSError) as raised:
-        Conflicts(pair.a.volume).find([b"nothing"])
+        Conflicts(pair.a.volume.state).find([b"nothing"])
     assert raised.value.errno == errno.ENOENT
 
 
@@ -222,7 +222,7 @@ async def test_conflicts_in_merged_directories_are_found(pair: Pair) -> None:
         await rig.write("d/e/f", text)
     await pair.settle()
     for rig in (pair.a, pair.b):
-        assert [(one.path, one.name) for one in Conflicts(rig.volume).walk()] == [(b"d/e/", b"f")]
+        assert [(one.path, one.name) for one in Conflicts(rig.volume.state).walk()] == [(b"d/e/", b"f")]
 
 
 async def test_a_volume_without_conflicts_is_not_gone_through(pair: Pair) -> None:

@@ -98,7 +98,7 @@ async def test_a_file_that_differs_is_kept_beside_and_the_volumes_stays_at_the_n
     totals, notes = await join(rig, tree)
     assert (totals.conflicts, totals.conflict_bytes) == (1, 16)
     assert rig.read("differs") == b"of the volume"
-    (conflict,) = Conflicts(rig.volume).walk()
+    (conflict,) = Conflicts(rig.volume.state).walk()
     assert rig.read(os.fsdecode(conflict.asides[0].name)) == b"of the directory"
     assert [(note.what, note.path, os.fsencode(note.detail)) for note in notes] == [
         ("conflict", b"differs", conflict.asides[0].name)

@@ -18,17 +18,20 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
 from dittofs.errors import Behind, Contradiction, Forked, FSError
+from dittofs.ids import ROOT
+from dittofs.tree.record import Kind
 from dittofs.tree.shard import FIRST_EPOCH
 from dittofs.tree.states import Difference
 from dittofs.tree.view import View, view
 from tests.property.exchange_scripts import FIRST, Script
-from tests.property.history_users import PROFILES, Opened
+from tests.property.history_users import PROFILES, Opened, move_into
 from tests.property.tree_replicas import Update, World, assert_same, observe
 from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
 from tests.simulation.rig import SimulatedClock
@@ -128,9 +131,11 @@ class History:
             node.replica.tree.unload()
         elif choice < 0.97:
             self._restart(node)
-        elif choice < 0.98:
+        elif choice < 0.975:
             node.replica.replica.renew_index()
             self.trace.append(f"{self._who(node)} makes its index anew")
+        elif choice < 0.99:
+            self._cross(node, self.random.choice(self.nodes))
         elif choice < 0.995:
             node.away = self.random.choice((10, 100))
             self.trace.append(f"{self._who(node)} is away")
@@ -308,10 +313,19 @@ class History:
 
     # -- what users do
 
-    def _operate(self, node: Node) -> None:
-        operation = self.random.choice(self.profile.operations)
+    def _cross(self, a: Node, b: Node) -> None:
+        """Two users move two directories into each other, and do not know of each other."""
+        beside = sorted(one.inode for one in a.replica.tree.listing(ROOT) if one.kind is Kind.DIRECTORY)
+        beside = [one for one in beside if any(e.inode == one for e in b.replica.tree.listing(ROOT))]
+        if a is not b and len(beside) > 1:
+            x, y = self.random.sample(beside, 2)
+            self._operate(a, partial(move_into, what=x, to=y))
+            self._operate(b, partial(move_into, what=y, to=x))
+
+    def _operate(self, node: Node, operation: Callable[["History", Node], None] | None = None) -> None:
+        operation = operation or self.random.choice(self.profile.operations)
         before = len(self.trace)
-        self.trace.append(f"{self._who(node)} {operation.__name__}")
+        self.trace.append(f"{self._who(node)} {getattr(operation, '__name__', 'crosses')}")
         node.replica.changes.clear()
         written = set(self.written)
         try:

@@ -335,6 +335,16 @@ def rename(history: History, writer: User) -> None:
         assert after.number == number.number, "a renamed thing changed its number"
 
 
+def move_into(history: History, writer: User, *, what: InodeId, to: InodeId) -> None:
+    """Move a directory of the root into another one."""
+    tree = writer.replica.tree
+    entry = next((one for one in tree.listing(ROOT) if one.inode == what), None)
+    if entry is not None and entry.name != b"lost+found" and tree.lookup(to, entry.name) is None:
+        say(history, f"{entry.name.decode()} into {to[:4]}")
+        with writer.replica.group() as group:
+            group.rename(ROOT, entry, to, entry.name, over=None, stamp=tree.tick())
+
+
 def exchange(history: History, writer: User) -> None:
     a, b = pick_entry(history, writer), pick_entry(history, writer)
     if a is not None and b is not None:

@@ -192,7 +192,10 @@ class Programs:
 
     async def move(self) -> str:
         """Rename a directory."""
-        old, new = self.chance.choice(DIRECTORIES), self.chance.choice((*DIRECTORIES, "t", "d/s"))
+        old, new = (
+            self.chance.choice(DIRECTORIES),
+            self.chance.choice((*DIRECTORIES, "t", "d/s", "d/s", "s/d", "s/d")),
+        )
         await self._rename(old, new)
         return f"{old} {new}"
 

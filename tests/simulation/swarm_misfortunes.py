@@ -100,7 +100,8 @@ def _restore(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> Non
     seen = _held_elsewhere(swarm, device)
     device.go_back(disk)
     swarm.restored.add(device.number)
-    swarm.ledger.doubt(device.number, when, seen)
+    for one in (device, *swarm.retired):  # what somebody who has gone wrote may have been here only
+        swarm.ledger.doubt(one.number, when, seen)
     swarm.note(f"{device.number} is as it was at {when:.2f}")
 
 
@@ -232,6 +233,9 @@ def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None
 
 
 async def _go(swarm: "Swarm", device: SwarmDevice) -> None:
+    users = swarm.programs[device.number]
+    users.plan = ()
+    await users.finish()
     with trio.move_on_after(RETIRE_S):
         await until(lambda: _is_dispensable(swarm, device), 0.2)
         swarm.retired.add(device)

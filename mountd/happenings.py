@@ -5,12 +5,17 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
+import structlog
+
 from dittofs.control.events import EventFeed
-from dittofs.control.protocol import ConflictEvent, Custody, FilesEvent, ProgressEvent
+from dittofs.control.protocol import BrakeEvent, ConflictEvent, Custody, FilesEvent, ProgressEvent
 from dittofs.identity.keys import DeviceId
 from dittofs.shared_volume import SharedVolume
 from dittofs.tree.entry import Change
 from mountd.reports import custody_of
+from mountd.undoing import held
+
+log = structlog.get_logger()
 
 PATHS_MAX: Final = 100
 
@@ -22,6 +27,7 @@ class Happenings:
         self._feed = feed
         self._conflicts: dict[str, int] = {}
         self._custody: dict[str, Custody] = {}
+        self._held: dict[str, dict[str, int]] = {}
 
     def follow(self, opened: SharedVolume) -> None:
         """Tell of what happens in a volume, until it is closed."""
@@ -32,6 +38,7 @@ class Happenings:
     def _changed(self, opened: SharedVolume, change: Change) -> None:
         conflicts = opened.volume.replica.tree.counts().conflicts
         had, self._conflicts[opened.name] = self._conflicts[opened.name], conflicts
+        self._braked(opened)
         if not self._feed.listeners:
             return
         count = len(change.names) + sum(effect.kind == "content" for effect in change.effects)
@@ -42,6 +49,18 @@ class Happenings:
             self._feed.publish(FilesEvent(opened.name, device, count, shown))
         if conflicts > had:
             self._feed.publish(ConflictEvent(opened.name, conflicts))
+
+    def _braked(self, opened: SharedVolume) -> None:
+        had = self._held.get(opened.name, {})
+        if not had and not opened.volume.replica.tree.brake.holds:
+            return
+        found = {one.device: one for one in held(opened)}
+        counts = {name: one.removed + one.rewritten + one.directories for name, one in found.items()}
+        self._held[opened.name] = counts
+        for name, count in counts.items():
+            if count > had.get(name, 0):
+                log.warning("the brake holds what a device removed or rewrote", inodes=count)
+                self._feed.publish(BrakeEvent(found[name]))
 
     def _progressed(self, opened: SharedVolume) -> None:
         if not self._feed.listeners:

@@ -24,6 +24,7 @@ from dittofs.node import Node
 from dittofs.replication.peers import PeerStatus
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
+from mountd.undoing import held
 
 ROLE_NAMES: dict[Role, RoleName] = {
     Role.NONE: "none",
@@ -109,12 +110,14 @@ class Reports:
             role=ROLE_NAMES[opened.role],
             copies=str(opened.copies),
             custody=custody_of(opened),
-            members=tuple(self._members(opened)),
+            members=tuple(self.members(opened)),
             has_owner_key=opened.secrets.root is not None,
+            held=tuple(held(opened)),
             **where,
         )
 
-    def _members(self, opened: SharedVolume) -> Iterator[MemberStatus]:
+    def members(self, opened: SharedVolume) -> Iterator[MemberStatus]:
+        """The devices of a volume, this one first."""
         own = DeviceId(self._node.device_id)
         yield MemberStatus(
             name=opened.membership.name(own) or self._node.label,

@@ -68,6 +68,7 @@ from dittofs.control.sharing import (
     SyncItem,
     SyncRequest,
 )
+from dittofs.control.undoing import BrakeItem, BrakeRequest, UndoItem, UndoRequest
 from dittofs.errors import FSError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
@@ -85,6 +86,7 @@ from mountd.mounts import Mount
 from mountd.reports import Reports
 from mountd.sharing import Sharing
 from mountd.syncing import only_here, sync
+from mountd.undoing import UndoDesk
 
 KIND_NAMES: dict[Kind, EntryKind] = {
     Kind.FILE: "file",
@@ -108,6 +110,7 @@ class DaemonService:
         self._reports = Reports(node, mounting)
         self._sharing = Sharing(node, mounting, self._reports)
         self._conflicts = ConflictDesk(node)
+        self._undoing = UndoDesk(node)
         self._told: set[tuple[str, Finding]] = set()
 
     def health(self) -> Health:
@@ -311,6 +314,12 @@ class DaemonService:
 
     def import_tree(self, request: ImportRequest) -> AsyncGenerator[ImportItem, None]:
         return import_tree(self._node, request)
+
+    def undo(self, request: UndoRequest) -> AsyncGenerator[UndoItem, None]:
+        return self._undoing.undo(request)
+
+    def brake(self, request: BrakeRequest) -> AsyncGenerator[BrakeItem, None]:
+        return self._undoing.brake(request)
 
     def events(self) -> AsyncGenerator[Event, None]:
         return self._feed.listen()

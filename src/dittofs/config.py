@@ -17,6 +17,7 @@ LABEL_BYTES_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 FILE_BYTES_MAX: Final = 64 << 10
 PEERS_MAX: Final = 256
+COUNT_MAX: Final = 1_000_000_000
 PROGRAM_WORDS_MAX: Final = 64
 MERGE: Final = "merge"
 
@@ -56,6 +57,20 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True)
+class BrakeSettings:
+    """How much another device may remove or rewrite within a time before that is held and not shown."""
+
+    is_on: bool = True
+    share: float = 0.25
+    """Of the files of a volume."""
+    files: int = 1_000
+    """So many are held whatever their share."""
+    least: int = 20
+    """Fewer are never held, however small the volume."""
+    seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a user may choose. Every field has a default; a file that says anything else is refused."""
 
@@ -71,6 +86,8 @@ class Settings:
     """Where other devices may be, beside those that are found."""
     uses_mdns: bool = True
     """Whether this device is found, and finds others, on local networks by itself."""
+    brake: BrakeSettings = BrakeSettings()
+    """When the removals of another device are held."""
     merge_programs: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Patterns as in `.gitignore`, and the words of the program that merges files like that."""
 
@@ -103,12 +120,26 @@ class Settings:
             port=port if isinstance(port, int) else None,
             peers=tuple(map(Address.parse, peers)) if isinstance(peers, list) else (),
             uses_mdns=network.get("mdns", True) is True,
+            brake=_brake(given.get("brake", {})),
             merge_programs=tuple(
                 (pattern, tuple(words))
                 for pattern, words in given.get(MERGE, {}).items()
                 if isinstance(words, list)
             ),
         )
+
+
+def _brake(given: Mapping[str, object]) -> BrakeSettings:
+    default = BrakeSettings()
+    share, files = given.get("share", default.share), given.get("files", default.files)
+    least, seconds = given.get("least", default.least), given.get("seconds", default.seconds)
+    return BrakeSettings(
+        is_on=given.get("on", True) is True,
+        share=float(share) if isinstance(share, int | float) else default.share,
+        files=files if isinstance(files, int) else default.files,
+        least=least if isinstance(least, int) else default.least,
+        seconds=seconds if isinstance(seconds, int) else default.seconds,
+    )
 
 
 def is_label(text: str) -> bool:
@@ -157,6 +188,14 @@ def _is_port(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= COUNT_MAX
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
 def _are_addresses(value: object) -> bool:
     try:
         return isinstance(value, list) and len(value) <= PEERS_MAX and all(map(Address.parse, value))
@@ -183,6 +222,13 @@ _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
         "port": _Rule(_is_port, "a number from 0 to 65535"),
         "peers": _Rule(_are_addresses, f"a list of at most {PEERS_MAX} texts like host:port"),
         "mdns": _Rule(lambda value: isinstance(value, bool), "true or false"),
+    },
+    "brake": {
+        "on": _Rule(lambda value: isinstance(value, bool), "true or false"),
+        "share": _Rule(_is_share, "a part of the files, above 0 and at most 1"),
+        "files": _Rule(_is_count, "a whole number from 1 on"),
+        "least": _Rule(_is_count, "a whole number from 1 on"),
+        "seconds": _Rule(_is_count, "a whole number from 1 on"),
     },
     MERGE: {},  # its names are patterns
 }

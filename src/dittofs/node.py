@@ -12,7 +12,7 @@ from dittofs.address import Address
 from dittofs.blocking import RunBlocking
 from dittofs.chunks.chunker import Chunking
 from dittofs.clock import Clock, Entropy
-from dittofs.config import Paths, Settings
+from dittofs.config import BrakeSettings, Paths, Settings
 from dittofs.disk import DiskLock
 from dittofs.errors import ConfigError, Damaged, DittoError
 from dittofs.identity.granting import found_volume, grant
@@ -42,6 +42,7 @@ from dittofs.replication.members import Members
 from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
 from dittofs.shared_volume import SharedVolume, keys_of
+from dittofs.tree.brake import Limits
 from dittofs.volume.live_content import LiveContents
 from dittofs.volume.merge_drivers import Drivers
 from dittofs.volume.opening import open_replica
@@ -367,6 +368,7 @@ class Node:
                 ),
             )
             opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
+            replica.tree.brake.limits = _limits(self._settings.brake)
             volume.recover()
         except BaseException:
             replica.chunks.close()
@@ -419,3 +421,7 @@ def _machine() -> str:
     """This machine and its boot, so that a state directory that was copied or survived a power cut shows."""
     parts = [Path(path) for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")]
     return "/".join(path.read_text().strip() if path.exists() else "unknown" for path in parts)
+
+
+def _limits(chosen: BrakeSettings) -> Limits:
+    return Limits(chosen.is_on, chosen.share, chosen.files, chosen.least, chosen.seconds * 1_000_000_000)

@@ -34,6 +34,8 @@ VERBS: Final = (
     Verb("Sharing", "sync", "wait until everything here is on other devices too"),
     Verb("Sharing", "leave", "end this device's part in a volume"),
     Verb("Sharing", "recovery", "write down the words that own a volume for ever"),
+    Verb("History", "undo", "take back what one device did since a time"),
+    Verb("History", "brake", "what a device removed in a mass: accept or refuse it"),
     Verb("Storage", "import", "add a filled directory to a volume; nothing is overwritten"),
     Verb("Storage", "copies", "on how many devices each content is"),
     Verb("Storage", "check", "read everything again and verify it"),

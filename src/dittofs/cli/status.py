@@ -9,6 +9,7 @@ from dittofs.cli.output import counted, duration, escaped, human_size, listed, s
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_CONFLICTS, EXIT_FINE, EXIT_UNSENT
 from dittofs.control.paths import path_bytes
 from dittofs.control.protocol import DeviceStatus, Finding, StatusReport, VolumeStatus
+from dittofs.control.undoing import HeldBatch
 
 DESCRIPTION = """\
 Show every volume of this device: where it is mounted, what it holds, on how many devices that is as they
@@ -35,12 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def exit_code(report: StatusReport) -> int:
-    """5 if a volume is damaged, read-only, failed or not this device's any more.
+    """5 if a volume is damaged, read-only, failed, not this device's any more, or the brake holds something.
 
     Otherwise 3 if something is only here that should be sent, 4 if a volume has conflicts, else 0.
     """
     if any(
-        volume.damage or volume.read_only or volume.state == "failed" or is_outside(volume)
+        volume.damage or volume.read_only or volume.held or volume.state == "failed" or is_outside(volume)
         for volume in report.volumes
     ):
         return EXIT_ATTENTION
@@ -151,6 +152,8 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
         found.append(f"  READ-ONLY   {volume.read_only}    dittofs check")
     found += _finding_lines("DAMAGE", [one for one in volume.damage if one.severity == "damage"])
     found += _finding_lines("NOTICE", [one for one in volume.damage if one.severity == "warning"])
+    for batch in volume.held:
+        found.append(f"  BRAKE       {held_line(batch)}    dittofs brake")
     if volume.conflicts:
         found.append(f"  CONFLICTS   {counted(volume.conflicts, 'conflict')}    dittofs conflicts")
     if volume.pending.files:
@@ -169,6 +172,18 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
         if volume.options:
             found.append(f"  options     {escaped(','.join(volume.options))}")
     return found
+
+
+def held_line(batch: HeldBatch) -> str:
+    """What a device did that is not shown."""
+    did = []
+    if batch.removed or batch.directories:
+        what = [counted(batch.removed, "file")] if batch.removed else []
+        what += [counted(batch.directories, "directory", "directories")] if batch.directories else []
+        did.append(f"removed {listed(what)}")
+    if batch.rewritten:
+        did.append(f"rewrote {counted(batch.rewritten, 'file')}")
+    return f"{escaped(batch.device)} {listed(did)} ({human_size(batch.bytes)}); shown here as before"
 
 
 def _finding_lines(label: str, findings: list[Finding]) -> list[str]:

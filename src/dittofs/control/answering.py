@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from dittofs.control import conflicts, protocol, routes, sharing
+from dittofs.control import conflicts, protocol, routes, sharing, undoing
 from dittofs.control.connection import BYTES_TYPE, ITEMS_TYPE, ClientGone, Connection
 from dittofs.control.faults import Refusal, refusal_of
 from dittofs.control.paths import components, path_bytes
@@ -118,6 +118,8 @@ async def _request(connection: Connection, route: Route, query: str) -> object:
 
 def _check_path(request: object) -> None:
     match request:
+        case undoing.UndoRequest():
+            components(path_bytes(request))
         case conflicts.ConflictsRequest() | conflicts.ResolveRequest() | conflicts.ImportRequest():
             components(path_bytes(request))
         case protocol.MountRequest() | sharing.JoinRequest():
@@ -183,6 +185,10 @@ async def _answer_items(service: Service, connection: Connection, route: Route, 
             await _send_lines(connection, _as_lines(service.join(request)))
         case routes.SYNC, sharing.SyncRequest():
             await _send_lines(connection, _as_lines(service.sync(request)))
+        case routes.UNDO, undoing.UndoRequest():
+            await _send_lines(connection, _as_lines(service.undo(request)))
+        case routes.BRAKE, undoing.BrakeRequest():
+            await _send_lines(connection, _as_lines(service.brake(request)))
         case routes.CONFLICTS, conflicts.ConflictsRequest():
             await _send_lines(connection, _as_lines(service.list_conflicts(request)))
         case routes.DIFFERENCES, conflicts.ConflictsRequest():

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from dittofs.control import conflicts, protocol, routes, sharing
+from dittofs.control import conflicts, protocol, routes, sharing, undoing
 from dittofs.control.faults import FAULTS, Refusal
 from dittofs.control.protocol import Failure
 from dittofs.control.routes import Carried, Item, Route
@@ -132,6 +132,12 @@ class Client:
 
     def import_tree(self, request: conflicts.ImportRequest) -> Iterator[conflicts.ImportItem]:
         return cast(Iterator[conflicts.ImportItem], self._items(routes.IMPORT, request))
+
+    def undo(self, request: undoing.UndoRequest) -> Iterator[undoing.UndoItem]:
+        return cast(Iterator[undoing.UndoItem], self._items(routes.UNDO, request))
+
+    def brake(self, request: undoing.BrakeRequest) -> Iterator[undoing.BrakeItem]:
+        return cast(Iterator[undoing.BrakeItem], self._items(routes.BRAKE, request))
 
     def get_file(self, request: protocol.FileRequest) -> Download:
         return Download(self._ask(routes.GET_FILE, request, None))

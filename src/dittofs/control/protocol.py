@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from dittofs.control.faults import Refusal
+from dittofs.control.undoing import HeldBatch
 
 API_VERSION: Final = 1
 PREFIX: Final = f"/v{API_VERSION}"
@@ -129,6 +130,7 @@ class VolumeStatus(Struct, frozen=True):
     custody: Custody = Custody()
     members: tuple[MemberStatus, ...] = ()  # this device first
     has_owner_key: bool = False  # the recovery words were not written down yet
+    held: tuple[HeldBatch, ...] = ()  # by the brake: what is shown as it was until somebody decides
 
 
 class DeviceStatus(Struct, frozen=True):
@@ -364,6 +366,12 @@ class ConflictEvent(Struct, frozen=True, tag="conflict"):
     conflicts: int
 
 
+class BrakeEvent(Struct, frozen=True, tag="brake"):
+    """The brake holds more than before."""
+
+    held: HeldBatch
+
+
 class ProgressEvent(Struct, frozen=True, tag="progress"):
     """More, or less, is on other devices than a moment ago. At most two a second."""
 
@@ -393,6 +401,7 @@ Event = (
     | PeerEvent
     | FilesEvent
     | ConflictEvent
+    | BrakeEvent
     | ProgressEvent
     | LaggedEvent
     | AliveEvent

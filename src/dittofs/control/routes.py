@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dittofs.control import conflicts, protocol, sharing
+from dittofs.control import conflicts, protocol, sharing, undoing
 from dittofs.control.protocol import PREFIX, Failure
 
 Reply = (
@@ -24,7 +24,14 @@ Reply = (
     | conflicts.ResolveResult
     | conflicts.PolicyResult
 )
-Item = protocol.ListItem | protocol.CheckItem | protocol.Event | sharing.SharingItem | conflicts.ConflictItem
+Item = (
+    protocol.ListItem
+    | protocol.CheckItem
+    | protocol.Event
+    | sharing.SharingItem
+    | conflicts.ConflictItem
+    | undoing.UndoingItem
+)
 
 
 class Carried(enum.Enum):
@@ -152,6 +159,12 @@ IMPORT: Final = Route(
     Answered.ITEMS,
     conflicts.ImportItem | Failure,
 )
+UNDO: Final = Route(
+    "POST", f"{PREFIX}/undo", Carried.JSON, undoing.UndoRequest, Answered.ITEMS, undoing.UndoItem | Failure
+)
+BRAKE: Final = Route(
+    "POST", f"{PREFIX}/brake", Carried.JSON, undoing.BrakeRequest, Answered.ITEMS, undoing.BrakeItem | Failure
+)
 
 ROUTES: Final[Mapping[tuple[str, str], Route]] = {
     (route.path, route.method): route
@@ -174,6 +187,8 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         LEAVE,
         RECOVERY,
         COPIES,
+        UNDO,
+        BRAKE,
         CONFLICTS,
         DIFFERENCES,
         RESOLVE,

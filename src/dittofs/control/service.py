@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from dittofs.control import conflicts, sharing
+from dittofs.control import conflicts, sharing, undoing
 from dittofs.control.protocol import (
     AddRequest,
     AddResult,
@@ -131,6 +131,16 @@ class Service(Protocol):
         """Add a local directory to the volume; ends with `ImportDone`. When the client leaves it stops: what
         was added until then stays, and doing it again goes on.
         """
+
+    def undo(self, request: undoing.UndoRequest) -> AsyncGenerator[undoing.UndoItem, None]:
+        """Undo what a device did; ends with `UndoDone`. When the client leaves it stops: what was undone
+        until then stays, and doing it again does the rest.
+
+        Refuses with "not_found" if no such device has written, with "forbidden" unless this one may write.
+        """
+
+    def brake(self, request: undoing.BrakeRequest) -> AsyncGenerator[undoing.BrakeItem, None]:
+        """What the brake holds, or accept or refuse it; ends with `BrakeDone`, durable. Else as `undo`."""
 
     def events(self) -> AsyncGenerator[Event, None]:
         """What happens from now on. `dittofs.control.events.EventFeed` makes this."""

@@ -319,11 +319,13 @@ class History:
         beside = [one for one in beside if any(e.inode == one for e in b.replica.tree.listing(ROOT))]
         if a is not b and len(beside) > 1:
             x, y = self.random.sample(beside, 2)
-            self._operate(a, partial(move_into, what=x, to=y))
-            self._operate(b, partial(move_into, what=y, to=x))
+            self._act(a, partial(move_into, what=x, to=y))
+            self._act(b, partial(move_into, what=y, to=x))
 
-    def _operate(self, node: Node, operation: Callable[["History", Node], None] | None = None) -> None:
-        operation = operation or self.random.choice(self.profile.operations)
+    def _operate(self, node: Node) -> None:
+        self._act(node, self.random.choice(self.profile.operations))
+
+    def _act(self, node: Node, operation: Callable[["History", Node], None]) -> None:
         before = len(self.trace)
         self.trace.append(f"{self._who(node)} {getattr(operation, '__name__', 'crosses')}")
         node.replica.changes.clear()

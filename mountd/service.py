@@ -9,6 +9,7 @@ import trio
 
 from dittofs import __version__
 from dittofs.chunks.seal import ChunkKind
+from dittofs.control import history
 from dittofs.control.conflicts import (
     Conflict,
     ConflictsRequest,
@@ -68,6 +69,7 @@ from dittofs.control.sharing import (
     SyncItem,
     SyncRequest,
 )
+from dittofs.control.storage import CacheReport, CacheRequest, RetireRequest, RetireResult
 from dittofs.control.undoing import BrakeItem, BrakeRequest, UndoItem, UndoRequest
 from dittofs.errors import FSError
 from dittofs.identity.keys import DeviceId
@@ -79,12 +81,14 @@ from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.state import Caller
 from mountd.checking import check
 from mountd.conflicts import ConflictDesk
+from mountd.history import HistoryDesk
 from mountd.importing import import_tree
 from mountd.membership import outside
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
 from mountd.reports import Reports
 from mountd.sharing import Sharing
+from mountd.storage import StorageDesk
 from mountd.syncing import only_here, sync
 from mountd.undoing import UndoDesk
 
@@ -111,6 +115,8 @@ class DaemonService:
         self._sharing = Sharing(node, mounting, self._reports)
         self._conflicts = ConflictDesk(node)
         self._undoing = UndoDesk(node)
+        self._storage = StorageDesk(node, self._reports)
+        self._history = HistoryDesk(node)
         self._told: set[tuple[str, Finding]] = set()
 
     def health(self) -> Health:
@@ -315,11 +321,40 @@ class DaemonService:
     def import_tree(self, request: ImportRequest) -> AsyncGenerator[ImportItem, None]:
         return import_tree(self._node, request)
 
+    async def cache(self, request: CacheRequest) -> CacheReport:
+        return await self._storage.cache(request)
+
+    async def retire(self, request: RetireRequest) -> RetireResult:
+        return await self._storage.retire(request)
+
     def undo(self, request: UndoRequest) -> AsyncGenerator[UndoItem, None]:
         return self._undoing.undo(request)
 
     def brake(self, request: BrakeRequest) -> AsyncGenerator[BrakeItem, None]:
         return self._undoing.brake(request)
+
+    def log(self, request: history.LogRequest) -> AsyncGenerator[history.LogEvent, None]:
+        return self._history.log(request)
+
+    def restore(self, request: history.RestoreRequest) -> AsyncGenerator[history.RestoredItem, None]:
+        return self._history.restore(request)
+
+    async def history_file(self, request: history.HistoryFileRequest) -> Content:
+        return await self._history.file(request)
+
+    def trash(self, request: history.TrashRequest) -> AsyncGenerator[history.TrashItem, None]:
+        return self._history.trash(request)
+
+    async def empty_trash(self, request: history.EmptyTrashRequest) -> history.EmptyTrashResult:
+        return await self._history.empty(request)
+
+    async def snapshots(self, request: history.SnapshotsRequest) -> history.SnapshotsResult:
+        return await self._history.snapshots(request)
+
+    def checkout(
+        self, request: history.CheckoutRequest
+    ) -> AsyncGenerator[history.CheckoutProgress | history.CheckoutDone, None]:
+        return self._history.checkout(request)
 
     def events(self) -> AsyncGenerator[Event, None]:
         return self._feed.listen()

@@ -82,15 +82,22 @@ def run(arguments: argparse.Namespace) -> int:
                 raise Refusal("usage", text, "dittofs list -v shows them")
         download = asked.get_chunks(ChunksRequest(volume=volume, ids=hashes))
         label = f"{len(hashes)} chunks"
+    write_download(download, arguments.output, label)
     if is_stream:
-        _copy(download, sys.stdout.buffer, label)
         return EXIT_FINE
-    _write(download, output, label)
     if arguments.json:
         say_json({**path_fields(os.fsencode(output)), "size": download.size})
     else:
         say(f"Wrote {escaped(os.fsencode(output))}   {human_size(download.size)}")
     return EXIT_FINE
+
+
+def write_download(download: Download, output: str, label: str) -> None:
+    """Write what the daemon sends to a file, whole or not at all, or to stdout ("-")."""
+    if output == "-":
+        _copy(download, sys.stdout.buffer, label)
+    else:
+        _write(download, Path(output), label)
 
 
 def _own_name(path: str | None) -> str:

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from dittofs.control import conflicts, protocol, routes, sharing, undoing
+from dittofs.control import conflicts, history, protocol, routes, sharing, storage, undoing
 from dittofs.control.connection import BYTES_TYPE, ITEMS_TYPE, ClientGone, Connection
 from dittofs.control.faults import Refusal, refusal_of
 from dittofs.control.paths import components, path_bytes
@@ -118,6 +118,18 @@ async def _request(connection: Connection, route: Route, query: str) -> object:
 
 def _check_path(request: object) -> None:
     match request:
+        case (
+            history.LogRequest()
+            | history.RestoreRequest()
+            | history.HistoryFileRequest()
+            | history.TrashRequest()
+            | history.EmptyTrashRequest()
+        ):
+            components(path_bytes(request))
+        case history.CheckoutRequest():
+            components(path_bytes(request))
+            if not (request.directory_raw or request.directory.encode()).startswith(b"/"):
+                raise Refusal("usage", "the directory to write to must be given as an absolute path")
         case undoing.UndoRequest():
             components(path_bytes(request))
         case conflicts.ConflictsRequest() | conflicts.ResolveRequest() | conflicts.ImportRequest():
@@ -161,6 +173,14 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             reply = await service.resolve(request)
         case routes.CONFLICT_POLICY, conflicts.PolicyRequest():
             reply = await service.conflict_policy(request)
+        case routes.EMPTY_TRASH, history.EmptyTrashRequest():
+            reply = await service.empty_trash(request)
+        case routes.SNAPSHOTS, history.SnapshotsRequest():
+            reply = await service.snapshots(request)
+        case routes.CACHE, storage.CacheRequest():
+            reply = await service.cache(request)
+        case routes.RETIRE, storage.RetireRequest():
+            reply = await service.retire(request)
         case routes.STOP, None:
             # It may cancel this very task: the reply still leaves, within a bound.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_REPLY_S):
@@ -183,6 +203,14 @@ async def _answer_items(service: Service, connection: Connection, route: Route, 
             await _send_lines(connection, _as_lines(service.share(request)))
         case routes.JOIN, sharing.JoinRequest():
             await _send_lines(connection, _as_lines(service.join(request)))
+        case routes.LOG, history.LogRequest():
+            await _send_lines(connection, _as_lines(service.log(request)))
+        case routes.RESTORE, history.RestoreRequest():
+            await _send_lines(connection, _as_lines(service.restore(request)))
+        case routes.TRASH, history.TrashRequest():
+            await _send_lines(connection, _as_lines(service.trash(request)))
+        case routes.CHECKOUT, history.CheckoutRequest():
+            await _send_lines(connection, _as_lines(service.checkout(request)))
         case routes.SYNC, sharing.SyncRequest():
             await _send_lines(connection, _as_lines(service.sync(request)))
         case routes.UNDO, undoing.UndoRequest():
@@ -271,6 +299,8 @@ async def _answer_bytes(service: Service, connection: Connection, request: objec
             content = await service.get_file(request)
         case protocol.ChunksRequest():
             content = await service.get_chunks(request)
+        case history.HistoryFileRequest():
+            content = await service.history_file(request)
         case _:
             raise AssertionError(request)
     async with aclosing(content.parts) as parts:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from dittofs.control import conflicts, protocol, routes, sharing, undoing
+from dittofs.control import conflicts, history, protocol, routes, sharing, storage, undoing
 from dittofs.control.faults import FAULTS, Refusal
 from dittofs.control.protocol import Failure
 from dittofs.control.routes import Carried, Item, Route
@@ -133,11 +133,41 @@ class Client:
     def import_tree(self, request: conflicts.ImportRequest) -> Iterator[conflicts.ImportItem]:
         return cast(Iterator[conflicts.ImportItem], self._items(routes.IMPORT, request))
 
+    def cache(self, request: storage.CacheRequest) -> storage.CacheReport:
+        return cast(storage.CacheReport, self._value(routes.CACHE, request, None))
+
+    def retire(self, request: storage.RetireRequest) -> storage.RetireResult:
+        return cast(storage.RetireResult, self._value(routes.RETIRE, request, None))
+
     def undo(self, request: undoing.UndoRequest) -> Iterator[undoing.UndoItem]:
         return cast(Iterator[undoing.UndoItem], self._items(routes.UNDO, request))
 
     def brake(self, request: undoing.BrakeRequest) -> Iterator[undoing.BrakeItem]:
         return cast(Iterator[undoing.BrakeItem], self._items(routes.BRAKE, request))
+
+    def log(self, request: history.LogRequest) -> Iterator[history.LogEvent]:
+        return cast(Iterator[history.LogEvent], self._items(routes.LOG, request))
+
+    def restore(self, request: history.RestoreRequest) -> Iterator[history.RestoredItem]:
+        return cast(Iterator[history.RestoredItem], self._items(routes.RESTORE, request))
+
+    def history_file(self, request: history.HistoryFileRequest) -> Download:
+        return Download(self._ask(routes.HISTORY_FILE, request, None))
+
+    def trash(self, request: history.TrashRequest) -> Iterator[history.TrashItem]:
+        return cast(Iterator[history.TrashItem], self._items(routes.TRASH, request))
+
+    def empty_trash(self, request: history.EmptyTrashRequest) -> history.EmptyTrashResult:
+        return cast(history.EmptyTrashResult, self._value(routes.EMPTY_TRASH, request, None))
+
+    def snapshots(self, request: history.SnapshotsRequest) -> history.SnapshotsResult:
+        return cast(history.SnapshotsResult, self._value(routes.SNAPSHOTS, request, None))
+
+    def checkout(
+        self, request: history.CheckoutRequest
+    ) -> Iterator[history.CheckoutProgress | history.CheckoutDone]:
+        items = self._items(routes.CHECKOUT, request)
+        return cast(Iterator[history.CheckoutProgress | history.CheckoutDone], items)
 
     def get_file(self, request: protocol.FileRequest) -> Download:
         return Download(self._ask(routes.GET_FILE, request, None))

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dittofs.control import conflicts, protocol, sharing, undoing
+from dittofs.control import conflicts, history, protocol, sharing, storage, undoing
 from dittofs.control.protocol import PREFIX, Failure
 
 Reply = (
@@ -21,14 +21,19 @@ Reply = (
     | sharing.LeaveResult
     | sharing.RecoveryResult
     | sharing.CopiesResult
+    | history.EmptyTrashResult
+    | history.SnapshotsResult
     | conflicts.ResolveResult
     | conflicts.PolicyResult
+    | storage.CacheReport
+    | storage.RetireResult
 )
 Item = (
     protocol.ListItem
     | protocol.CheckItem
     | protocol.Event
     | sharing.SharingItem
+    | history.HistoryItem
     | conflicts.ConflictItem
     | undoing.UndoingItem
 )
@@ -159,11 +164,58 @@ IMPORT: Final = Route(
     Answered.ITEMS,
     conflicts.ImportItem | Failure,
 )
+CACHE: Final = Route(
+    "POST", f"{PREFIX}/cache", Carried.JSON, storage.CacheRequest, Answered.VALUE, storage.CacheReport
+)
+RETIRE: Final = Route(
+    "POST", f"{PREFIX}/retire", Carried.JSON, storage.RetireRequest, Answered.VALUE, storage.RetireResult
+)
 UNDO: Final = Route(
     "POST", f"{PREFIX}/undo", Carried.JSON, undoing.UndoRequest, Answered.ITEMS, undoing.UndoItem | Failure
 )
 BRAKE: Final = Route(
     "POST", f"{PREFIX}/brake", Carried.JSON, undoing.BrakeRequest, Answered.ITEMS, undoing.BrakeItem | Failure
+)
+LOG: Final = Route(
+    "POST", f"{PREFIX}/log", Carried.JSON, history.LogRequest, Answered.ITEMS, history.LogEvent | Failure
+)
+RESTORE: Final = Route(
+    "POST",
+    f"{PREFIX}/restore",
+    Carried.JSON,
+    history.RestoreRequest,
+    Answered.ITEMS,
+    history.RestoredItem | Failure,
+)
+HISTORY_FILE: Final = Route(
+    "POST", f"{PREFIX}/history/file", Carried.JSON, history.HistoryFileRequest, Answered.BYTES, None
+)
+TRASH: Final = Route(
+    "POST", f"{PREFIX}/trash", Carried.JSON, history.TrashRequest, Answered.ITEMS, history.TrashItem | Failure
+)
+EMPTY_TRASH: Final = Route(
+    "POST",
+    f"{PREFIX}/trash/empty",
+    Carried.JSON,
+    history.EmptyTrashRequest,
+    Answered.VALUE,
+    history.EmptyTrashResult,
+)
+SNAPSHOTS: Final = Route(
+    "POST",
+    f"{PREFIX}/snapshots",
+    Carried.JSON,
+    history.SnapshotsRequest,
+    Answered.VALUE,
+    history.SnapshotsResult,
+)
+CHECKOUT: Final = Route(
+    "POST",
+    f"{PREFIX}/checkout",
+    Carried.JSON,
+    history.CheckoutRequest,
+    Answered.ITEMS,
+    history.CheckoutProgress | history.CheckoutDone | Failure,
 )
 
 ROUTES: Final[Mapping[tuple[str, str], Route]] = {
@@ -187,6 +239,15 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         LEAVE,
         RECOVERY,
         COPIES,
+        LOG,
+        RESTORE,
+        HISTORY_FILE,
+        TRASH,
+        EMPTY_TRASH,
+        SNAPSHOTS,
+        CHECKOUT,
+        CACHE,
+        RETIRE,
         UNDO,
         BRAKE,
         CONFLICTS,

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from dittofs.control import conflicts, sharing, undoing
+from dittofs.control import conflicts, history, sharing, storage, undoing
 from dittofs.control.protocol import (
     AddRequest,
     AddResult,
@@ -132,6 +132,12 @@ class Service(Protocol):
         was added until then stays, and doing it again goes on.
         """
 
+    async def cache(self, request: storage.CacheRequest) -> storage.CacheReport:
+        """What is stored and what becomes of garbage; with `collect` what can go now has gone."""
+
+    async def retire(self, request: storage.RetireRequest) -> storage.RetireResult:
+        """Wait for a device no more, or take this one back; durable when this returns."""
+
     def undo(self, request: undoing.UndoRequest) -> AsyncGenerator[undoing.UndoItem, None]:
         """Undo what a device did; ends with `UndoDone`. When the client leaves it stops: what was undone
         until then stays, and doing it again does the rest.
@@ -141,6 +147,29 @@ class Service(Protocol):
 
     def brake(self, request: undoing.BrakeRequest) -> AsyncGenerator[undoing.BrakeItem, None]:
         """What the brake holds, or accept or refuse it; ends with `BrakeDone`, durable. Else as `undo`."""
+
+    def log(self, request: history.LogRequest) -> AsyncGenerator[history.LogEvent, None]:
+        """What happened, the latest first."""
+
+    def restore(self, request: history.RestoreRequest) -> AsyncGenerator[history.RestoredItem, None]:
+        """Set a file or a directory back. What is shown until then stays in the history."""
+
+    async def history_file(self, request: history.HistoryFileRequest) -> Content:
+        """The bytes of one version."""
+
+    def trash(self, request: history.TrashRequest) -> AsyncGenerator[history.TrashItem, None]:
+        """Removed files, the last removed first."""
+
+    async def empty_trash(self, request: history.EmptyTrashRequest) -> history.EmptyTrashResult:
+        """Forget removed files on this device."""
+
+    async def snapshots(self, request: history.SnapshotsRequest) -> history.SnapshotsResult:
+        """List, create or delete; durable on return."""
+
+    def checkout(
+        self, request: history.CheckoutRequest
+    ) -> AsyncGenerator[history.CheckoutProgress | history.CheckoutDone, None]:
+        """Write what was into a directory. Refuses ("exists") one that holds something without `force`."""
 
     def events(self) -> AsyncGenerator[Event, None]:
         """What happens from now on. `dittofs.control.events.EventFeed` makes this."""

@@ -7,7 +7,7 @@ the history, and whoever has a file open for writing gets his version beside it.
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import trio
 
@@ -37,7 +37,7 @@ class Restored:
     size: int
     missing_bytes: int
     """Of the content that is shown now: not on this device, and fetched when it is read."""
-    what: str
+    what: Literal["same", "version", "back"]
     """ "same": nothing had to be done; "version": an older one is the newest now; "back": it was removed."""
     is_renamed: bool = False
     """Something else has its name; it has another."""
@@ -237,7 +237,9 @@ class Restoring:
             change.group.link((inode, None), other, called, stamp=self._state.tick())
         return inode
 
-    def _told(self, inode: InodeId, content: PastContent | None, what: str) -> Restored:
+    def _told(
+        self, inode: InodeId, content: PastContent | None, what: Literal["same", "version", "back"]
+    ) -> Restored:
         past = self._pasts.now(inode)
         path = self._pasts.path(inode, 0, past=past) if past is None else self._path(inode)
         size = content.size if content is not None else 0

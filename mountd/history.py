@@ -1,0 +1,408 @@
+"""`dittofs log`, `restore`, `trash`, `snapshot` and `checkout`: the past, asked for and had again."""
+
+import errno
+import os
+import shlex
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
+from typing import Final
+
+import trio
+
+from dittofs.control.faults import Refusal
+from dittofs.control.history import (
+    CheckoutDone,
+    CheckoutProgress,
+    CheckoutRequest,
+    EmptyTrashRequest,
+    EmptyTrashResult,
+    HistoryFileRequest,
+    LogEvent,
+    LogRequest,
+    RestoredItem,
+    RestoreRequest,
+    SnapshotsRequest,
+    SnapshotsResult,
+    SnapshotStatus,
+    TrashItem,
+    TrashRequest,
+)
+from dittofs.control.paths import components, path_bytes, path_fields
+from dittofs.control.protocol import EntryKind
+from dittofs.control.service import Content
+from dittofs.errors import FSError, ReadOnlyVolume
+from dittofs.ids import ROOT, InodeId
+from dittofs.node import Node
+from dittofs.tree.record import Kind
+from dittofs.volume.events import Past, PastContent
+from dittofs.volume.past import Pasts
+from dittofs.volume.restoring import Restored, Restoring
+from dittofs.volume.snapshots import (
+    Snapshot,
+    SnapshotView,
+    create_snapshot,
+    delete_snapshot,
+    find_snapshot,
+    snapshots_of,
+)
+from dittofs.volume.times import parse_time, time_name
+from dittofs.volume.trash import Removed, forget, trash
+from dittofs.volume.versions import Event, Versions, log_below, log_of
+from dittofs.volume.views import TimeView, View
+from dittofs.volume.volume import Volume
+from mountd.checkout import Checkout
+
+PART_BYTES: Final = 1 << 20
+ROWS_IN_A_ROW: Final = 32
+LEFT_OUT_MAX: Final = 20
+KINDS: Final[dict[Kind, EntryKind]] = {
+    Kind.FILE: "file",
+    Kind.DIRECTORY: "directory",
+    Kind.SYMLINK: "symlink",
+    Kind.FIFO: "fifo",
+    Kind.SOCKET: "socket",
+    Kind.CHARACTER: "character",
+    Kind.BLOCK: "block",
+}
+
+
+class HistoryDesk:
+    """Of all volumes of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def _volume(self, name: str) -> Volume:
+        return self._node.require_open(name).volume
+
+    # -- log
+
+    async def log(self, request: LogRequest) -> AsyncGenerator[LogEvent, None]:
+        """The latest first."""
+        volume = self._volume(request.volume)
+        names = components(path_bytes(request))
+        versions, restoring = Versions(volume.replica), Restoring(volume)
+        found = 0
+        for number, event in enumerate(self._events(volume, names), 1):
+            if number % ROWS_IN_A_ROW == 0:
+                await trio.lowlevel.checkpoint()
+            if event is None or (request.device and event.device != request.device):
+                continue
+            yield _told(volume, versions, restoring, event)
+            found += 1
+            if found == request.limit:
+                return
+
+    def _events(self, volume: Volume, names: tuple[bytes, ...]) -> Iterator[Event | None]:
+        if not names:
+            yield from log_below(volume.replica, b"")
+            return
+        inodes = Pasts(volume.replica).had_path(names)
+        if not inodes:
+            raise _nothing(request_path(names))
+        if any(volume.replica.tree.kind(one) is Kind.DIRECTORY for one in inodes[:1]):
+            yield from log_below(volume.replica, b"/".join(names))
+            return
+        events = [list(log_of(volume.replica, inode)) for inode in inodes]
+        yield from sorted(
+            (one for found in events for one in found), key=lambda one: one.row.key, reverse=True
+        )
+
+    # -- restore
+
+    async def restore(self, request: RestoreRequest) -> AsyncGenerator[RestoredItem, None]:
+        """What is done to each file, as it is done."""
+        volume = self._volume(request.volume)
+        names = components(path_bytes(request))
+        if not request.version:
+            async for item in self._from_trash(volume, names, dry_run=request.dry_run):
+                yield item
+            return
+        pasts, versions = Pasts(volume.replica), Versions(volume.replica)
+        inodes = pasts.had_path(names)
+        if not inodes:
+            raise _nothing(request_path(names))
+        is_directory = volume.replica.tree.kind(inodes[0]) is Kind.DIRECTORY
+        if is_directory:
+            async for item in self._directory(volume, names, request):
+                yield item
+            return
+        inode, content = versions.find(inodes, request.version)
+        restoring = Restoring(volume)
+        if request.dry_run:
+            yield _would(volume, versions, restoring, inode, content, b"/".join(names))
+            return
+        if pasts.now(inode) is not None:
+            done = await restoring.content(inode, content)
+        else:
+            at, past = _last_life(volume, inode)
+            whole = _with(past, content)
+            done = await restoring.back(inode, whole, at=at)
+        yield _done(done, versions.name(inode, content), content.id)
+
+    async def _directory(
+        self, volume: Volume, names: tuple[bytes, ...], request: RestoreRequest
+    ) -> AsyncGenerator[RestoredItem, None]:
+        pasts, restoring = Pasts(volume.replica), Restoring(volume)
+        snapshot = find_snapshot(volume.replica, request.version)
+        at = snapshot.at if snapshot is not None else _time(volume, request.version)
+        entry = pasts.lookup(names, at)
+        if entry is None:
+            raise Refusal(
+                "not_found",
+                f"{request_path(names)} was not there at {time_name(at)}, as far as this device knows",
+                f"What happened:  dittofs log {shlex.quote(request.volume)}:{request_path(names)}",
+            )
+        if request.dry_run:
+            waiting = [(b"/".join(names), entry)]
+            while waiting:
+                path, one = waiting.pop(0)
+                past, now = pasts.of(one.inodes[0], at), pasts.now(one.inodes[0])
+                if past != now and one.inodes[0] != ROOT:
+                    size = one.content.size if one.content else 0
+                    missing = restoring.missing_bytes(one.content)
+                    yield RestoredItem(
+                        kind=KINDS[one.kind],
+                        what="back" if now is None else "version",
+                        size=size,
+                        missing_bytes=missing,
+                        **path_fields(path),
+                    )
+                if one.kind is Kind.DIRECTORY:
+                    below = pasts.entries(one.inodes, at)
+                    waiting += [(path + b"/" + name if path else name, e) for name, e in below.items()]
+                await trio.lowlevel.checkpoint()
+            return
+        for done in await restoring.directory(entry, at):
+            if done.what != "same":
+                yield _done(done)
+
+    async def _from_trash(
+        self, volume: Volume, names: tuple[bytes, ...], *, dry_run: bool
+    ) -> AsyncGenerator[RestoredItem, None]:
+        restoring = Restoring(volume)
+        found = await self._removed(volume, b"/".join(names), 0)
+        if not found:
+            raise Refusal(
+                "not_found",
+                f"nothing that was removed had the path {request_path(names)}",
+                "What was removed:  dittofs trash list",
+            )
+        exact = [one for one in found if one.path == b"/".join(names)]
+        for one in exact[:1] or reversed(found):
+            if dry_run:
+                size = one.past.main.size if one.past.main else 0
+                missing = restoring.missing_bytes(one.past.main)
+                yield RestoredItem(
+                    kind=KINDS[one.past.kind],
+                    what="back",
+                    size=size,
+                    missing_bytes=missing,
+                    **path_fields(one.path),
+                )
+                continue
+            yield _done(await restoring.back(one.inode, one.past, at=one.at - 1))
+
+    # -- one version
+
+    async def file(self, request: HistoryFileRequest) -> Content:
+        """A version's bytes, as they are asked for."""
+        volume = self._volume(request.volume)
+        names = components(path_bytes(request))
+        inodes = Pasts(volume.replica).had_path(names)
+        if not inodes:
+            raise _nothing(request_path(names))
+        _, content = Versions(volume.replica).find(inodes, request.version)
+        parts = _parts(volume, content.root, content.size)
+        return Content(content.size, parts, 0o644, content.mtime)
+
+    # -- trash
+
+    async def trash(self, request: TrashRequest) -> AsyncGenerator[TrashItem, None]:
+        volume = self._volume(request.volume)
+        restoring = Restoring(volume)
+        names = components(path_bytes(request))
+        for one in await self._removed(volume, b"/".join(names), request.limit):
+            main = one.past.main
+            yield TrashItem(
+                kind=KINDS[one.past.kind],
+                removed_ns=one.made,
+                device=volume.replica.tree.label(one.slot),
+                id=main.id if main else "",
+                size=main.size if main else 0,
+                missing_bytes=restoring.missing_bytes(main),
+                **path_fields(one.path),
+            )
+
+    async def empty(self, request: EmptyTrashRequest) -> EmptyTrashResult:
+        volume = self._volume(request.volume)
+        found = await self._removed(volume, b"/".join(components(path_bytes(request))), 0)
+        size = sum(one.past.main.size for one in found if one.past.main)
+        if not request.dry_run:
+            await forget(volume.replica, found)
+        count = len(snapshots_of(volume.replica))
+        return EmptyTrashResult(request.volume, len(found), size, count)
+
+    async def _removed(self, volume: Volume, prefix: bytes, limit: int) -> list[Removed]:
+        found: list[Removed] = []
+        for number, one in enumerate(trash(volume.replica, prefix), 1):
+            if number % ROWS_IN_A_ROW == 0:
+                await trio.lowlevel.checkpoint()
+            if one is not None:
+                found.append(one)
+                if len(found) == limit:
+                    break
+        return found
+
+    # -- snapshots
+
+    async def snapshots(self, request: SnapshotsRequest) -> SnapshotsResult:
+        volume = self._volume(request.volume)
+        done: Snapshot | None = None
+        try:
+            match request.action:
+                case "create":
+                    done = await create_snapshot(volume.replica, volume.publisher, request.name)
+                case "delete":
+                    done = delete_snapshot(volume.replica, request.name)
+        except ReadOnlyVolume:
+            raise
+        except FSError as error:
+            code = {errno.EINVAL: "usage", errno.EEXIST: "exists"}.get(error.errno, "not_found")
+            raise Refusal(code, str(error), "Those there are:  dittofs snapshot list") from error
+        known = tuple(_status(one) for one in snapshots_of(volume.replica))
+        return SnapshotsResult(request.volume, known, None if done is None else _status(done))
+
+    async def checkout(
+        self, request: CheckoutRequest
+    ) -> AsyncGenerator[CheckoutProgress | CheckoutDone, None]:
+        """Write what was; progress at least every second."""
+        volume = self._volume(request.volume)
+        snapshot = find_snapshot(volume.replica, request.version)
+        view: View
+        if snapshot is not None:
+            view = SnapshotView(volume.state, snapshot)
+        else:
+            view = TimeView(volume.replica, _time(volume, request.version))
+        directory = os.fsdecode(request.directory_raw or request.directory.encode())
+        checkout = Checkout(volume, view, directory, force=request.force)
+        async for item in checkout.run(components(path_bytes(request))):
+            yield item
+
+
+def request_path(names: tuple[bytes, ...]) -> str:
+    return b"/".join(names).decode(errors="replace") or "/"
+
+
+def _nothing(path: str) -> Refusal:
+    text = f"{path} is not there and never was, as far as this device knows"
+    return Refusal("not_found", text, "What is there:  dittofs list      What happened:  dittofs log")
+
+
+def _time(volume: Volume, text: str) -> int:
+    replica = volume.replica
+    now, first = replica.clock.now_ns(), replica.journal.history.first_at()
+    at = parse_time(text, now)
+    if at is None:
+        known = ", ".join(one.name for one in snapshots_of(replica)) or "none"
+        raise Refusal(
+            "usage",
+            f"{text!r} is neither a snapshot (there are: {known}) nor a time",
+            "A time is  2026-11-21T14:30  or  2026-11-21  or  3h  or  yesterday, in UTC",
+        )
+    if first is None or at < first:
+        since = time_name(first) if first is not None else "now"
+        raise Refusal("not_found", f"this device knows nothing of that time: its history begins {since}")
+    return min(at, now)
+
+
+def _last_life(volume: Volume, inode: InodeId) -> tuple[int, Past]:
+    """What a removed inode was when it lived last, and when."""
+    for row in volume.replica.journal.history.of_inode(inode):
+        past = Pasts(volume.replica).of(inode, row.at - 1)
+        if past is not None:
+            return row.at - 1, past
+    raise Refusal("not_found", "what it was is not known any more")
+
+
+def _with(past: Past, content: PastContent) -> Past:
+    rest = () if past.main is None else past.contents[1:]
+    return replace(past, contents=(content, *rest), mtime=content.mtime)
+
+
+async def _parts(volume: Volume, root: bytes, size: int) -> AsyncGenerator[bytes, None]:
+    base = volume.state.contents.reader(root, size)
+    offset = 0
+    while offset < size:
+        answer = volume.files.read_base(base, offset, min(PART_BYTES, size - offset))
+        part = answer if isinstance(answer, bytes) else await answer
+        if not part:
+            raise FSError(errno.EIO, "the version is shorter than it says")
+        yield part
+        offset += len(part)
+        await trio.lowlevel.checkpoint()
+
+
+def _told(volume: Volume, versions: Versions, restoring: Restoring, event: Event) -> LogEvent:
+    content, row = event.version, event.row
+    was = path_fields(event.was)
+    shown = volume.replica.tree.version((row.inode, None))
+    is_shown = (
+        content is not None
+        and shown is not None
+        and (shown.root, shown.size, shown.dot[0], shown.stamp)
+        == (content.root, content.size, content.slot, content.stamp)
+    )
+    return LogEvent(
+        kind=KINDS[event.kind],
+        what=event.what,
+        made_ns=int(row.stamp),
+        applied_ns=row.at,
+        device=event.device,
+        was=was["path"],
+        was_raw=was["path_raw"],
+        version=versions.name(row.inode, content) if content is not None else "",
+        id=content.id if content is not None else "",
+        size=content.size if content is not None else 0,
+        missing_bytes=restoring.missing_bytes(content),
+        is_shown=is_shown,
+        **path_fields(event.path),
+    )
+
+
+def _would(
+    volume: Volume,
+    versions: Versions,
+    restoring: Restoring,
+    inode: InodeId,
+    content: PastContent,
+    path: bytes,
+) -> RestoredItem:
+    shown = volume.replica.tree.version((inode, None))
+    is_same = shown is not None and shown.content == (content.root, content.size)
+    return RestoredItem(
+        kind="file",
+        what="same" if is_same else "version" if shown is not None else "back",
+        version=versions.name(inode, content),
+        id=content.id,
+        size=content.size,
+        missing_bytes=restoring.missing_bytes(content),
+        **path_fields(path),
+    )
+
+
+def _done(done: Restored, version: str = "", identity: str = "") -> RestoredItem:
+    return RestoredItem(
+        kind=KINDS[done.kind],
+        what=done.what,
+        version=version,
+        id=identity,
+        size=done.size,
+        missing_bytes=done.missing_bytes,
+        is_renamed=done.is_renamed,
+        **path_fields(done.path),
+    )
+
+
+def _status(one: Snapshot) -> SnapshotStatus:
+    return SnapshotStatus(one.name, one.at, one.device, one.files, one.bytes)

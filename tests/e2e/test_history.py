@@ -1,0 +1,110 @@
+"""The past, on real mounts: versions, removed files, times and snapshots, by commands and by programs."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.network import Device, Network, eventually
+from tests.e2e.node import Node
+
+
+def items(node: Node, *words: str | Path) -> list[dict[str, Any]]:
+    """What a command tells, line by line."""
+    return [json.loads(line) for line in node.run(*words, "--json").stdout.splitlines()]
+
+
+def written(node: Node, path: str) -> list[dict[str, Any]]:
+    return [one for one in items(node, "log", path) if one["what"] in ("created", "written")]
+
+
+def test_versions_are_listed_and_had_again(node: Node) -> None:
+    node.mount()
+    file = node.root / "letter.txt"
+    for text in ("first", "second", "third"):
+        file.write_text(text)
+    eventually(lambda: len(written(node, f"{node.root}/letter.txt")) == 3, 10)
+    third, second, first = written(node, f"{node.root}/letter.txt")
+    assert (third["is_shown"], second["is_shown"]) == (True, False)
+    node.run("restore", f"{file}@{first['version']}", "-o", node.directory / "old.txt")
+    assert (node.directory / "old.txt").read_text() == "first"
+    assert file.read_text() == "third"
+    done = node.run("restore", f"{file}@{second['id']}")
+    assert "1 file restored, 6 bytes" in done.stdout
+    assert file.read_text() == "second"
+    assert len(written(node, f"{node.root}/letter.txt")) == 4
+
+
+def test_removed_files_come_back_and_are_forgotten(node: Node) -> None:
+    node.mount()
+    (node.root / "d").mkdir()
+    (node.root / "d/a").write_text("a")
+    (node.root / "d/b").write_text("bb")
+    time.sleep(0.3)  # both are published
+    subprocess.run(["rm", "-r", node.root / "d"], check=True)
+    eventually(lambda: len(items(node, "trash", "list")) == 2, 10)
+    node.run("trash", "restore", node.root / "d/a")
+    assert (node.root / "d/a").read_text() == "a"
+    refused = node.run("trash", "empty", check=False)
+    assert refused.returncode == 2
+    assert "1 removed file, 2 bytes would be gone for good" in refused.stderr
+    node.run("trash", "empty", "--yes")
+    assert items(node, "trash", "list") == []
+
+
+def test_the_past_is_browsed_copied_and_compared_by_any_program(node: Node) -> None:
+    node.mount()
+    (node.root / "d").mkdir()
+    (node.root / "d/a").write_text("first\n")
+    (node.root / "run").write_text("#!/bin/sh\n")
+    (node.root / "run").chmod(0o755)
+    (node.root / "s").symlink_to("d/a")
+    time.sleep(0.3)
+    node.run("snapshot", "create", "before")
+    (node.root / "d/a").write_text("second\n")
+    (node.root / "s").unlink()
+    (node.root / "new").write_text("n")
+    time.sleep(0.3)
+    was = node.root / ".dittofs/at/before"
+    assert "before" in [path.name for path in (node.root / ".dittofs/at").iterdir()]
+    assert sorted(path.name for path in was.iterdir()) == ["d", "run", "s"]
+    copy = node.directory / "copy"
+    subprocess.run(["cp", "-a", was, copy], check=True)
+    assert (copy / "d/a").read_text() == "first\n"
+    assert (copy / "run").stat().st_mode & 0o777 == 0o755
+    assert (copy / "run").stat().st_mtime_ns == (node.root / "run").stat().st_mtime_ns
+    assert subprocess.run(["diff", "-r", was, copy], check=False).returncode == 0
+    compared = subprocess.run(
+        ["git", "diff", "--no-index", "--stat", was / "d", node.root / "d"], capture_output=True, text=True
+    )
+    assert "1 file changed" in compared.stdout
+    with pytest.raises(OSError, match="Read-only"):
+        (was / "d/a").write_text("x")
+    second = node.run("checkout", "before", node.directory / "out")
+    assert "3 files" in second.stdout
+    assert (node.directory / "out/s").readlink() == Path("d/a")
+    assert node.run("checkout", "before", node.directory / "out", check=False).returncode == 1
+    node.run("restore", f"{node.root}/d@before")
+    assert (node.root / "d/a").read_text() == "first\n"
+    node.run("snapshot", "delete", "before")
+    assert not was.exists()
+
+
+def test_another_device_has_the_past_too(pair: tuple[Network, Device, Device]) -> None:
+    _, a, b = pair
+    (a.root / "f").write_text("from a")
+    a.await_in_step()
+    (b.root / "f").write_text("from b!")
+    b.run("snapshot", "create", "both")
+    b.await_in_step()
+    eventually(lambda: len(written(a, f"{a.root}/f")) == 2, 10)
+    assert [one["device"] for one in written(a, f"{a.root}/f")] == [b.label, a.label]
+    eventually(lambda: (a.root / ".dittofs/at/both/f").read_text() == "from b!", 10)
+    (a.root / "f").unlink()
+    a.await_in_step()
+    b.run("trash", "restore", b.root / "f")
+    b.await_in_step()
+    assert (a.root / "f").read_text() == "from b!"

@@ -57,6 +57,18 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """What becomes of garbage, of devices that stay away, and how fast everything is read again."""
+
+    garbage_grace_hours: float = 24.0
+    """So long a chunk that nothing names stays at least."""
+    retire_after_days: int = 0
+    """A device that was not connected for so long is not waited for any more; 0: only by hand."""
+    scrub_bytes_per_second: int = 1 << 20
+    """How fast what is stored is read and verified in the background; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class BrakeSettings:
     """How much another device may remove or rewrite within a time before that is held and not shown."""
 
@@ -68,6 +80,16 @@ class BrakeSettings:
     least: int = 20
     """Fewer are never held, however small the volume."""
     seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySettings:
+    """For how many hours changes are kept one by one, and for how many days by the hour, day and week."""
+
+    all_hours: int = 24
+    hourly_days: int = 7
+    daily_days: int = 30
+    weekly_days: int = 365
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +108,12 @@ class Settings:
     """Where other devices may be, beside those that are found."""
     uses_mdns: bool = True
     """Whether this device is found, and finds others, on local networks by itself."""
+    storage: StorageSettings = StorageSettings()
+    """How the chunk store is kept."""
     brake: BrakeSettings = BrakeSettings()
     """When the removals of another device are held."""
+    history: HistorySettings = HistorySettings()
+    """How much of the past is kept."""
     merge_programs: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Patterns as in `.gitignore`, and the words of the program that merges files like that."""
 
@@ -120,13 +146,42 @@ class Settings:
             port=port if isinstance(port, int) else None,
             peers=tuple(map(Address.parse, peers)) if isinstance(peers, list) else (),
             uses_mdns=network.get("mdns", True) is True,
+            storage=_storage(given.get("storage", {}), given.get("check", {})),
             brake=_brake(given.get("brake", {})),
+            history=_history(given.get("history", {})),
             merge_programs=tuple(
                 (pattern, tuple(words))
                 for pattern, words in given.get(MERGE, {}).items()
                 if isinstance(words, list)
             ),
         )
+
+
+def _storage(storage: Mapping[str, object], check: Mapping[str, object]) -> StorageSettings:
+    default = StorageSettings()
+    grace = storage.get("garbage_grace_hours", default.garbage_grace_hours)
+    days = storage.get("retire_after_days", default.retire_after_days)
+    scrub = check.get("scrub_bytes_per_second", default.scrub_bytes_per_second)
+    return StorageSettings(
+        garbage_grace_hours=float(grace) if isinstance(grace, int | float) else default.garbage_grace_hours,
+        retire_after_days=days if isinstance(days, int) else default.retire_after_days,
+        scrub_bytes_per_second=scrub if isinstance(scrub, int) else default.scrub_bytes_per_second,
+    )
+
+
+def _history(given: Mapping[str, object]) -> HistorySettings:
+    default = HistorySettings()
+
+    def number(name: str, usual: int) -> int:
+        value = given.get(name, usual)
+        return value if isinstance(value, int) else usual
+
+    return HistorySettings(
+        all_hours=number("all_hours", default.all_hours),
+        hourly_days=number("hourly_days", default.hourly_days),
+        daily_days=number("daily_days", default.daily_days),
+        weekly_days=number("weekly_days", default.weekly_days),
+    )
 
 
 def _brake(given: Mapping[str, object]) -> BrakeSettings:
@@ -192,6 +247,14 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= COUNT_MAX
 
 
+def _is_natural(value: object) -> bool:
+    return value is not False and (value == 0 or _is_count(value))
+
+
+def _is_hours(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX
+
+
 def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
@@ -223,12 +286,23 @@ _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
         "peers": _Rule(_are_addresses, f"a list of at most {PEERS_MAX} texts like host:port"),
         "mdns": _Rule(lambda value: isinstance(value, bool), "true or false"),
     },
+    "storage": {
+        "garbage_grace_hours": _Rule(_is_hours, "a number of hours from 0 on"),
+        "retire_after_days": _Rule(_is_natural, "a whole number of days; 0: never"),
+    },
+    "check": {"scrub_bytes_per_second": _Rule(_is_natural, "a whole number of bytes; 0: never")},
     "brake": {
         "on": _Rule(lambda value: isinstance(value, bool), "true or false"),
         "share": _Rule(_is_share, "a part of the files, above 0 and at most 1"),
         "files": _Rule(_is_count, "a whole number from 1 on"),
         "least": _Rule(_is_count, "a whole number from 1 on"),
         "seconds": _Rule(_is_count, "a whole number from 1 on"),
+    },
+    "history": {
+        "all_hours": _Rule(_is_count, "a whole number from 1 on"),
+        "hourly_days": _Rule(_is_count, "a whole number from 1 on"),
+        "daily_days": _Rule(_is_count, "a whole number from 1 on"),
+        "weekly_days": _Rule(_is_count, "a whole number from 1 on"),
     },
     MERGE: {},  # its names are patterns
 }

@@ -12,7 +12,7 @@ from dittofs.address import Address
 from dittofs.blocking import RunBlocking
 from dittofs.chunks.chunker import Chunking
 from dittofs.clock import Clock, Entropy
-from dittofs.config import BrakeSettings, Paths, Settings
+from dittofs.config import BrakeSettings, HistorySettings, Paths, Settings
 from dittofs.disk import DiskLock
 from dittofs.errors import ConfigError, Damaged, DittoError
 from dittofs.identity.granting import found_volume, grant
@@ -47,6 +47,7 @@ from dittofs.volume.live_content import LiveContents
 from dittofs.volume.merge_drivers import Drivers
 from dittofs.volume.opening import open_replica
 from dittofs.volume.replica import Replica
+from dittofs.volume.retention import DAY_S, HOUR_S, Keep
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
@@ -366,9 +367,11 @@ class Node:
                 save_secrets=partial(
                     replace_volume_secrets, self._key_files(self._disk), f"{VOLUMES}/{record.directory}"
                 ),
+                storage=self._settings.storage,
             )
             opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
             replica.tree.brake.limits = _limits(self._settings.brake)
+            opened.volume.retention.keep = _keep(self._settings.history)
             volume.recover()
         except BaseException:
             replica.chunks.close()
@@ -421,6 +424,15 @@ def _machine() -> str:
     """This machine and its boot, so that a state directory that was copied or survived a power cut shows."""
     parts = [Path(path) for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")]
     return "/".join(path.read_text().strip() if path.exists() else "unknown" for path in parts)
+
+
+def _keep(settings: HistorySettings) -> Keep:
+    return Keep(
+        settings.all_hours * HOUR_S,
+        settings.hourly_days * DAY_S,
+        settings.daily_days * DAY_S,
+        settings.weekly_days * DAY_S,
+    )
 
 
 def _limits(chosen: BrakeSettings) -> Limits:

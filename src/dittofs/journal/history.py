@@ -144,6 +144,12 @@ class History:
         """What happened at a time and after, earliest first."""
         yield from self._paged("(at, id)>(?,?) ORDER BY at, id", (), (at, 0))
 
+    def some_since(self, key: tuple[int, int], end: int, count: int) -> list[HistoryRow]:
+        """At most `count` rows after the one that stood at `key`, before a time, earliest first."""
+        where = "(at, id)>(?,?) AND at<? ORDER BY at, id"
+        sql = f"SELECT {_COLUMNS} FROM history WHERE {where} LIMIT ?"
+        return [self._row(row) for row in self._statements.rows("history", sql, (*key, end, count))]
+
     def remove(self, row: HistoryRow) -> None:
         """Take a row out. Time views stay right only if another says what it said."""
         self._statements.run("history", "DELETE FROM history WHERE at=? AND id=?", row.key)
@@ -185,28 +191,29 @@ class History:
         )
         self._statements.run("history", _INSERT, (*fields, _sum(fields)))
 
+    def _row(self, row: _Row) -> HistoryRow:
+        at, number, hlc, slot, inode, kind, source, target, before, after, found = row
+        if _sum(row[:-1]) != found:
+            raise Damaged(f"{self._statements.path}: history row {at}.{number}", "its checksum differs")
+        return HistoryRow(
+            at,
+            number,
+            Stamp(hlc),
+            Slot(slot),
+            InodeId(inode),
+            kind,
+            InodeId(source) if source is not None else None,
+            InodeId(target) if target is not None else None,
+            before,
+            after,
+        )
+
     def _paged(self, where: str, fixed: tuple[str, ...], start: tuple[int, int]) -> Iterator[HistoryRow]:
         sql = f"SELECT {_COLUMNS} FROM history WHERE {where} LIMIT {PAGE_ROWS}"
         while True:
             rows: list[_Row] = self._statements.rows("history", sql, (*fixed, *start))
             for row in rows:
-                at, number, hlc, slot, inode, kind, source, target, before, after, found = row
-                if _sum(row[:-1]) != found:
-                    raise Damaged(
-                        f"{self._statements.path}: history row {at}.{number}", "its checksum differs"
-                    )
-                yield HistoryRow(
-                    at,
-                    number,
-                    Stamp(hlc),
-                    Slot(slot),
-                    InodeId(inode),
-                    kind,
-                    InodeId(source) if source is not None else None,
-                    InodeId(target) if target is not None else None,
-                    before,
-                    after,
-                )
+                yield self._row(row)
             if len(rows) < PAGE_ROWS:
                 return
             start = rows[-1][0], rows[-1][1]

@@ -207,6 +207,19 @@ def is_written(row: HistoryRow) -> PastContent | None:
     return max(fresh, key=lambda one: one.stamp) if fresh else None
 
 
+def key_of(row: HistoryRow) -> str | None:
+    """Which of an inode's many sides a row is about; None: that it came or went."""
+    match row.kind:
+        case "create" | "remove":
+            return None
+        case "name":
+            name = name_of(row.before) or name_of(row.after)
+            return "name" if name is None else f"name {name.link}"
+        case "xattr":
+            return "xattr " + _decode(_xattr, row.after)[0].hex()
+    return row.kind
+
+
 def contents_in(row: HistoryRow) -> Iterable[PastContent]:
     """Every content that a row keeps: what may not be swept while the row stands. Raises FormatError."""
     if row.kind == "content":

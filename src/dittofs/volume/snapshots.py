@@ -16,10 +16,12 @@ import trio
 
 from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.content import ContentReader, Extent, store_content
+from dittofs.chunks.manifest import chunk_root
 from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import Damaged, FormatError, FSError
-from dittofs.ids import InodeId
+from dittofs.ids import ChunkId, InodeId
 from dittofs.tree.record import Kind, Owner
+from dittofs.volume.attributes import CHUNK
 from dittofs.volume.fetching import read_fetched
 from dittofs.volume.publication import Publisher
 from dittofs.volume.replica import Replica
@@ -241,7 +243,7 @@ def delete_snapshot(replica: Replica, name: str) -> Snapshot:
 
 
 def snapshot_roots(replica: Replica) -> Iterator[tuple[bytes, int]]:
-    """(content root, size) of all that snapshots keep: listings, and every file in them.
+    """Root and size of all contents that snapshots keep: listings, files, large attributes (of no size).
 
     ChunkMissing or Damaged if a listing is not here: then nobody knows what it keeps.
     """
@@ -258,3 +260,6 @@ def snapshot_roots(replica: Replica) -> Iterator[tuple[bytes, int]]:
                 waiting.append((entry.root, entry.size))
             elif entry.kind is Kind.FILE and entry.size:
                 yield entry.root, entry.size
+            for value in entry.xattrs.values():
+                if value[:1] == CHUNK:
+                    yield chunk_root(ChunkId(value[1:])), 0

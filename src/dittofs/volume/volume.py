@@ -31,6 +31,7 @@ from dittofs.volume.recovery import Recovered, Recovery
 from dittofs.volume.remote import RemoteChanges
 from dittofs.volume.renaming import Renaming
 from dittofs.volume.replica import Replica
+from dittofs.volume.retention import Retention
 from dittofs.volume.state import State
 from dittofs.volume.virtual import VIRTUAL_MAX, reserved_directory
 
@@ -98,6 +99,7 @@ class Volume:
         self.directories = Directories(self.state, self.names, volume_id)
         self.remote = RemoteChanges(self.state)
         self.holdings = Holdings(replica)
+        self.retention = Retention(replica)
         self.recovered = Recovered()
         self._rules_text: bytes | None = None
         self._rules_wanted = trio.Event()
@@ -127,6 +129,7 @@ class Volume:
             nursery.start_soon(self._sync_periodically)
             nursery.start_soon(self._fetch_rules)
             nursery.start_soon(self.holdings.run)
+            nursery.start_soon(self.retention.run)
 
     async def _save_periodically(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -10,6 +11,7 @@ import trio
 from dittofs.blocking import RunBlocking
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.clock import Entropy
+from dittofs.config import StorageSettings
 from dittofs.errors import ConfigError, DittoError
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.generations import mend, unwrap
@@ -21,18 +23,24 @@ from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
 from dittofs.ids import VolumeId
+from dittofs.replication.collector import Collector
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import SETTING, Policy
+from dittofs.replication.retirement import Retirement
 from dittofs.replication.upkeep import kept_up
 from dittofs.volume.merge import Merging
 from dittofs.volume.merge_task import Merger
+from dittofs.volume.retained import Retained
+from dittofs.volume.snapshots import snapshot_roots
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
 
 GOODBYE_S: Final = 5.0
 RETRY_S: Final = 10.0
+HOUR_S: Final = 3600.0
+DEFAULTS: Final = StorageSettings()
 
 
 def keys_of(secrets: VolumeSecrets) -> VolumeKeys:
@@ -55,6 +63,7 @@ class SharedVolume:
         entropy: Entropy,
         run_blocking: RunBlocking,
         save_secrets: Callable[[VolumeSecrets], None],
+        storage: StorageSettings = DEFAULTS,
     ) -> None:
         self.name = name
         self.volume = volume
@@ -74,6 +83,12 @@ class SharedVolume:
         volume.state.source = peers.fetcher
         self.merging = Merging(volume)
         self._merger = Merger(volume, self.merging)
+        retained = Retained(volume.state, partial(snapshot_roots, volume.replica))
+        self.retirement = Retirement(peers, after_days=storage.retire_after_days)
+        self.collector = Collector(
+            peers, retained, self.retirement, grace_s=storage.garbage_grace_hours * HOUR_S
+        )
+        volume.state.may_borrow = lambda: self.retirement.may_borrow
         members.listeners.append(self._members_changed)
         self._judge_self()
 
@@ -109,6 +124,7 @@ class SharedVolume:
                 nursery.start_soon(kept_up, self._do_duties, self._members_changed)
                 nursery.start_soon(self._follow_sessions)
                 nursery.start_soon(kept_up, self._merger.run)
+                nursery.start_soon(kept_up, self.collector.run)
 
     async def _follow_sessions(self) -> None:
         while True:

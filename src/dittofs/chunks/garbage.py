@@ -72,17 +72,17 @@ class Garbage:
                 self._rebuild(str(error))
                 raise DiskError("the index of the chunks was damaged, and is made anew") from error
 
-    def count_unmarked(self, marked: IdFilter) -> Amount:
-        """How much is not in `marked`. Notes nothing. DiskError."""
-        count = size = 0
+    def count(self, *filters: IdFilter) -> list[Amount]:
+        """How much is in the first filter, how much else in the second, …; last, in none. DiskError."""
+        counts, sizes = [0] * (len(filters) + 1), [0] * (len(filters) + 1)
         try:
             for chunk, location in self._index().entries():
-                if chunk not in marked:
-                    count += 1
-                    size += location.length
+                at = next((at for at, one in enumerate(filters) if chunk in one), len(filters))
+                counts[at] += 1
+                sizes[at] += location.length
         except IndexDamaged as error:
             raise DiskError("the index of the chunks is damaged") from error
-        return Amount(count, size)
+        return [Amount(count, size) for count, size in zip(counts, sizes, strict=True)]
 
     def was_claimed(self, chunk: ChunkId) -> bool:
         """Whether somebody put or claimed the chunk since the round began."""

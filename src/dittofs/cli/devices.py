@@ -5,22 +5,29 @@ import shlex
 import time
 
 from dittofs.cli.asking import client, which_volume
-from dittofs.cli.output import duration, escaped, human_size, listed, say, say_json, when
+from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.protocol import DeviceStatus, MemberStatus, VolumeStatus
 from dittofs.control.sharing import RemoveRequest
+from dittofs.control.storage import RetireRequest
 
 DESCRIPTION = """\
 Show the devices that share a volume, or remove one. A removed device is refused by every other that has
-heard of it, and cannot read what is stored from then on; what it has already it keeps."""
+heard of it, and cannot read what is stored from then on; what it has already it keeps. A retired one stays
+a member, but nobody waits for it before garbage is swept; when it comes back it is asked to rejoin."""
 EXAMPLE = """\
   dittofs devices
   dittofs devices remove phone
-  dittofs devices remove phone Photos      of one volume among several"""
+  dittofs devices remove phone Photos      of one volume among several
+  dittofs devices retire tablet            it may never come back
+  dittofs devices rejoin                   on the tablet, if it does"""
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", metavar="[remove NAME] [VOLUME]", nargs="*", help="as in the examples")
+    parser.add_argument(
+        "words", metavar="[remove|retire NAME | rejoin] [VOLUME]", nargs="*", help="as in the examples"
+    )
+    parser.add_argument("--force", action="store_true", help="retire it whatever it alone may hold")
     parser.add_argument("-v", action="store_true", dest="verbose", help="ids, and bytes sent and received")
 
 
@@ -31,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
             text = "devices remove takes the name of a device, and perhaps a volume"
             raise Refusal("usage", text, "dittofs devices -v")
         return _remove(words[1], words[2] if len(words) == 3 else None, as_json=arguments.json)
+    if words[:1] in (["retire"], ["rejoin"]):
+        return _retire(words, is_forced=arguments.force, as_json=arguments.json)
     if len(words) > 1:
         text = "devices takes at most one volume"
         raise Refusal("usage", text, "To remove one:  dittofs devices remove NAME")
@@ -79,6 +88,37 @@ def connection(device: MemberStatus | DeviceStatus) -> str:
     trip = f"   {max(1, round(trip_s * 1000))} ms" if 0 < trip_s < 1 else ""
     state = "up to date" if device.is_up_to_date else "catching up"
     return f"online   {escaped(device.path)}{trip or (f'   {duration(trip_s)}' if trip_s else '')}   {state}"
+
+
+def _retire(words: list[str], *, is_forced: bool, as_json: bool) -> int:
+    is_rejoin = words[0] == "rejoin"
+    names = words[1:] if is_rejoin else words[2:]
+    if len(names) > 1 or (not is_rejoin and len(words) < 2):
+        text = "retire takes the name of a device, rejoin none; after that a volume may be named"
+        raise Refusal("usage", text, "dittofs devices -v")
+    asked = client()
+    command = f"dittofs devices {shlex.join(words[:1] if is_rejoin else words[:2])} VOLUME"
+    volume = which_volume(names[0] if names else None, asked.status().volumes, command)
+    if is_rejoin:
+        result = asked.retire(RetireRequest(volume, "rejoin"))
+    else:
+        result = asked.retire(RetireRequest(volume, "retire", words[1], is_forced))
+    if as_json:
+        say_json(result)
+    elif is_rejoin:
+        says = "is a device of" if result.is_changed else "was never retired from"
+        say(f'{escaped(result.device)} {says} "{escaped(volume)}".')
+        say("Who is there:  dittofs devices")
+    else:
+        seen = f", last seen {when(result.last_seen_ns, time.time_ns())}" if result.last_seen_ns else ""
+        was = "Retired" if result.is_changed else "Already retired:"
+        say(f"{was} {escaped(result.device)}{seen}.")
+        say(f'It stays a member of "{escaped(volume)}"; nobody waits for it.')
+        if result.only_there:
+            count = f"{counted(result.only_there, 'file')}, {human_size(result.only_there_bytes)},"
+            say(f"{count} may be there alone. They come back if it does.")
+        say("What becomes of garbage:  dittofs cache stats")
+    return EXIT_FINE
 
 
 def _remove(device: str, word: str | None, *, as_json: bool) -> int:

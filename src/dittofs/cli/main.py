@@ -43,6 +43,7 @@ VERBS: Final = (
     Verb("History", "brake", "what a device removed in a mass: accept or refuse it"),
     Verb("Storage", "import", "add a filled directory to a volume; nothing is overwritten"),
     Verb("Storage", "copies", "on how many devices each content is"),
+    Verb("Storage", "cache", "what is stored here, and giving garbage's room back"),
     Verb("Storage", "check", "read everything again and verify it"),
     Verb("Service", "daemon", "run the daemon in the foreground, or stop it"),
     Verb("Service", "device", "give this device a fresh identity"),

@@ -18,6 +18,7 @@ from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.manifest import LEVEL_MAX
 from dittofs.chunks.marking import ROOT_BYTES, Marker, Named, Unknown, named_root
 from dittofs.chunks.seal import ChunkKind
+from dittofs.chunks.store import AbsentChunk
 from dittofs.chunks.sweeping import Amount
 from dittofs.errors import ChunkUnavailable, DiskError, DiskFull, DittoError
 from dittofs.identity.keys import DeviceId
@@ -28,6 +29,7 @@ from dittofs.replication.custody import HOLD, WHOLE
 from dittofs.replication.garbage_rounds import Outstanding
 from dittofs.replication.parts import Retained
 from dittofs.replication.peers import Peers
+from dittofs.replication.retirement import Retirement
 from dittofs.sync import messages as wire
 from dittofs.tree.entry import Change
 
@@ -44,6 +46,7 @@ TICK_S: Final = 30.0
 RETRY_S: Final = 600.0  # after a round that could not end
 WORTH_BYTES: Final = 64 << 20
 WORTH_SHARE: Final = 20  # or one part in so many of the packs
+LISTING_CHUNKS_MAX: Final = 100_000  # of snapshots, fetched one by one
 NAMED_AT_ONCE: Final = 64  # looked at between two requests of others
 MANIFESTS_AT_ONCE: Final = 32  # walked in one hop to a thread
 ROWS_AT_ONCE: Final = 512
@@ -101,6 +104,20 @@ class GarbageStatus:
     """Whom this device has not answered, and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What lies in the store, by who names it."""
+
+    live: Amount
+    """What the volume shows now."""
+    past: Amount
+    """Its history and snapshots alone."""
+    garbage: Amount
+    """Nothing."""
+    unknown: int = 0
+    """Contents of which it is not known here what they consist of."""
+
+
 class Incomplete(DittoError):
     """It is not known what contents consist of that the volume names: nothing may be swept."""
 
@@ -108,10 +125,13 @@ class Incomplete(DittoError):
 class Collector:
     """Of one volume on this device. `run` must be running."""
 
-    def __init__(self, peers: Peers, retained: Retained, *, grace_s: float = GRACE_S) -> None:
+    def __init__(
+        self, peers: Peers, retained: Retained, retirement: Retirement, *, grace_s: float = GRACE_S
+    ) -> None:
         self._peers = peers
         self._replica = peers.replica
         self._retained = retained
+        self._retirement = retirement
         self._grace_ns = int(grace_s * _NS)
         self.answers = Answers(
             peers.replica,
@@ -151,7 +171,7 @@ class Collector:
     def outstanding(self) -> list[Outstanding]:
         """Who has not answered the open round."""
         settings = self._replica.tree.settings()
-        return rounds.outstanding(settings, self._peers.device, self._writers())
+        return rounds.outstanding(settings, self._peers.device, self._peers.writers())
 
     async def collect(self) -> None:
         """Do now what can be done: begin a round if none is open, end it if nothing is in the way."""
@@ -159,13 +179,26 @@ class Collector:
         self._retry_at = -math.inf
         await self.step()
 
-    async def look(self) -> Amount:
-        """Mark, and say what nothing names. Changes nothing; a round that is open is not looked at."""
+    async def measure(self) -> Measured:
+        """Mark, and say how much is named by what. Changes nothing, and no round is affected. Incomplete."""
         async with self._is_stepping:
-            garbage = self._replica.chunks.garbage
-            marks = garbage.marks()
-            await self._mark(marks)
-            return await self._replica.run_blocking(garbage.count_unmarked, marks)
+            garbage, run_blocking = self._replica.chunks.garbage, self._replica.run_blocking
+            marks, live = garbage.marks(), garbage.marks()
+            unknown = await self._mark(marks)
+            marker = Marker(self._replica.chunks, live)
+            some: list[Named] = []
+            for number, (named, is_live) in enumerate(self._retained.named(), 1):
+                if is_live:
+                    some.append(named)
+                if len(some) >= NAMED_AT_ONCE:
+                    await run_blocking(marker.mark, some)
+                    some = []
+                if number % NAMED_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+            await run_blocking(marker.mark, some)
+            amounts = await run_blocking(garbage.count, live, marks)
+            named_now, named_once, unnamed = amounts
+            return Measured(named_now, named_once, unnamed, len({one.root for one in unknown}))
 
     # -- following
 
@@ -182,6 +215,8 @@ class Collector:
             with trio.move_on_after(TICK_S):
                 await self._wake.wait()
             self._wake = trio.Event()
+            self._retirement.note_connected()
+            await self._retirement.retire_absent()
             await self.step()
 
     async def step(self) -> None:
@@ -210,7 +245,7 @@ class Collector:
             return replica.read_only
         if replica.not_allowed is not None:
             return f"{replica.not_allowed}: it cannot ask the others, so it sweeps nothing"
-        if self._peers.device in rounds.retired(replica.tree.settings()):
+        if self._retirement.is_retired:
             return "this device was retired: `dittofs devices rejoin` takes it back"
         if self._retained.holds_back:
             return "the brake holds changes: `dittofs brake` shows them"
@@ -267,7 +302,7 @@ class Collector:
             return
         number = rounds.round_of(self._replica.tree.settings(), self._peers.device) + 1
         with self._replica.change() as change:
-            if self._writers():
+            if self._peers.writers():
                 change.group.set_setting(rounds.ROUND + self._peers.device.hex(), rounds.encode(number))
             row = OpenRound(number, begun, amount.chunks, amount.bytes)
             self._replica.journal.put_local(ROW, OPEN, rounds.encode(row))
@@ -316,6 +351,7 @@ class Collector:
         Returns the manifest nodes that are not here, each with what it is part of. Incomplete if rows that
         name something cannot be read.
         """
+        await self._have_snapshots()
         marker = Marker(self._replica.chunks, marks)
         self._came = []
         unknown: list[Unknown] = []
@@ -351,6 +387,19 @@ class Collector:
         self._live = live
         return unknown
 
+    async def _have_snapshots(self) -> None:
+        """Fetch the listings of snapshots that others made: before that it is not known what they keep."""
+        for _ in range(LISTING_CHUNKS_MAX):
+            try:
+                await self._replica.run_blocking(self._retained.look_at_snapshots)
+            except AbsentChunk as absent:
+                try:
+                    await self._peers.fetcher.fetch(b"", [(absent.kind, absent.chunk)], is_bulk=True)
+                except ChunkUnavailable as error:
+                    raise Incomplete(f"the listing of a snapshot is not here: {error}") from None
+            else:
+                return
+
     def _is_promised(self, root: Named) -> bool:
         return self._replica.chunks.garbage.was_claimed(root.chunk)
 
@@ -373,9 +422,10 @@ class Collector:
                 return
         blocking = [one for one in left if one.root in self._live or not self._has_asked_all()]
         if blocking:
+            count = len({one.root for one in blocking})
             raise Incomplete(
-                f"{len({one.root for one in blocking})} contents that the volume names are made of chunks which "
-                "are not known here, and no connected device could tell"
+                f"{count} contents that the volume names are made of chunks which are not known here, and no "
+                "connected device could tell"
             )
 
     async def _fetch_nodes(self, unknown: Sequence[Unknown]) -> None:

@@ -69,6 +69,9 @@ class Retained(Protocol):
     def named(self) -> Iterator[tuple[Named, bool]]:
         """All that is named, and whether by what the volume shows now. What comes meanwhile: `came`."""
 
+    def look_at_snapshots(self) -> None:
+        """Blocking: AbsentChunk, with its kind and id, if a snapshot's listing is not here."""
+
     def came(self, change: Change) -> Iterator[Named]:
         """What a change names."""
 

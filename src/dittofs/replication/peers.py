@@ -110,6 +110,8 @@ class Peers:
         """Set, and replaced, when a session opens or ends."""
         self.on_doubt: Callable[[], None] = lambda: None
         """Told when a session has fallen silent: its device had better be dialled anew."""
+        self.retired: Callable[[], frozenset[DeviceId]] = frozenset
+        """The members that nobody waits for, and whose copies do not count."""
         self._has_lost = trio.Event()
         self._is_closed = False
         self._holders_of: Membership | None = None
@@ -126,6 +128,10 @@ class Peers:
         """The other members."""
         members = self.members.membership.members()
         return [member.device for member in members if member.device != self.device]
+
+    def writers(self) -> list[DeviceId]:
+        """The other members that may publish."""
+        return [device for device in self.others if self.role(device) >= Role.WRITER]
 
     def knows(self, device: DeviceId) -> bool:
         """Whether the device is a member, or was one."""
@@ -161,7 +167,8 @@ class Peers:
         if membership is not self._holders_of:
             self._holders_of = membership
             self._holder_ids = [one.device for one in membership.readers() if one.device != self.device]
-        return self._holder_ids
+        gone = self.retired()
+        return [device for device in self._holder_ids if device not in gone] if gone else self._holder_ids
 
     # -- sessions
 

@@ -16,6 +16,7 @@ from dittofs.volume.jobs import Job, StagedSource, store_jobs
 from dittofs.volume.source import ChunkSource, Wanted
 
 RESYNC_BYTES = 2 * CHUNK_BYTES_MAX  # behind an edit, where the cuts usually fall as before again
+WHOLE_CHUNKS = 64  # asked for at a time, where all of a content is wanted
 FOLLOWING_CHUNKS = 4  # fetched with one that was missing all the same; twice as many each time
 
 
@@ -56,6 +57,20 @@ async def borrow(
                 count *= 2
     except ChunkUnavailable as error:
         job.error = first if isinstance(first, Damaged) else error
+
+
+async def fetch_whole(source: ChunkSource, chunks: ChunkStore, job: Job, run_blocking: RunBlocking) -> None:
+    """Fetch all that a stored job names and that is not here. `job.error` says why if that cannot be done."""
+    if job.error is not None or not job.root:
+        return
+    content = ContentReader(chunks, job.root, job.size)
+    try:
+        while wanted := await run_blocking(content.absent):
+            for start in range(0, len(wanted), WHOLE_CHUNKS):
+                await source.fetch(job.root, wanted[start : start + WHOLE_CHUNKS])
+        await run_blocking(chunks.sync)
+    except ChunkUnavailable as error:
+        job.error = error
 
 
 async def _fetch(

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.chunks.content import Extent, store_content, store_version_node
-from dittofs.chunks.store import ChunkStore
+from dittofs.chunks.content import ContentReader, Extent, store_content, store_version_node
+from dittofs.chunks.store import AbsentChunk, ChunkStore
 from dittofs.errors import ChunkMissing, Damaged, DittoError
 from dittofs.ids import Slot, Stamp
 from dittofs.tree.record import Ref
@@ -84,6 +84,15 @@ def store_job(chunks: ChunkStore, slot: Slot, job: Job, chunking: Chunking) -> N
         job.error = None
     except (Damaged, ChunkMissing) as error:
         job.error = error
+
+
+def require_whole(chunks: ChunkStore, jobs: Iterable[Job]) -> None:
+    """Blocking: a content that names chunks which are not here is not published, and its job says so."""
+    for job in jobs:
+        if job.error is None and job.root:
+            absent = ContentReader(chunks, job.root, job.size).absent()
+            if absent:
+                job.error = AbsentChunk(*absent[0])
 
 
 def store_jobs(chunks: ChunkStore, slot: Slot, jobs: Iterable[Job], chunking: Chunking) -> None:

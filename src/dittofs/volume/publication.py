@@ -28,7 +28,7 @@ from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.entering import Entering
 from dittofs.volume.events import node_of
 from dittofs.volume.fetching import can_fetch
-from dittofs.volume.jobs import Job, store_job, store_jobs
+from dittofs.volume.jobs import Job, require_whole, store_job, store_jobs
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import State
 from dittofs.volume.waiting import Waiting
@@ -230,6 +230,7 @@ class Publisher:
                 self.problem = None
                 return True
             with ExitStack() as uses:
+                uses.enter_context(self._state.replica.chunks.lease())
                 for job in jobs:
                     if job.layer is not None:
                         uses.enter_context(job.layer.in_use())
@@ -269,6 +270,8 @@ class Publisher:
                 await trio.lowlevel.checkpoint()
         others = [job for job in jobs if not job.is_small]
         await replica.run_blocking(store_jobs, replica.chunks, replica.slot, others, self._chunking)
+        if not self._state.may_borrow():
+            await replica.run_blocking(require_whole, replica.chunks, others)
         lacking = [job for job in others if lacks_chunks(job)]
         if lacking and can_fetch(self._state.source):
             # In order if the chunks are near; whoever needs those of a device far away is left behind.

@@ -32,7 +32,7 @@ class Retained:
     """Of one replica. All returns at once, or is a generator that may be gone through in slices."""
 
     def __init__(self, state: State, snapshots: Callable[[], Iterable[bytes]] = tuple) -> None:
-        """`snapshots`: the roots of all contents that snapshots name, their listings too."""
+        """`snapshots`: the roots of all that snapshots name, and of their listings, which it reads."""
         self._state = state
         self._replica = state.replica
         self._snapshots = snapshots
@@ -51,6 +51,10 @@ class Retained:
             yield from ((one, False) for one in _of_sides(row.kind, row.before, row.after))
             for content in contents_in(row):
                 yield from ((one, False) for one in _of_content(content.root, content.node))
+
+    def look_at_snapshots(self) -> None:
+        """Blocking: AbsentChunk, with its kind and id, if a listing is not here."""
+        deque(self._snapshots(), maxlen=0)
 
     def came(self, change: Change) -> Iterator[Named]:
         """What a change names, whichever side of it."""

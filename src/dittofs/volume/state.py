@@ -98,6 +98,8 @@ class State:
     """Told about every inode (and name in it) that changed, and by whom: other mounts must look again."""
     source: ChunkSource = field(default_factory=NoSource)
     """Where chunks come from that are not here."""
+    may_borrow: Callable[[], bool] = lambda: True
+    """Whether what is published may name chunks that are not here."""
     rules_inode: InodeId | None = None
     asides: dict[InodeId, set[bytes]] = field(default_factory=dict)
     """By directory, names of conflict entries that programs have looked up: no change names them."""

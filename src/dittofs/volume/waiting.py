@@ -7,7 +7,7 @@ import trio
 from dittofs.chunks.chunker import Chunking
 from dittofs.errors import ChunkUnavailable, Damaged, DiskError, DiskFull, FormatError
 from dittofs.tree.record import Ref
-from dittofs.volume.borrowing import borrow, lacks_chunks
+from dittofs.volume.borrowing import borrow, fetch_whole, lacks_chunks
 from dittofs.volume.fetching import can_fetch
 from dittofs.volume.jobs import Job
 from dittofs.volume.state import State
@@ -91,5 +91,7 @@ class Waiting:
         replica, source = self._state.replica, self._state.source
         try:
             await borrow(source, replica.chunks, replica.slot, job, self._chunking, replica.run_blocking)
+            if not self._state.may_borrow():
+                await fetch_whole(source, replica.chunks, job, replica.run_blocking)
         except (DiskFull, DiskError, FormatError) as error:
             job.error = error

@@ -13,6 +13,7 @@ from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.collector import Collector
 from dittofs.replication.custody import HOLD
 from dittofs.replication.policy import SETTING
+from dittofs.replication.retirement import Retirement
 from dittofs.tree.record import NewVersion
 from dittofs.volume.retained import Retained
 from tests.simulation.rig import settled
@@ -27,7 +28,9 @@ class Sweeper:
 
     def __init__(self, side: Side, *, grace_s: float = 0.0) -> None:
         self.side = side
-        self.collector = Collector(side.peers, Retained(side.rig.volume.state), grace_s=grace_s)
+        self.retirement = Retirement(side.peers)
+        retained = Retained(side.rig.volume.state)
+        self.collector = Collector(side.peers, retained, self.retirement, grace_s=grace_s)
 
     @property
     def chunks(self) -> int:

@@ -1,0 +1,168 @@
+"""What lies in the store, garbage, and devices nobody waits for: `dittofs cache`, `devices retire`."""
+
+from itertools import islice
+from typing import Final
+
+from dittofs.chunks.compaction import PackShare
+from dittofs.chunks.pack import pack_name
+from dittofs.chunks.store import ChunkStore
+from dittofs.chunks.sweeping import Amount as Chunks
+from dittofs.control.faults import Refusal
+from dittofs.control.storage import (
+    Amount,
+    Awaited,
+    CacheReport,
+    CacheRequest,
+    GarbageRound,
+    PackReport,
+    RetireRequest,
+    RetireResult,
+    Swept,
+)
+from dittofs.errors import DittoError
+from dittofs.identity.keys import DeviceId
+from dittofs.node import Node
+from dittofs.replication.collector import GarbageStatus
+from dittofs.shared_volume import SharedVolume
+from mountd.reports import Reports
+
+SAMPLED_CHUNKS: Final = 512
+
+
+class StorageDesk:
+    """Of all volumes of a node."""
+
+    def __init__(self, node: Node, reports: Reports) -> None:
+        self._node = node
+        self._reports = reports
+
+    async def cache(self, request: CacheRequest) -> CacheReport:
+        """See `Service.cache`."""
+        opened = self._node.require_open(request.volume)
+        collector = opened.collector
+        before = collector.status().swept
+        if request.collect and not request.is_dry:
+            await collector.collect()
+        status = collector.status()
+        replica = opened.volume.replica
+        measured = await collector.measure()
+        store = replica.chunks
+        shares = await replica.run_blocking(store.garbage.shares)
+        statistics = store.statistics()
+        summary = opened.volume.summary()
+        plain, sealed, sampled = 0, 0, 0
+        if request.is_detailed:
+            sampled, plain, sealed = await replica.run_blocking(_sample, store)
+        return CacheReport(
+            volume=opened.name,
+            live=_amount(measured.live),
+            past=_amount(measured.past),
+            garbage=_amount(measured.garbage),
+            content_bytes=summary.content_bytes,
+            here_bytes=-1 if summary.bytes_here is None else summary.bytes_here,
+            pack_bytes=statistics.pack_bytes,
+            pack_count=statistics.packs,
+            index_bytes=statistics.index_bytes,
+            dead_bytes=sum(share.garbage_bytes for share in shares.values()),
+            unknown=measured.unknown,
+            round=self._round(opened, status),
+            swept=_swept(status),
+            problem=status.problem,
+            owed=tuple(f"{self._name(opened, device)}: {why}" for device, why in status.owed),
+            is_swept_now=status.swept != before,
+            packs=tuple(_pack(share) for share in shares.values()) if request.is_detailed else (),
+            sampled_chunks=sampled,
+            sampled_plain_bytes=plain,
+            sampled_sealed_bytes=sealed,
+        )
+
+    def _round(self, opened: SharedVolume, status: GarbageStatus) -> GarbageRound | None:
+        if status.round is None:
+            return None
+        seen = {DeviceId(bytes.fromhex(one.id)): one for one in self._reports.members(opened)}
+        awaited = []
+        for one in status.outstanding:
+            member = seen.get(one.device)
+            is_online = member is not None and member.is_online
+            awaited.append(
+                Awaited(
+                    name=self._name(opened, one.device),
+                    id=one.device.hex(),
+                    since_ns=status.round.begun,
+                    last_seen_ns=0 if member is None or is_online else member.last_seen_ns,
+                    is_online=is_online,
+                )
+            )
+        return GarbageRound(
+            begun_ns=status.round.begun,
+            grace_ends_ns=status.grace_ends,
+            found=Amount(status.round.chunks, status.round.bytes),
+            awaited=tuple(awaited),
+        )
+
+    def _name(self, opened: SharedVolume, device: DeviceId) -> str:
+        return opened.membership.name(device) or device.hex()[:8]
+
+    async def retire(self, request: RetireRequest) -> RetireResult:
+        """See `Service.retire`."""
+        opened = self._node.require_open(request.volume)
+        own = DeviceId(self._node.device_id)
+        if request.action == "rejoin":
+            is_changed = await opened.retirement.rejoin()
+            return RetireResult(self._name(opened, own), own.hex(), is_changed)
+        member = opened.find_member(request.device)
+        if member.device == own:
+            raise Refusal(
+                "usage", "a device does not retire itself", "To end its part in the volume:  dittofs leave"
+            )
+        seen = {one.id: one for one in self._reports.members(opened)}[member.device.hex()]
+        if seen.is_online and not request.is_forced:
+            raise Refusal(
+                "refused",
+                f"{member.name} is connected: it will answer, and then nobody waits for it",
+                "To retire it all the same:  --force",
+            )
+        tally = opened.peers.custody.tally()
+        files, size = tally.missing + tally.only_elsewhere, tally.missing_bytes + tally.only_elsewhere_bytes
+        if files and not request.is_forced:
+            raise Refusal(
+                "refused",
+                f"{files} files, {size} bytes, are not known to be on two devices or here, "
+                f"and may be on {member.name} alone: what it holds counts no more once it is retired",
+                "Have it connect once and run  dittofs sync  or retire it all the same:  --force",
+            )
+        is_changed = await opened.retirement.retire(member.device, seen.last_seen_ns)
+        return RetireResult(
+            member.name,
+            member.device.hex(),
+            is_changed,
+            last_seen_ns=seen.last_seen_ns,
+            only_there=files,
+            only_there_bytes=size,
+        )
+
+
+def _amount(chunks: Chunks) -> Amount:
+    return Amount(chunks.chunks, chunks.bytes)
+
+
+def _swept(status: GarbageStatus) -> Swept | None:
+    last = status.swept
+    return None if last is None else Swept(last.at, Amount(last.chunks, last.bytes), last.room)
+
+
+def _pack(share: PackShare) -> PackReport:
+    return PackReport(pack_name(share.number), share.size, share.live_chunks, share.live_bytes)
+
+
+def _sample(store: ChunkStore) -> tuple[int, int, int]:
+    """Blocking: of some chunks how many, their bytes, and the room they take."""
+    count = plain = sealed = 0
+    for kind, chunk in islice(store.ids(), SAMPLED_CHUNKS):
+        try:
+            plain += len(store.get(kind, chunk))
+            sealed += len(store.sealed(kind, chunk))
+            count += 1
+        except DittoError:
+            continue  # `check` tells of it
+    return count, plain, sealed

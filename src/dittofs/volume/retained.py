@@ -31,8 +31,8 @@ _xattr = msgspec.msgpack.Decoder(tuple[bytes, bytes | None])
 class Retained:
     """Of one replica. All returns at once, or is a generator that may be gone through in slices."""
 
-    def __init__(self, state: State, snapshots: Callable[[], Iterable[bytes]] = tuple) -> None:
-        """`snapshots`: the roots of all that snapshots name, and of their listings, which it reads."""
+    def __init__(self, state: State, snapshots: Callable[[], Iterable[tuple[bytes, int]]] = tuple) -> None:
+        """`snapshots`: root and size of all that snapshots name, and of their listings, which it reads."""
         self._state = state
         self._replica = state.replica
         self._snapshots = snapshots
@@ -45,7 +45,7 @@ class Retained:
                 yield from ((one, True) for one in self._of_inode(inode))
         for named in self._pending():
             yield named, True
-        for root in self._snapshots():
+        for root, _ in self._snapshots():
             yield from ((one, False) for one in _of_root(root))
         for row in self._replica.journal.history.since(0):
             yield from ((one, False) for one in _of_sides(row.kind, row.before, row.after))

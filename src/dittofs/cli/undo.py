@@ -24,7 +24,7 @@ EXAMPLE = """\
   dittofs undo --device laptop --since 2026-11-21T14:00 --until 2026-11-21T14:30
   dittofs undo --device laptop --since yesterday ~/Shared/photos"""
 
-SHOWN: Final = 20
+SHOWN: Final = 8
 SECOND_NS: Final = 1_000_000_000
 _SAYS: Final[dict[StepKind, tuple[str, str]]] = {
     "back": ("comes back", "brought back"),

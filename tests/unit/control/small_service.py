@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import trio
 
-from dittofs.control import conflicts
+from dittofs.control import conflicts, undoing
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_bytes, path_fields
@@ -84,6 +84,9 @@ class SmallService:
         self.copies_wanted = "2"
         self.standing_aside: list[conflicts.Conflict] = []
         self.rules: dict[str, conflicts.PolicyRule] = {}
+        self.held: list[undoing.HeldBatch] = []
+        self.steps: list[undoing.UndoStep] = []
+        self.undo_asked: list[undoing.UndoRequest] = []
         self.words: tuple[str, ...] = ("acid", "acorn", "actor")
         """Of the owner key; empty when it was erased."""
         self.share_ends = ShareEnded("joined", "desktop", "ef" * 32, "writer", "tcp 192.0.2.7:7347", 3)
@@ -112,6 +115,7 @@ class SmallService:
                 unsent_bytes=self.unsent_bytes,
             ),
             members=(MemberStatus("laptop", "ab" * 32, "owner", is_this=True), *self.others),
+            held=tuple(self.held),
         )
 
     async def mount(self, request: MountRequest) -> MountResult:
@@ -155,6 +159,23 @@ class SmallService:
         self.mounted_at = path_bytes(request)
         yield JoinProgress("names", 3, 1000)
         yield JoinResult(self._volume(), "laptop", "desktop", "reader", is_complete=request.ticket != "slow")
+
+    async def undo(self, request: undoing.UndoRequest) -> AsyncGenerator[undoing.UndoItem, None]:
+        if request.device != "nas":
+            raise Refusal("not_found", f'no device has written here that is called "{request.device}"')
+        self.undo_asked.append(request)
+        for step in self.steps:
+            yield step
+        yield undoing.UndoDone(request.volume, request.device, request.dry_run, bool(self.others))
+
+    async def brake(self, request: undoing.BrakeRequest) -> AsyncGenerator[undoing.BrakeItem, None]:
+        batches = tuple(one for one in self.held if request.device in ("", one.device))
+        for batch in batches:
+            yield batch
+        if request.action != "list" and not request.dry_run:
+            yield undoing.BrakeProgress(1, 2)
+            self.held = [one for one in self.held if one not in batches]
+        yield undoing.BrakeDone(request.volume, request.action, batches, request.dry_run)
 
     async def sync(self, request: SyncRequest) -> AsyncGenerator[SyncItem, None]:
         yield SyncProgress(1, self.unsent_bytes, self.unsent_bytes, "contents")

@@ -24,7 +24,10 @@ async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[Impo
     opened = node.require_open(request.volume)
     _require_allowed(opened)
     names = components(path_bytes(request))
-    source = _judged(request.source_raw or request.source.encode(), node.state_directory)
+    given = request.source_raw or request.source.encode()
+    _require_outside(given)
+    # In a thread: a link may lead into a mount, which the event loop has to serve meanwhile.
+    source = await opened.volume.replica.run_blocking(_judged, given, node.state_directory)
     inside = source.rstrip(b"/") + b"/"
     ours = (os.fsencode(mount.path) for mount in mounts() if mount.is_ours)
     importing = Importing(
@@ -42,8 +45,11 @@ async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[Impo
             else:
                 yield ImportNote(item.what, detail=item.detail, bytes=item.bytes, **path_fields(item.path))
     except FSError as error:
-        done = f"{importing.totals.added} files were added, and stay; the same command goes on from there"
-        raise Refusal("failed", f"{error}; {done}", "dittofs status") from error
+        added = importing.totals.added
+        done = f"{added} files were added, and stay; the same command goes on from there"
+        raise Refusal(
+            "failed", f"{error}; {done if added else 'nothing was done'}", "dittofs status"
+        ) from error
     totals = importing.totals
     yield ImportDone(
         volume=request.volume,
@@ -70,11 +76,21 @@ def _require_allowed(opened: SharedVolume) -> None:
         raise Refusal("forbidden", text, f"An owner runs  {share}   and this device joins again")
 
 
+def _require_outside(path: bytes) -> None:
+    """Refuses ("refused") what is in a mount of ours. Touches no file."""
+    around = mounted_around(os.path.normpath(os.fsdecode(path)), mounts())
+    if around is not None and around.is_ours:
+        shown = path.decode(errors="replace")
+        text = f"{shown} is in a volume already (mounted at {around.path}); nothing was done"
+        raise Refusal("refused", text, "cp -a copies from one volume to another")
+
+
 def _judged(given: bytes, state: Path) -> bytes:
-    """The directory itself, if it may be read whole. Refuses ("usage", "refused", "not_found")."""
+    """Blocking: the directory itself, if it may be read whole. Refuses."""
     if not given.startswith(b"/"):
         raise Refusal("usage", "the directory to import must be given as an absolute path")
     source = os.path.realpath(given)
+    _require_outside(source)
     shown = source.decode(errors="replace")
     try:
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)  # noqa: PTH116 - bytes
@@ -85,10 +101,6 @@ def _judged(given: bytes, state: Path) -> bytes:
         raise Refusal("usage", f"{shown} is no directory; nothing was done", mend)
     if not os.access(source, os.R_OK | os.X_OK):
         raise Refusal("forbidden", f"{shown} cannot be read by you; nothing was done")
-    around = mounted_around(os.fsdecode(source), mounts())
-    if around is not None and around.is_ours:
-        text = f"{shown} is in a volume already (mounted at {around.path}); nothing was done"
-        raise Refusal("refused", text, "cp -a copies from one volume to another")
     store = os.fsencode(os.path.realpath(state))
     if (store + b"/").startswith(source.rstrip(b"/") + b"/"):
         text = f"{shown} holds what this device stores ({store.decode(errors='replace')}), which would grow"

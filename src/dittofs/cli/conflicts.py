@@ -32,7 +32,7 @@ decide. Nothing is lost by that: the version that goes stays in the history. rm 
   dittofs conflicts [list] [PATH]...
   dittofs conflicts show PATH...
   dittofs conflicts diff PATH...
-  dittofs conflicts resolve PATH... --keep mine|theirs|both|merged|shown|DEVICE [--file F] [--dry-run]
+  dittofs conflicts resolve PATH... --keep mine|theirs|both|merged|shown|beside|DEVICE [--file F] [--dry-run]
   dittofs conflicts policy [list | set PATTERN merge|both|newest|mine | remove PATTERN] [--volume V]"""
 EXAMPLE = """\
   dittofs conflicts                                      all of them, in all volumes
@@ -46,7 +46,9 @@ ACTIONS: Final = ("list", "show", "diff", "resolve", "policy")
 
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", metavar="ACTION|PATH", nargs="*", help="what to do, and about what")
-    parser.add_argument("--keep", metavar="WHICH", help="mine, theirs, both, merged, shown, or a device")
+    parser.add_argument(
+        "--keep", metavar="WHICH", help="mine, theirs, both, merged, shown, beside, or a device"
+    )
     parser.add_argument("--file", metavar="F", help="with --keep merged: the content that it is to have")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--volume", metavar="V", help="of policy: whose rules; default: the only volume")
@@ -162,7 +164,7 @@ def _plain(line: str) -> str:
 def _resolve(asked: Client, places: Sequence[Place], arguments: argparse.Namespace) -> int:
     keep: str = arguments.keep or ""
     if not keep:
-        mend = "dittofs conflicts resolve PATH --keep mine|theirs|both|merged|shown|DEVICE"
+        mend = "dittofs conflicts resolve PATH --keep mine|theirs|both|merged|shown|beside|DEVICE"
         raise Refusal("usage", "it is not said what to keep", mend)
     if arguments.file and (keep != "merged" or len(places) != 1):
         raise Refusal("usage", "--file goes with --keep merged and one path", "dittofs conflicts --help")

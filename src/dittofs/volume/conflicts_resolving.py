@@ -24,13 +24,15 @@ class Unclear(FSError):
 
 
 def chosen(conflict: Conflict, keep: str) -> Side:
-    """The side that `keep` means: "shown", "mine", "theirs", or what a device is called. Unclear."""
+    """The side that `keep` means: "shown", "beside", "mine", "theirs", or the name of a device. Unclear."""
     sides = conflict.sides
     if keep == "shown":
         if conflict.main is None:
             raise Unclear("the name shows nothing: all that is left stands beside it")
         return conflict.main
-    if keep == "mine":
+    if keep == "beside":
+        found = list(conflict.asides)
+    elif keep == "mine":
         found = [side for side in sides if side.is_mine]
     elif keep == "theirs":
         found = [side for side in sides if not side.is_mine]
@@ -39,6 +41,8 @@ def chosen(conflict: Conflict, keep: str) -> Side:
     if len(found) == 1:
         return found[0]
     devices = ", ".join(sorted({side.device for side in sides}))
+    if len(found) > 1 and keep == "beside":
+        raise Unclear(f"{len(found)} versions stand beside the name")
     if not found:
         raise Unclear(f"none of the {len(sides)} versions is of {_whose(keep)}; they are of: {devices}")
     raise Unclear(f"{len(found)} of the {len(sides)} versions are of {_whose(keep)}")

@@ -72,7 +72,8 @@ async def test_what_is_not_there_is_told_from_what_has_no_conflict(pair: Pair) -
 @pytest.mark.parametrize(
     ("keep", "kept", "gone"),
     [("mine", b"of laptop", ["phone"]), ("theirs", b"of phone", ["laptop"]),
-     ("phone", b"of phone", ["laptop"]), ("shown", b"of phone", ["laptop"])],
+     ("phone", b"of phone", ["laptop"]), ("shown", b"of phone", ["laptop"]),
+     ("beside", b"of laptop", ["phone"])],
 )  # fmt: skip
 async def test_one_side_is_kept_everywhere(pair: Pair, keep: str, kept: bytes, gone: list[str]) -> None:
     await apart(pair)

@@ -349,6 +349,7 @@ def _told(volume: Volume, versions: Versions, restoring: Restoring, event: Event
     shown = volume.replica.tree.version((row.inode, None))
     is_shown = (
         content is not None
+        and event.what != "removed"
         and shown is not None
         and (shown.root, shown.size, shown.dot[0], shown.stamp)
         == (content.root, content.size, content.slot, content.stamp)

@@ -21,6 +21,7 @@ EXAMPLE = """\
 
 _WORDS = {
     "created": "created",
+    "back": "back",
     "written": "written",
     "removed": "removed",
     "linked": "linked",
@@ -78,7 +79,7 @@ def event_line(event: LogEvent, now_ns: int) -> str:
     """One event for people."""
     what = _WORDS.get(event.what, "moved here from " + escaped(event.was or "another place"))
     notes = []
-    if event.what in ("created", "written", "removed") and event.kind == "file":
+    if event.what in ("created", "back", "written", "removed") and event.kind == "file":
         notes.append(human_size(event.size))
         if event.missing_bytes:
             notes.append(f"{human_size(event.missing_bytes)} not here")

@@ -13,7 +13,7 @@ from dittofs.control.protocol import EntryKind
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 What = Literal[
-    "created", "written", "removed", "moved", "linked", "unlinked", "mode", "owner", "times", "xattr"
+    "created", "back", "written", "removed", "moved", "linked", "unlinked", "mode", "owner", "times", "xattr"
 ]
 
 
@@ -164,7 +164,6 @@ class CheckoutDone(Struct, frozen=True, tag="done"):
     files: int
     bytes: int
     directories: int
-    fetched_bytes: int = 0
     left_out: tuple[str, ...] = ()  # what could not be written, and why; at most 20
 
 

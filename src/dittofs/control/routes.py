@@ -188,14 +188,14 @@ RESTORE: Final = Route(
     history.RestoredItem | Failure,
 )
 HISTORY_FILE: Final = Route(
-    "POST", f"{PREFIX}/history/file", Carried.JSON, history.HistoryFileRequest, Answered.BYTES, None
+    "POST", f"{PREFIX}/version", Carried.JSON, history.HistoryFileRequest, Answered.BYTES, None
 )
 TRASH: Final = Route(
     "POST", f"{PREFIX}/trash", Carried.JSON, history.TrashRequest, Answered.ITEMS, history.TrashItem | Failure
 )
 EMPTY_TRASH: Final = Route(
     "POST",
-    f"{PREFIX}/trash/empty",
+    f"{PREFIX}/empty_trash",
     Carried.JSON,
     history.EmptyTrashRequest,
     Answered.VALUE,

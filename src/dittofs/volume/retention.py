@@ -1,8 +1,9 @@
-"""How much of the past is kept: all of the last day, then less and less, and of nothing the only version goes.
+"""How much of the past is kept: all of a day, then less and less; the only version of anything stays.
 
 Thinning merges neighbouring rows of one kind about one inode, within an hour, a day or a week: what was
 before the first, what was after the last. So the end of each such time is kept exactly; a time within
-shows its beginning. After a year rows go altogether, and with them what was removed a year ago. Local to a device.
+shows its beginning. After a year rows go altogether, and with them what was removed a year ago. Each device
+does so for itself.
 """
 
 from collections.abc import Iterator

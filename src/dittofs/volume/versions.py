@@ -16,7 +16,7 @@ from dittofs.volume.times import SECOND_NS, parse_time, time_name
 
 ID_DIGITS_MIN: Final = 4
 What = Literal[
-    "created", "written", "removed", "moved", "linked", "unlinked", "mode", "owner", "times", "xattr"
+    "created", "back", "written", "removed", "moved", "linked", "unlinked", "mode", "owner", "times", "xattr"
 ]
 
 
@@ -145,7 +145,9 @@ def _made(
     was: bytes | None,
     past: Past | None,
 ) -> Event:
-    writer = version.slot if version is not None and what in ("written", "created") else row.slot
+    writer = version.slot if version is not None and what != "removed" else row.slot
+    if what == "created" and next(replica.journal.history.of_inode(row.inode, before=row.at), None):
+        what = "back"
     path = now if now is not None else was or b""
     moved = was if what == "moved" and was is not None and was != now else b""
     kind = past.kind if past is not None else Kind.FILE

@@ -6,13 +6,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dittofs.control import conflicts, connection, events, paths, protocol, routes, server, sharing, undoing
+from dittofs.control import (
+    conflicts,
+    connection,
+    events,
+    history,
+    paths,
+    protocol,
+    routes,
+    server,
+    sharing,
+    undoing,
+)
 from dittofs.control.faults import FAULTS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "control.md").read_text()
 STRUCTS = {
     one: None  # each once
-    for module in (protocol, sharing, undoing, conflicts)
+    for module in (protocol, sharing, undoing, conflicts, history)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, msgspec.Struct) and one is not msgspec.Struct
 }

@@ -255,11 +255,13 @@ class Group:
         *,
         over: Entry | None,
         stamp: Stamp,
+        node: bytes = b"",
     ) -> bool:
         """Move an entry; `over` is what is shown under the new name now.
 
-        True if it was a *save*: the inode of `over` lives on and shows the content and number of `entry`. Two
-        names of one inode stay as they are (rename(2)).
+        True if it was a *save*: the inode of `over` lives on and shows the content and number of `entry`, and
+        its new version has the version node `node`, if that is given. Two names of one inode stay as they
+        are (rename(2)).
         """
         return moving.rename(
             self._writing,
@@ -269,6 +271,7 @@ class Group:
             (new_directory, new_name),
             None if over is None else self._owned(over),
             stamp,
+            node,
         )
 
     def exchange(self, directory: InodeId, a: Entry, directory_b: InodeId, b: Entry, *, stamp: Stamp) -> None:

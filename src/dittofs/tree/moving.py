@@ -39,6 +39,7 @@ def rename(
     target: Where,
     over: Entry | None,
     stamp: Stamp,
+    node: bytes = b"",
 ) -> bool:
     """See `Group.rename`."""
     directory, entry = source
@@ -81,7 +82,7 @@ def rename(
     ):
         hidden = vacate(writing, display, directory, entry, stamp)
         equal = saving.twins_of(display, writing.rows.inode(over.inode))
-        saving.save(writing, status, entry, over, stamp)
+        saving.save(writing, status, entry, over, stamp, node)
         for twin in {(one.inode, one.name.link) for one in (*hidden, *equal)} - {(entry.inode, entry.link)}:
             remove_name(writing, *twin, stamp)
         return True

@@ -69,8 +69,10 @@ def can_save(rows: Rows, source: Entry, target: Entry) -> bool:
     return len(one.names) == 1 and len(other.names) == 1 and len(one.contents) == 1
 
 
-def save(writing: Writing, status: Status, source: Entry, target: Entry, stamp: Stamp) -> None:
-    """Carry it out. The source's name is gone afterwards."""
+def save(
+    writing: Writing, status: Status, source: Entry, target: Entry, stamp: Stamp, node: bytes = b""
+) -> None:
+    """Carry it out. The source's name is gone afterwards. `node` is the version node, if not the source's."""
     rows = writing.rows
     attributes = status.stat(source.ref)
     assert attributes is not None
@@ -80,6 +82,7 @@ def save(writing: Writing, status: Status, source: Entry, target: Entry, stamp: 
     assert contents is not None
     assert contents.main is not None
     published = _published(attributes, record, contents.main, transaction, stamp, number_of(target.inode))
+    published = published._replace(node=node or published.node)
     record.versions = (
         *(one for one in record.versions if one.dot not in contents.main.dots),
         published,

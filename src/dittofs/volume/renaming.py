@@ -2,14 +2,17 @@
 
 import errno
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dittofs.errors import FSError
+from dittofs.chunks.version import store_version_node
+from dittofs.errors import DiskError, DiskFull, FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp, number_of
 from dittofs.tree.entry import Entry
-from dittofs.tree.record import Kind, Ref
+from dittofs.tree.record import Kind, Ref, Version
 from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.events import node_of
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED, Found, Names
 from dittofs.volume.publication import Publisher
@@ -280,7 +283,10 @@ class Renaming:
             and saved.dot not in source_content.published.replaces
         )
         target_ref = target[0].ref if target is not None else None
-        is_save = change.group.rename(move.parent.id, entry, new_parent.id, new_name, over=over, stamp=stamp)
+        node = self._node(saved, target[0]) if over is not None and target is not None else b""
+        is_save = change.group.rename(
+            move.parent.id, entry, new_parent.id, new_name, over=over, stamp=stamp, node=node
+        )
         if is_save:
             assert target_ref is not None
             attributes = state.replica.tree.stat(target_ref)
@@ -300,3 +306,20 @@ class Renaming:
                     state.inodes.rebind(inode, (found.inode, found.dot))
 
             change.after(own)
+
+    def _node(self, saved: Version | None, target: Inode) -> bytes:
+        """A version node for what is moved over another file: it comes from both. Empty if there is none.
+
+        It is not waited for until it is on the platter. What a power cut may take is the knowledge that the
+        two belong together, which a merge and nothing else asks for.
+        """
+        state = self._state
+        replaced = state.replica.tree.version(target.ref) if target.kind is Kind.FILE else None
+        previous = [] if replaced is None or saved is None else [node_of(replaced.node), node_of(saved.node)]
+        known = [node for node in previous if node is not None]
+        if replaced is None or saved is None or len(known) < 2:
+            return b""
+        with suppress(DiskFull, DiskError):
+            slot = state.replica.slot
+            return store_version_node(state.replica.chunks, saved.root, saved.size, saved.mtime, slot, known)
+        return b""

@@ -285,3 +285,23 @@ def test_the_last_rule_that_matches_counts_and_a_rule_nobody_understands_does_no
     assert {path: rule and rule.policy for path, rule in found.items()} == {
         b"a.txt": "newest", b"notes/a.txt": "both", b"b.json": "merge", b"x": None, b"y.svg": "both",
     }  # fmt: skip
+
+
+async def test_a_file_saved_by_renaming_a_published_one_over_it_has_its_past_and_is_merged(
+    pair: Pair,
+) -> None:
+    """As many editors do it; some sync the file first, so that it is published under its other name."""
+    await pair.a.write("f.txt", BASE)
+    await pair.settle()
+    assert await pair.b.fetch("f.txt") == BASE
+    await pair.a.write("f.txt.tmp", OF_A)
+    await pair.a.publish()
+    await pair.a.rename("f.txt.tmp", "f.txt")
+    pair.b.clock.advance(2)
+    await pair.b.write(".f.swp", OF_B)
+    await pair.b.publish()
+    await pair.b.rename(".f.swp", "f.txt")
+    a, b = mergers(pair)
+    await pair.settle()
+    await run(a, b)
+    assert await shown(pair) == [{"f.txt": BOTH}] * 2

@@ -7,6 +7,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from unittest.mock import patch
 
@@ -31,6 +32,8 @@ from dittofs.tree.shard import Epoch, Shard
 from dittofs.volume import jobs, publication
 from dittofs.volume.recovery import Recovery
 from dittofs.volume.replica import Replica
+from tests.property.exchange_histories import run_script
+from tests.property.exchange_scripts import Script as TreeScript
 from tests.simulation.swarm import run
 from tests.simulation.swarm_script import Script
 
@@ -194,28 +197,39 @@ def _removal_reaches_on(stack: ExitStack) -> None:
     """Who removes a content removes what its writer writes there afterwards, too."""
 
     def reaching(content: Content) -> dict[Slot, int]:
-        return {slot: 1 << 40 for slot, _ in content.dots}
+        return {slot: n + 100 for slot, n in content.dots}
 
     stack.enter_context(patch.object(removal, "_context_of", reaching))
 
 
-FAULTS: Final[dict[str, tuple[Fault, int, tuple[str, ...]]]] = {
-    "holds before sync": (_holds_before_sync, 20, ()),
-    "publish before durable": (_publish_before_durable, 20, ()),
-    "same writer after a crash": (_writer_after_crash, 20, ("kill", "power cut")),
-    "split group": (_split_group, 20, ()),
-    "last writer wins": (_last_writer_wins, 20, ("part", "alone")),
-    "behind ignored": (_behind_ignored, 20, ("compact", "restart")),
-    "acknowledge before durable": (_acknowledge_before_durable, 20, ()),
-    "lossy adoption": (_lossy_adoption, 40, ("compact", "part", "alone")),
-    "dropped sync": (_dropped_sync, 20, ("kill", "power cut", "restart")),
-    "no cycle breaking": (_no_cycle_breaking, 40, ("part", "alone")),
-    "latest only": (_latest_only, 20, ("part", "alone")),
-    "staged content forgotten": (_staged_forgotten, 20, ("kill", "restart")),
-    "removal reaches on": (_removal_reaches_on, 40, ("part", "alone")),
-    "old nonce": (_old_nonce, 40, ("back up", "restore", "audit", "policy")),
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A fault: how it is made, within how many seeds it must be found, by which misfortunes (none: any)."""
+
+    make: Fault
+    allowed: int
+    misfortunes: tuple[str, ...] = ()
+    level: str = "stack"
+
+
+_CRASHES = ("kill", "power cut")
+_APART = ("part", "alone")
+FAULTS: Final = {
+    "holds before sync": Plant(_holds_before_sync, 20),
+    "publish before durable": Plant(_publish_before_durable, 20),
+    "same writer after a crash": Plant(_writer_after_crash, 20, _CRASHES),
+    "split group": Plant(_split_group, 20),
+    "last writer wins": Plant(_last_writer_wins, 20, _APART),
+    "behind ignored": Plant(_behind_ignored, 20, ("compact", "restart")),
+    "acknowledge before durable": Plant(_acknowledge_before_durable, 20),
+    "lossy adoption": Plant(_lossy_adoption, 40, ("compact", *_APART)),
+    "dropped sync": Plant(_dropped_sync, 20, (*_CRASHES, "restart")),
+    "latest only": Plant(_latest_only, 20, _APART),
+    "staged content forgotten": Plant(_staged_forgotten, 20, ("kill", "restart")),
+    "removal reaches on": Plant(_removal_reaches_on, 40, _APART),
+    "old nonce": Plant(_old_nonce, 40, ("back up", "restore", "audit", "policy")),
+    "no cycle breaking": Plant(_no_cycle_breaking, 100, level="tree"),
 }
-"""By name: how it is made, within how many seeds it must be found, and by which misfortunes (none: any)."""
 
 
 @contextmanager
@@ -223,7 +237,7 @@ def planted(name: str | None) -> Iterator[None]:
     """The program with one fault; None: as it is."""
     with ExitStack() as stack:
         if name is not None:
-            FAULTS[name][0](stack)
+            FAULTS[name].make(stack)
         yield
 
 
@@ -245,7 +259,7 @@ def ends_within(seconds: int) -> Iterator[None]:
 
 def suited(script: Script, fault: str | None) -> Script:
     """The script with what it takes to meet a fault."""
-    misfortunes = FAULTS[fault][2] if fault is not None else ()
+    misfortunes = FAULTS[fault].misfortunes if fault is not None else ()
     if not misfortunes:
         return script
     return dataclasses.replace(
@@ -255,10 +269,13 @@ def suited(script: Script, fault: str | None) -> Script:
 
 def finds(fault: str, *, first: int) -> int | None:
     """How many seeds it takes to find a planted fault; None: not within those it is allowed."""
-    for number in range(FAULTS[fault][1]):
+    for number in range(FAULTS[fault].allowed):
         try:
             with planted(fault), ends_within(RUN_S):
-                run(suited(Script.of(first + number), fault))
+                if FAULTS[fault].level == "tree":
+                    run_script(TreeScript.mixed(first + number))
+                else:
+                    run(suited(Script.of(first + number), fault))
         except Exception:  # noqa: BLE001 - whatever breaks shows the fault
             return number + 1
     return None

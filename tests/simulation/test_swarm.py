@@ -1,24 +1,57 @@
 """Whole devices together, through what happens to devices and networks: a few seeds of many.
 
-`python -m tests.simulation.swarm --count 500` runs as many as one likes.
+`sh packaging/dev simulate --seeds 500` runs as many as one likes.
 """
+
+import os
+import subprocess
+import sys
 
 import pytest
 
+from tests.property.exchange_histories import run_script
+from tests.property.exchange_scripts import Script as TreeScript
+from tests.simulation.failed_seeds import STACK, TREE
 from tests.simulation.swarm import EXPECTED, EXPECTED_OF_BACKUPS, EXPECTED_OF_DISKS, run
 from tests.simulation.swarm_faults import FAULTS, finds
 from tests.simulation.swarm_script import Script
 
 pytestmark = pytest.mark.logs_warning(*EXPECTED, *EXPECTED_OF_BACKUPS, *EXPECTED_OF_DISKS)
+DIGEST = (
+    "from tests.simulation.swarm import run; from tests.simulation.swarm_script import Script;"
+    "print(run(Script.of(19, 2)).digest())"
+)
 
 
-@pytest.mark.parametrize("seed", [1, 5, 85, 272, 301, 304, 1016])
+@pytest.mark.parametrize("seed", [1, 5])
 def test_what_users_closed_is_kept_and_all_devices_come_to_the_same(seed: int) -> None:
     run(Script.of(seed))
 
 
-def test_the_same_seed_gives_the_same_run() -> None:
-    assert len({run(Script.of(17)).digest() for _ in range(2)}) == 1
+@pytest.mark.parametrize("seed", sorted(STACK))
+def test_a_seed_that_failed_once_passes(seed: int) -> None:
+    run(Script.of(seed))
+
+
+@pytest.mark.parametrize("seed", sorted(TREE))
+def test_a_history_that_failed_once_passes(seed: int) -> None:
+    run_script(TreeScript.mixed(seed))
+
+
+def test_the_same_seed_gives_the_same_run_in_every_process() -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True
+        ).stdout.splitlines()[-1]
+        for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.soak
+def test_eight_devices_come_to_the_same() -> None:
+    run(Script.of(2, 8))
 
 
 @pytest.mark.soak

@@ -1,0 +1,17 @@
+"""Every seed that failed once, and what it showed. The default suite runs them again.
+
+A seed means what it means to the scripts as they are; where these change, the bugs have tests of their own.
+"""
+
+from typing import Final
+
+STACK: Final = {
+    100005: "a device cannot change a setting while its disk is full",
+    100012: "files are closed on a volume that is read-only",
+    100033: "a process that cannot end cleanly, because its disk fails",
+    100036: "a full disk met by one of several tasks of replication was told as a bug",
+    100079: "a volume that stays read-only after its journal could not be synced",
+    200033: "what was closed before the disk was full was never synced, and a power cut took it",
+    200102: "a device that leaves for good while its users still write",
+}
+TREE: Final[dict[int, str]] = {}

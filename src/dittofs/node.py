@@ -212,6 +212,7 @@ class Node:
             raise
         self._failures.pop(name, None)
         self._open[name] = opened
+        opened.on_damage = lambda: self.on_state(name)
         self._nursery.start_soon(opened.run)
         self.on_open(opened)
         self._connect(opened)

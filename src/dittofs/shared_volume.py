@@ -28,6 +28,7 @@ from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.retirement import Retirement
+from dittofs.replication.scrubbing import Scrubbing
 from dittofs.replication.upkeep import kept_up
 from dittofs.volume.merge import Merging
 from dittofs.volume.merge_task import Merger
@@ -88,6 +89,14 @@ class SharedVolume:
         self.collector = Collector(
             peers, retained, self.retirement, grace_s=storage.garbage_grace_hours * HOUR_S
         )
+        self.scrubbing = Scrubbing(
+            peers,
+            bytes_per_second=storage.scrub_bytes_per_second,
+            is_busy=lambda: not volume.publisher.is_idle,
+            report=self._found_damage,
+        )
+        self.on_damage: Callable[[], None] = lambda: None
+        """Told when something was found to be lost, and no other device has it."""
         volume.state.may_borrow = lambda: self.retirement.may_borrow
         members.listeners.append(self._members_changed)
         self._judge_self()
@@ -125,6 +134,11 @@ class SharedVolume:
                 nursery.start_soon(self._follow_sessions)
                 nursery.start_soon(kept_up, self._merger.run)
                 nursery.start_soon(kept_up, self.collector.run)
+                nursery.start_soon(kept_up, self.scrubbing.run)
+
+    def _found_damage(self, sentence: str) -> None:
+        self.volume.note_damage(sentence)
+        self.on_damage()
 
     async def _follow_sessions(self) -> None:
         while True:

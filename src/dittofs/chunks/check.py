@@ -33,6 +33,8 @@ class Problem:
     detail: str
     chunk: ChunkId | None = None
     """The chunk that cannot be read because of it, if that is known."""
+    kind: int | None = None
+    """What it is, if it is known."""
     is_harmless: bool = False
     """Nothing that was ever acknowledged is affected."""
 
@@ -67,7 +69,7 @@ def check(files: PackFiles, index: PackIndex, sealer: Sealer) -> Iterator[Findin
         for item in scan(_reader(files, number), PACK_HEADER_BYTES, size):
             if number not in files.sizes:
                 break  # it was compacted meanwhile; what counted lies in a pack behind
-            problem = _check_item(item, number, index, sealer)
+            problem = check_item(item, number, index, sealer)
             if problem is not None:
                 yield problem
             if item.offset - reported >= _PROGRESS_BYTES:
@@ -82,7 +84,8 @@ def _reader(files: PackFiles, number: int) -> Callable[[int, int], bytes]:
     return lambda offset, size: files.read(number, offset, size)
 
 
-def _check_item(item: Frame | Gap, number: int, index: PackIndex, sealer: Sealer) -> Problem | None:
+def check_item(item: Frame | Gap, number: int, index: PackIndex, sealer: Sealer) -> Problem | None:
+    """What is wrong with a part of a pack, if anything."""
     where = f"{pack_name(number)} at {item.offset}"
     try:
         location = index.find(item.chunk) if item.chunk else None
@@ -90,10 +93,14 @@ def _check_item(item: Frame | Gap, number: int, index: PackIndex, sealer: Sealer
         return None  # said once, by _check_index
     is_here = location is not None and (location.pack, location.offset) == (number, item.offset)
     lost = item.chunk if is_here else None
+    kind = location.kind if location is not None else None
+    if isinstance(item, Gap) and location is not None and not is_here:
+        detail = f"{item.length} bytes are no sound frame; the chunk that lay there was stored again since"
+        return Problem(where, detail, is_harmless=True)
     if isinstance(item, Gap):
         is_unfinished = item.torn and item.offset >= index.covered.get(number, 0) and lost is None
         what = "an unfinished write" if is_unfinished else "no sound frame"
-        return Problem(where, f"{item.length} bytes are {what}", lost, is_harmless=is_unfinished)
+        return Problem(where, f"{item.length} bytes are {what}", lost, kind, is_harmless=is_unfinished)
     if location is None and item.offset < index.covered.get(number, 0):
         return None  # it was swept, and the pack is not worth compacting yet
     if location is None:
@@ -103,7 +110,7 @@ def _check_item(item: Frame | Gap, number: int, index: PackIndex, sealer: Sealer
     try:
         sealer.open(ChunkKind(item.kind), item.chunk, item.sealed)
     except (Damaged, FormatError) as error:
-        return Problem(where, str(error), lost)
+        return Problem(where, str(error), lost, kind)
     return None
 
 
@@ -124,15 +131,16 @@ def _check_index(files: PackFiles, index: PackIndex, sealer: Sealer) -> Iterator
             if index.find(chunk) != location:
                 continue  # it was moved, or swept, meanwhile
             where = f"{pack_name(location.pack)} at {location.offset}"
-            if size is not None and _opens(files, chunk, location, sealer):
+            if size is not None and opens(files, chunk, location, sealer):
                 yield Problem(where, f"the header of chunk {chunk.hex()} is damaged, the chunk is whole")
             else:
-                yield Problem(where, f"chunk {chunk.hex()} is lost: {detail}", chunk)
+                yield Problem(where, f"chunk {chunk.hex()} is lost: {detail}", chunk, location.kind)
     except IndexDamaged as error:
         yield Problem("index", f"{error}: rebuild it")
 
 
-def _opens(files: PackFiles, chunk: ChunkId, location: Location, sealer: Sealer) -> bool:
+def opens(files: PackFiles, chunk: ChunkId, location: Location, sealer: Sealer) -> bool:
+    """Whether the chunk that the index says lies there can be read."""
     frame = files.read(location.pack, location.offset, location.length)
     try:
         sealer.open(ChunkKind(location.kind), chunk, frame[FRAME_HEADER_BYTES:])

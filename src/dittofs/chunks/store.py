@@ -14,6 +14,7 @@ from dittofs.chunks.index_run import IndexDamaged, Location
 from dittofs.chunks.pack import FRAME_HEADER_BYTES, is_sound_frame, pack_name
 from dittofs.chunks.pack_files import PackFiles
 from dittofs.chunks.recovery import recover
+from dittofs.chunks.scrub import Scrub
 from dittofs.chunks.seal import Buffer, ChunkKind, GenerationMissing, Sealer, VolumeKeys
 from dittofs.chunks.sweeping import Sweeping
 from dittofs.clock import Entropy
@@ -68,10 +69,12 @@ class ChunkStore:
             self._sealer,
             self._sweeping,
             self._save_lock,
-            self._index_now,
+            lambda: self._index,
             self._rebuild,
         )
         """Marks, sweeps, and makes room."""
+        self.scrub = Scrub(self._files, self._sealer, lambda: self._index, self._lose)
+        """Reads everything again, a little at a time."""
         self._damaged: set[ChunkId] = set()
         self._cache = PlainCache(_CACHE_BYTES)
         self.chunker_secret = keys.secret
@@ -277,9 +280,6 @@ class ChunkStore:
         if location is None or chunk in self._damaged:
             return False
         return not self._sweeping.takes(chunk, location)
-
-    def _index_now(self) -> PackIndex:
-        return self._index
 
     # Finding and reading
 

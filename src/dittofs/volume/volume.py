@@ -41,6 +41,7 @@ SAVE_INTERVAL_S = 1.0  # what an acknowledged write may lose with the process
 SYNC_INTERVAL_S = 5.0
 RULES_RETRY_S = 60.0
 BLOCK_BYTES = 4096
+NOTED_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Volume:
         self.holdings = Holdings(replica)
         self.retention = Retention(replica)
         self.recovered = Recovered()
+        self._noted: dict[str, None] = {}
         self._rules_text: bytes | None = None
         self._rules_wanted = trio.Event()
         reserved = reserved_directory(self._status_text, self.state)
@@ -282,6 +284,12 @@ class Volume:
             yield f"{damage.what}: {damage.detail}"
         yield from self.recovered.damaged
         yield from self.publisher.stuck.values()
+        yield from self._noted
+
+    def note_damage(self, sentence: str) -> None:
+        """Something that was stored is lost, as a scrub found: told until the volume is opened anew."""
+        if len(self._noted) < NOTED_MAX:
+            self._noted[sentence] = None
 
     def _status_text(self) -> bytes:
         summary = self.summary()

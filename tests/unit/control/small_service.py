@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import trio
 
-from dittofs.control import conflicts, undoing
+from dittofs.control import conflicts, history, undoing
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_bytes, path_fields
@@ -73,6 +73,9 @@ class SmallService:
         self.damaged: set[bytes] = set()
         self.mounted_at = b""
         self.failure = ""
+        self.past: list[history.LogEvent] = []
+        self.removed: list[history.TrashItem] = []
+        self.snapshots_kept: dict[str, history.SnapshotStatus] = {}
         self.feed = EventFeed()
         self.stopped = trio.Event()
         self.parts_made = 0
@@ -221,6 +224,49 @@ class SmallService:
             raise Refusal("usage", "word 3 is another one; nothing was erased")
         self.words = ()
         return RecoveryResult(request.volume, "erased")
+
+    async def log(self, request: history.LogRequest) -> AsyncGenerator[history.LogEvent, None]:
+        found = [one for one in self.past if request.device in ("", one.device)]
+        for event in found[: request.limit or None]:
+            yield event
+
+    async def restore(self, request: history.RestoreRequest) -> AsyncGenerator[history.RestoredItem, None]:
+        if path_bytes(request) not in self.files:
+            raise Refusal("not_found", f"{request.path} is not there and never was")
+        yield history.RestoredItem(request.path, "file", "version", version=request.version, size=5)
+
+    async def history_file(self, request: history.HistoryFileRequest) -> Content:
+        return await self.get_file(FileRequest(request.volume, request.path, request.path_raw))
+
+    async def trash(self, request: history.TrashRequest) -> AsyncGenerator[history.TrashItem, None]:
+        for item in self.removed[: request.limit or None]:
+            yield item
+
+    async def empty_trash(self, request: history.EmptyTrashRequest) -> history.EmptyTrashResult:
+        gone = history.EmptyTrashResult(
+            request.volume, len(self.removed), sum(one.size for one in self.removed)
+        )
+        if not request.dry_run:
+            self.removed = []
+        return gone
+
+    async def snapshots(self, request: history.SnapshotsRequest) -> history.SnapshotsResult:
+        done = None
+        if request.action == "create":
+            done = history.SnapshotStatus(request.name, 1, "laptop", len(self.files), 5)
+            self.snapshots_kept[request.name] = done
+        elif request.action == "delete":
+            done = self.snapshots_kept.pop(request.name, None)
+            if done is None:
+                raise Refusal("not_found", f"there is no snapshot {request.name}")
+        return history.SnapshotsResult(request.volume, tuple(self.snapshots_kept.values()), done)
+
+    async def checkout(
+        self, request: history.CheckoutRequest
+    ) -> AsyncGenerator[history.CheckoutProgress | history.CheckoutDone, None]:
+        yield history.CheckoutProgress(1, 5)
+        left_out = ("x: a special file is not written",) if request.version == "odd" else ()
+        yield history.CheckoutDone(len(self.files), 5, 1, left_out)
 
     async def copies(self, request: CopiesRequest) -> CopiesResult:
         was, self.copies_wanted = self.copies_wanted, request.copies or self.copies_wanted

@@ -268,14 +268,22 @@ def suited(script: Script, fault: str | None) -> Script:
 
 
 def finds(fault: str, *, first: int) -> int | None:
-    """How many seeds it takes to find a planted fault; None: not within those it is allowed."""
+    """How many seeds it takes to find a planted fault; None: not within those it is allowed.
+
+    Raises what breaks without the fault, too.
+    """
     for number in range(FAULTS[fault].allowed):
         try:
             with planted(fault), ends_within(RUN_S):
-                if FAULTS[fault].level == "tree":
-                    run_script(TreeScript.mixed(first + number))
-                else:
-                    run(suited(Script.of(first + number), fault))
+                _run(fault, first + number)
         except Exception:  # noqa: BLE001 - whatever breaks shows the fault
+            _run(fault, first + number)
             return number + 1
     return None
+
+
+def _run(fault: str, seed: int) -> None:
+    if FAULTS[fault].level == "tree":
+        run_script(TreeScript.mixed(seed))
+    else:
+        run(suited(Script.of(seed), fault))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from dittofs.journal import schema
 from dittofs.journal.damage import Damage, IndexDamaged
-from dittofs.journal.statements import Statements
+from dittofs.journal.statements import Statements, before_end_of
 
 PAGE_ROWS = 512
 """Rows that `scan` reads at a time."""
@@ -13,8 +13,8 @@ _WHAT = "index"
 _GET = "SELECT value, sum FROM entry WHERE tbl=? AND key=?"
 _PUT = "INSERT OR REPLACE INTO entry VALUES(?,?,?,?)"
 _DELETE = "DELETE FROM entry WHERE tbl=? AND key=?"
-_SCAN_FROM = f"SELECT key, value, sum FROM entry WHERE tbl=? AND key>=? ORDER BY key LIMIT {PAGE_ROWS}"
-_SCAN_AFTER = f"SELECT key, value, sum FROM entry WHERE tbl=? AND key>? ORDER BY key LIMIT {PAGE_ROWS}"
+_ROWS = "SELECT key, value, sum FROM entry WHERE tbl=? AND key"
+_PAGE = f" ORDER BY key LIMIT {PAGE_ROWS}"
 
 
 class Index:
@@ -63,18 +63,18 @@ class Index:
         number = self._number(table)
         if number is None:
             return
-        sql, last = _SCAN_FROM, prefix
+        below, bound = before_end_of(prefix)
+        operator, last = ">=", prefix
         while True:
-            rows = self._statements.rows(_WHAT, sql, (number, last), IndexDamaged)
+            sql = f"{_ROWS}{operator}?{below}{_PAGE}"
+            rows = self._statements.rows(_WHAT, sql, (number, last, *bound), IndexDamaged)
             for key, value, checksum in rows:
-                if not key.startswith(prefix):
-                    return
                 if checksum != zlib.crc32(value, zlib.crc32(key, number)):
                     raise self._mismatch(table)
                 yield key, value
             if len(rows) < PAGE_ROWS:
                 return
-            sql, last = _SCAN_AFTER, rows[-1][0]
+            operator, last = ">", rows[-1][0]
 
     def clear(self, *, is_readable: bool) -> None:
         """Remove every row. From pages that cannot be read too: those stay lost in the file."""

@@ -6,10 +6,11 @@ from blake3 import blake3
 
 from dittofs.errors import Damaged
 from dittofs.journal.damage import Damage
-from dittofs.journal.statements import Statements
+from dittofs.journal.statements import Statements, before_end_of
 
 SUM_BYTES = 16
 PAGE_ROWS = 512
+_PAGE = f"ORDER BY key LIMIT {PAGE_ROWS}"
 _PUT_LOCAL = "INSERT OR REPLACE INTO local VALUES(?,?,?,?)"
 
 
@@ -38,12 +39,12 @@ class Rows:
     def scan_local(
         self, kind: str, prefix: bytes, bad: list[bytes] | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        sql, last = "SELECT key, value, sum FROM local WHERE kind=? AND key>=? ORDER BY key LIMIT ?", prefix
+        below, bound = before_end_of(prefix)
+        operator, last = ">=", prefix
         while True:
-            rows = self._statements.rows(f"local rows of kind {kind}", sql, (kind, last, PAGE_ROWS))
+            sql = f"SELECT key, value, sum FROM local WHERE kind=? AND key{operator}?{below} {_PAGE}"
+            rows = self._statements.rows(f"local rows of kind {kind}", sql, (kind, last, *bound))
             for key, value, found in rows:
-                if not key.startswith(prefix):
-                    return
                 try:
                     self._verify(kind, key, value, found)
                 except Damaged:
@@ -54,7 +55,7 @@ class Rows:
                     yield key, value
             if len(rows) < PAGE_ROWS:
                 return
-            sql, last = sql.replace("key>=?", "key>?"), rows[-1][0]
+            operator, last = ">", rows[-1][0]
 
     def _verify(self, kind: str, key: bytes, value: bytes, found: bytes) -> None:
         if found != checksum(kind.encode(), key, value):

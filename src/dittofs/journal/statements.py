@@ -59,3 +59,9 @@ class Statements:
         if extended in _FAILED_SYNC:
             self.is_sync_failed = True
         raise DiskError(f"{place}: {error}") from error
+
+
+def before_end_of(prefix: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """A condition on `key`, and its value, that ends a scan where no key begins with `prefix` any more."""
+    stem = prefix.rstrip(b"\xff")
+    return (" AND key<?", (stem[:-1] + bytes([stem[-1] + 1]),)) if stem else ("", ())

@@ -39,6 +39,8 @@ log = structlog.get_logger()
 START_NS: Final = 1_795_000_000 * 10**9
 DEVICES_MAX: Final = 32
 FREE_BYTES: Final = 1 << 40
+CAPACITY: Final = 1 << 40
+"""Of a disk that is not full."""
 READER: Final = 3
 """The device with this number may only read, in runs that have it."""
 
@@ -199,6 +201,7 @@ class SwarmDevice(Rig):
         self.is_dead, self._after, self._left = False, None, None
         self.disk.hook = None
         self.mend()  # nothing begins on a disk without room, or that does not work
+        self.disk.capacity = CAPACITY  # that of a copy, too
         self.open()
         writer = self.volume.replica.tree.client_id
         assert self._is_clean or writer not in self._writers, "a writer goes on after a crash"

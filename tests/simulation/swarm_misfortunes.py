@@ -12,7 +12,7 @@ from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
 from dittofs.replication.policy import Policy
 from dittofs.replication.wholeness import whole
 from dittofs.volume.live_content import LiveContents
-from tests.simulation.device import SwarmDevice
+from tests.simulation.device import CAPACITY, SwarmDevice
 from tests.simulation.ledger import Ledger
 from tests.simulation.swarm_checks import check_custody
 
@@ -260,7 +260,6 @@ def _is_dispensable(swarm: "Swarm", device: SwarmDevice) -> bool:
     return False
 
 
-CAPACITY: Final = 1 << 40
 CAUSES: Final[dict[str, Cause]] = {
     "alone": _alone,
     "audit": _audit,

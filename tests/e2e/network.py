@@ -49,12 +49,16 @@ class Device(Node):
         self.space = space
         self.label = label
         self.addresses: list[str] = []
+        self.brakes = False
+        """Whether the brake is on. Tests do in seconds what people do in days, so it is off by default."""
         self.configure()
 
     def configure(self, network: str = "") -> None:
         """Write the settings; they count from the daemon's next start."""
         self.home.mkdir(parents=True, exist_ok=True)
         text = f'[device]\nlabel = "{self.label}"\n[network]\n{network}\n'
+        if not self.brakes:
+            text += "[brake]\non = false\n"
         (self.home / "config.toml").write_text(text)
 
     @property

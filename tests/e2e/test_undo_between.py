@@ -5,9 +5,24 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.network import Device, Network, eventually
 
 FILES = 200
+
+
+@pytest.fixture
+def pair(net: Network) -> tuple[Network, Device, Device]:
+    """Two devices with one volume, with the brake as people have it."""
+    a, b = net.device("alder"), net.device("birch")
+    for device in (a, b):
+        device.brakes = True
+        device.configure()
+    net.cable(a, b)
+    a.found()
+    a.share_with(b)
+    return net, a, b
 
 
 def content(number: int) -> bytes:

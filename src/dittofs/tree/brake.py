@@ -102,7 +102,7 @@ class Brake:
         label: Callable[[Slot], str],
         is_own: Callable[[Slot], bool],
     ) -> None:
-        self.limits = Limits()
+        self.limits = Limits(is_on=False)
         self.was_shown: Callable[[InodeId, bytes, int], bool] = lambda _inode, _root, _size: False
         """Whether a content (root, size) of an inode was replaced before: going back to it is no loss."""
         self.holds = holds

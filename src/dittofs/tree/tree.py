@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dittofs.ids import ROOT, InodeId, Number, Slot, Stamp
 from dittofs.tree import encoding
-from dittofs.tree.brake import Brake, Limits
+from dittofs.tree.brake import Brake
+from dittofs.tree.checking import Compared, compare
 from dittofs.tree.display import Display
 from dittofs.tree.documents import Documents
 from dittofs.tree.effects import whole_of
@@ -100,8 +101,7 @@ class Tree:
             label=device_label,
             is_own=own_slots,
         )
-        """What is held, and shown as it was."""
-        self.brake.limits = Limits(is_on=local is not None)
+        """What is held, and shown as it was. Nothing is, until it is given limits."""
         self.exchange = Exchange(self._rows, self._documents, self._placement, self.brake, self.clock, now_ns)
         """What other replicas have to do with this one."""
 
@@ -299,6 +299,14 @@ class Tree:
         self._rows.flush(self.clock.greatest)
         self._documents.drop([number])
         return explicit
+
+    def compare(self, number: int) -> Compared:
+        """Hold the index against one document, which is loaded for it."""
+        is_loaded = number in self._documents.loaded
+        compared = compare(number, self._documents.shard(number), self._rows, self.brake.holds.all)
+        if not is_loaded:
+            self._documents.drop([number])
+        return compared
 
     def loaded_shards(self) -> Sequence[int]:
         """The documents in memory: those changed since the tree was opened or unloaded."""

@@ -88,7 +88,7 @@ class HistoryDesk:
                 await trio.lowlevel.checkpoint()
             if event is None or (request.device and event.device != request.device):
                 continue
-            yield _told(volume, versions, restoring, event)
+            yield await _told(volume, versions, restoring, event)
             found += 1
             if found == request.limit:
                 return
@@ -130,7 +130,7 @@ class HistoryDesk:
         inode, content = versions.find(inodes, request.version)
         restoring = Restoring(volume)
         if request.dry_run:
-            yield _would(volume, versions, restoring, inode, content, b"/".join(names))
+            yield await _would(volume, versions, restoring, inode, content, b"/".join(names))
             return
         if pasts.now(inode) is not None:
             done = await restoring.content(inode, content)
@@ -160,7 +160,7 @@ class HistoryDesk:
                 past, now = pasts.of(one.inodes[0], at), pasts.now(one.inodes[0])
                 if past != now and one.inodes[0] != ROOT:
                     size = one.content.size if one.content else 0
-                    missing = restoring.missing_bytes(one.content)
+                    missing = await restoring.missing_bytes(one.content)
                     yield RestoredItem(
                         kind=KINDS[one.kind],
                         what="back" if now is None else "version",
@@ -192,7 +192,7 @@ class HistoryDesk:
         for one in exact[:1] or reversed(found):
             if dry_run:
                 size = one.past.main.size if one.past.main else 0
-                missing = restoring.missing_bytes(one.past.main)
+                missing = await restoring.missing_bytes(one.past.main)
                 yield RestoredItem(
                     kind=KINDS[one.past.kind],
                     what="back",
@@ -230,7 +230,7 @@ class HistoryDesk:
                 device=volume.replica.tree.label(one.slot),
                 id=main.id if main else "",
                 size=main.size if main else 0,
-                missing_bytes=restoring.missing_bytes(main),
+                missing_bytes=await restoring.missing_bytes(main),
                 **path_fields(one.path),
             )
 
@@ -270,6 +270,8 @@ class HistoryDesk:
         except FSError as error:
             code = {errno.EINVAL: "usage", errno.EEXIST: "exists"}.get(error.errno, "not_found")
             raise Refusal(code, str(error), "Those there are:  dittofs snapshot list") from error
+        if done is not None:
+            self._node.require_open(request.volume).peers.custody.recount()  # others are to hold it too
         known = tuple(_status(one) for one in snapshots_of(volume.replica))
         return SnapshotsResult(request.volume, known, None if done is None else _status(done))
 
@@ -343,7 +345,7 @@ async def _parts(volume: Volume, root: bytes, size: int) -> AsyncGenerator[bytes
         await trio.lowlevel.checkpoint()
 
 
-def _told(volume: Volume, versions: Versions, restoring: Restoring, event: Event) -> LogEvent:
+async def _told(volume: Volume, versions: Versions, restoring: Restoring, event: Event) -> LogEvent:
     content, row = event.version, event.row
     was = path_fields(event.was)
     shown = volume.replica.tree.version((row.inode, None))
@@ -365,13 +367,13 @@ def _told(volume: Volume, versions: Versions, restoring: Restoring, event: Event
         version=versions.name(row.inode, content) if content is not None else "",
         id=content.id if content is not None else "",
         size=content.size if content is not None else 0,
-        missing_bytes=restoring.missing_bytes(content),
+        missing_bytes=await restoring.missing_bytes(content),
         is_shown=is_shown,
         **path_fields(event.path),
     )
 
 
-def _would(
+async def _would(
     volume: Volume,
     versions: Versions,
     restoring: Restoring,
@@ -387,7 +389,7 @@ def _would(
         version=versions.name(inode, content),
         id=content.id,
         size=content.size,
-        missing_bytes=restoring.missing_bytes(content),
+        missing_bytes=await restoring.missing_bytes(content),
         **path_fields(path),
     )
 

@@ -94,7 +94,7 @@ def test_the_past_is_browsed_copied_and_compared_by_any_program(node: Node) -> N
 
 
 def test_another_device_has_the_past_too(pair: tuple[Network, Device, Device]) -> None:
-    _, a, b = pair
+    net, a, b = pair
     (a.root / "f").write_text("from a")
     a.await_in_step()
     (b.root / "f").write_text("from b!")
@@ -103,8 +103,13 @@ def test_another_device_has_the_past_too(pair: tuple[Network, Device, Device]) -
     eventually(lambda: len(written(a, f"{a.root}/f")) == 2, 10)
     assert [one["device"] for one in written(a, f"{a.root}/f")] == [b.label, a.label]
     eventually(lambda: (a.root / ".dittofs/at/both/f").read_text() == "from b!", 10)
+    (b.root / "f").write_text("later")
+    b.await_in_step()
+    net.pull(a, b)
+    assert (a.root / ".dittofs/at/both/f").read_text() == "from b!"
+    net.plug(a, b)
     (a.root / "f").unlink()
     a.await_in_step()
     b.run("trash", "restore", b.root / "f")
     b.await_in_step()
-    assert (a.root / "f").read_text() == "from b!"
+    assert (a.root / "f").read_text() == "later"

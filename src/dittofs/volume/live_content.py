@@ -5,13 +5,18 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Final
 
+from dittofs.errors import ChunkMissing, Damaged, FormatError
 from dittofs.ids import InodeId
 from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind
 from dittofs.volume.events import contents_of
 from dittofs.volume.replica import Replica
+from dittofs.volume.snapshots import snapshot_roots
 
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits + "-_"
+
+PSEUDO_DIGITS: Final = 15
+"""Of a content that a snapshot keeps: no inode's id begins with a dot."""
 
 Item = tuple[InodeId, bytes, int]
 """An inode, the root of one of its contents, and its size."""
@@ -24,7 +29,10 @@ class LiveContents:
         self._replica = replica
 
     def content_roots(self) -> Iterator[Item]:
-        """Every live version, conflict entries too. The tree may change while this is gone through."""
+        """Every live version, conflict entries too, and what snapshots keep whose listings are here.
+
+        The tree may change while this is gone through.
+        """
         tree = self._replica.tree
         for prefix in product(_ID_CHARACTERS, repeat=2):
             for inode in tree.inodes("".join(prefix)):
@@ -32,6 +40,12 @@ class LiveContents:
                     for version in tree.versions(inode):
                         if version.size:
                             yield inode, version.root, version.size
+        try:
+            for root, size in snapshot_roots(self._replica):
+                if size:
+                    yield InodeId(f".{root.hex()[-PSEUDO_DIGITS:]}"), root, size
+        except (ChunkMissing, Damaged, FormatError):
+            return  # the device that has the listing asks for it to be held
 
     def roots_of(self, change: Change) -> tuple[Sequence[Item], Sequence[Item]]:
         """The contents that came with a change, and those that went.

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import trio
 
 from dittofs.chunks.content import ContentReader
+from dittofs.chunks.store import ChunkStore
 from dittofs.chunks.version import store_version_node
 from dittofs.errors import FormatError, FSError
 from dittofs.ids import INODE_ID_BYTES, ROOT, InodeId, inode_id
@@ -52,6 +53,7 @@ class Restoring:
         self._replica = volume.replica
         self._tree = volume.replica.tree
         self._pasts = Pasts(volume.replica)
+        self._missing: dict[bytes, int] = {}
 
     async def content(self, inode: InodeId, content: PastContent) -> Restored:
         """Make a content the newest version of a living file. The version shown now stays in the history.
@@ -72,7 +74,7 @@ class Restoring:
                 change.is_unasked = True
                 group = change.group
                 group.write(inode, fresh, replaces=(version.dot,), stamp=self._state.tick())
-        return self._told(inode, content, "same" if is_same else "version")
+        return await self._told(inode, content, "same" if is_same else "version")
 
     async def back(self, inode: InodeId, past: Past, *, at: int) -> Restored:
         """Make an inode all that it was: where, its content, mode, owner, time and attributes.
@@ -91,7 +93,7 @@ class Restoring:
             with self._replica.change() as change:
                 change.is_unasked = True
                 inode, is_renamed = self._set_back(change, inode, now, past, fresh, at)
-        told = self._told(inode, main, "same" if is_same else "version" if now is not None else "back")
+        told = await self._told(inode, main, "same" if is_same else "version" if now is not None else "back")
         return replace(told, is_renamed=is_renamed)
 
     async def directory(self, entry: PastEntry, at: int) -> list[Restored]:
@@ -112,15 +114,15 @@ class Restoring:
                 await trio.lowlevel.checkpoint()
         return done
 
-    def missing_bytes(self, content: PastContent | None) -> int:
+    async def missing_bytes(self, content: PastContent | None) -> int:
         """How much of a content is not on this device."""
         if content is None or not content.size:
             return 0
-        try:
-            reader = ContentReader(self._replica.chunks, content.root, content.size)
-            return sum(part.length for part in reader.presence() if not part.is_here)
-        except FormatError:
-            return 0 if content.root and content.size == len(content.root) else content.size
+        known = self._missing.get(content.root)
+        if known is None:
+            known = await self._replica.run_blocking(_missing_bytes, self._replica.chunks, content)
+            self._missing[content.root] = known
+        return known
 
     async def _settle(self, inode: InodeId) -> None:
         """What was closed before is a version before."""
@@ -237,16 +239,26 @@ class Restoring:
             change.group.link((inode, None), other, called, stamp=self._state.tick())
         return inode
 
-    def _told(
+    async def _told(
         self, inode: InodeId, content: PastContent | None, what: Literal["same", "version", "back"]
     ) -> Restored:
         past = self._pasts.now(inode)
         path = self._pasts.path(inode, 0, past=past) if past is None else self._path(inode)
         size = content.size if content is not None else 0
         kind = past.kind if past is not None else Kind.FILE
-        return Restored(path or b"", kind, size, self.missing_bytes(content), what)
+        return Restored(path or b"", kind, size, await self.missing_bytes(content), what)
 
     def _path(self, inode: InodeId) -> bytes:
         for directory, entry in self._tree.names(inode):
             return self._state.path(directory) + entry.name
         return b""
+
+
+def _missing_bytes(chunks: ChunkStore, content: PastContent) -> int:
+    """Blocking: every chunk is looked up."""
+    try:
+        reader = ContentReader(chunks, content.root, content.size)
+        return sum(part.length for part in reader.presence() if not part.is_here)
+    except FormatError:
+        # The target of a symbolic link is in the tree itself.
+        return 0 if content.size == len(content.root) else content.size

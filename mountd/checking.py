@@ -1,73 +1,199 @@
-"""`dittofs check`: everything read and verified while the volume is in use."""
+"""`dittofs check`: everything read and verified while the volume is in use, and mended where that can be."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 import trio
 
 from dittofs.chunks.check import Problem
+from dittofs.chunks.content import ContentReader
+from dittofs.chunks.seal import ChunkKind
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import CheckDone, CheckItem, CheckProgress, Finding
-from dittofs.errors import ChunkMissing, Damaged, FormatError
-from dittofs.tree.record import Kind
-from dittofs.volume.browsing import Browsing
+from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError
+from dittofs.ids import ChunkId
+from dittofs.tree.record import DOCUMENTS, Kind
+from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.contents import Published
+from dittofs.volume.source import Wanted
 from dittofs.volume.volume import Volume
 
 PROGRESS_INTERVAL_S = 0.5
+FETCHED_AT_ONCE: Final = 64
+REPAIR: Final = "dittofs check --repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What is known of other devices."""
+
+    is_alone: bool = True
+    """There are none."""
+    absent: Sequence[str] = ()
+    """Those that are not connected."""
+    nobody_has: Callable[[bytes], bool] = lambda _root: False
+    """Whether no device has said that it holds a content."""
+
+    @property
+    def who_may(self) -> str:
+        """Where to look for what no connected device has."""
+        if self.is_alone:
+            return "restore the file from another copy: no other device has the volume"
+        if self.absent:
+            return f"connect {', '.join(self.absent)}, and run {REPAIR} again"
+        return (
+            "all devices are connected, and none has it: restore an older version (dittofs log), or remove it"
+        )
+
+
+@dataclass(slots=True)
+class _Count:
+    """What was found so far."""
+
+    findings: int = 0
+    mended: int = 0
+    lost: list[Wanted] = field(default_factory=list)
+    index: int = 0
+    """Findings about the index of the tree."""
 
 
 async def check(
-    volume: Volume, names: Sequence[bytes], *, is_alone: bool = True
+    volume: Volume, names: Sequence[bytes], elsewhere: Elsewhere = Elsewhere(), *, repair: bool = False
 ) -> AsyncGenerator[CheckItem, None]:
-    """Verify the journal and every pack frame (without a path), then that each file reads back whole.
+    """Verify journal, index and every pack frame (without a path), then that each file reads back whole.
 
-    `is_alone`: no other device has the volume, so what is not here is lost.
+    With `repair` what is damaged is fetched from other devices, and indexes are made anew. What nobody has
+    is said, with its path.
     """
-    findings = 0
+    count = _Count()
     if not names:
-        async for item in _check_store(volume):
-            findings += isinstance(item, Finding)
+        async for item in _check_store(volume, count, repair=repair):
+            count.findings += isinstance(item, Finding)
             yield item
-    files = chunks = verified = elsewhere = elsewhere_bytes = 0
+        if repair:
+            async for item in _mend_store(volume, count):
+                yield item
+    files = chunks = verified = away = away_bytes = 0
     last = trio.current_time()
     browsing = Browsing(volume)
     for seen in browsing.walk(names, recursive=True):
         if seen.stat.kind is not Kind.FILE:
             continue
         files += 1
-        count, here, problem = await trio.to_thread.run_sync(_verify, volume, browsing, seen.shown)
-        chunks += count
+        found, here, problem = await trio.to_thread.run_sync(_verify, volume, browsing, seen.shown)
+        is_lost = here < seen.shown.size and (
+            elsewhere.is_alone or elsewhere.nobody_has(seen.shown.root) or _has_lost(volume)
+        )
+        if repair and (problem or is_lost):
+            was_hurt = bool(problem)
+            await _fetch(volume, seen)
+            found, here, problem = await trio.to_thread.run_sync(_verify, volume, browsing, seen.shown)
+            if was_hurt and not problem and here == seen.shown.size:
+                count.findings += 1
+                count.mended += 1
+                detail = "it was damaged here, and had from another device"
+                yield Finding("warning", "mended", detail, **path_fields(seen.path))
+        chunks += found
         verified += here
-        if here < seen.shown.size and not problem and is_alone:
-            problem = f"{seen.shown.size - here} bytes are not on this device, and no other has the volume"
-        if here < seen.shown.size and not problem:
-            elsewhere += 1
-            elsewhere_bytes += seen.shown.size - here
+        missing = seen.shown.size - here
+        is_gone = elsewhere.is_alone or elsewhere.nobody_has(seen.shown.root)
+        if missing and is_gone and not problem:
+            where = "and no other has the volume" if elsewhere.is_alone else "and none is known to hold them"
+            problem = f"{missing} bytes are not on this device, {where}"
+        if missing and not problem:
+            away += 1
+            away_bytes += missing
         if problem:
-            findings += 1
-            mend = "restore the file from another copy, or read it while a device is connected that has it"
+            count.findings += 1
+            mend = elsewhere.who_may if repair or elsewhere.is_alone else REPAIR
             yield Finding("damage", "file", problem, mend=mend, **path_fields(seen.path))
         if trio.current_time() - last >= PROGRESS_INTERVAL_S:
             last = trio.current_time()
             yield CheckProgress(verified, volume.summary().content_bytes, "files")
-    if elsewhere:
-        detail = f"{elsewhere} files are not whole on this device: {elsewhere_bytes} bytes are on others only"
+    if away:
+        detail = f"{away} files are not whole on this device: {away_bytes} bytes are on others only"
         yield Finding(
             "warning", "missing", f"{detail}, and were not looked at", mend="dittofs list --missing"
         )
-    yield CheckDone(files=files, chunks=chunks, bytes=verified, findings=findings)
+    yield CheckDone(files=files, chunks=chunks, bytes=verified, findings=count.findings, mended=count.mended)
 
 
-async def _check_store(volume: Volume) -> AsyncGenerator[CheckItem, None]:
+async def _check_store(volume: Volume, count: _Count, *, repair: bool) -> AsyncGenerator[CheckItem, None]:
     yield CheckProgress(0, 0, "journal")
+    mend = "" if repair else REPAIR
     for damage in await trio.to_thread.run_sync(lambda: list(volume.replica.journal.check())):
-        yield Finding("damage", "journal", f"{damage.what}: {damage.detail}")
+        is_index = ": index" in damage.what or ": entry" in damage.what
+        count.index += is_index
+        count.must_rebuild |= is_index
+        yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend=mend if is_index else "")
+    for number in range(DOCUMENTS):
+        try:
+            compared = volume.replica.mended(partial(volume.replica.tree.compare, number))
+        except (Damaged, FormatError) as error:
+            yield Finding("damage", "index", f"document {number} cannot be read: {error}")
+            continue
+        if compared.differing:
+            count.index += 1
+            detail = f"{len(compared.differing)} files are shown otherwise than document {number} has them"
+            yield Finding("damage", "index", detail, mend=mend)
+        await trio.lowlevel.checkpoint()
+        if number % 32 == 0:
+            yield CheckProgress(number, DOCUMENTS, "index")
     steps = volume.replica.chunks.verify()
     while (step := await trio.to_thread.run_sync(lambda: next(steps, None))) is not None:
         if isinstance(step, Problem):
-            yield Finding("warning" if step.is_harmless else "damage", "pack", f"{step.what}: {step.detail}")
+            if step.chunk is not None and step.kind is not None and step.kind in ChunkKind._value2member_map_:
+                count.lost.append((ChunkKind(step.kind), step.chunk))
+            is_mendable = step.chunk is not None or step.what == "index"
+            severity = "warning" if step.is_harmless else "damage"
+            detail = f"{step.what}: {step.detail}"
+            yield Finding(
+                "warning" if severity == "warning" else "damage",
+                "pack",
+                detail,
+                mend=mend if is_mendable else "",
+            )
         else:
             yield CheckProgress(step.done_bytes, step.total_bytes, "packs")
+
+
+async def _mend_store(volume: Volume, count: _Count) -> AsyncGenerator[CheckItem, None]:
+    """Indexes anew; every chunk that was found to be lost from another device, whoever names it."""
+    replica = volume.replica
+    if count.index:
+        replica.rebuild_index()
+        count.mended += count.index
+        yield Finding("warning", "mended", "the index of names was made anew from the documents")
+    for kind, chunk in dict.fromkeys(count.lost):
+        if replica.chunks.has(kind, chunk) or await _get(volume, b"", [(kind, chunk)]):
+            count.mended += 1
+            yield Finding("warning", "mended", f"chunk {chunk.hex()} was had from another device")
+    await replica.run_blocking(replica.chunks.sync)
+
+
+async def _fetch(volume: Volume, seen: Seen) -> None:
+    """Get what a file lacks, as far as connected devices have it."""
+    reader = ContentReader(volume.replica.chunks, seen.shown.root, seen.shown.size)
+    while wanted := await trio.to_thread.run_sync(reader.absent):
+        for start in range(0, len(wanted), FETCHED_AT_ONCE):
+            if not await _get(volume, seen.shown.root, wanted[start : start + FETCHED_AT_ONCE]):
+                return
+    await volume.replica.run_blocking(volume.replica.chunks.sync)
+
+
+async def _get(volume: Volume, root: bytes, wanted: Sequence[tuple[ChunkKind, ChunkId]]) -> bool:
+    try:
+        await volume.state.source.fetch(root, wanted)
+    except ChunkUnavailable:
+        return False
+    return True
+
+
+def _has_lost(volume: Volume) -> bool:
+    """Whether opening the store found packs cut short or gone: then what is not here may have been."""
+    return any("lost" in note or "is gone" in note for note in volume.replica.chunks.notes)
 
 
 def _verify(volume: Volume, browsing: Browsing, shown: Published) -> tuple[int, int, str]:

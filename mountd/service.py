@@ -88,7 +88,7 @@ from mountd.mounting import Mounting
 from mountd.mounts import Mount
 from mountd.reports import Reports
 from mountd.sharing import Sharing
-from mountd.storage import StorageDesk
+from mountd.storage import StorageDesk, elsewhere_of
 from mountd.syncing import only_here, sync
 from mountd.undoing import UndoDesk
 
@@ -303,8 +303,8 @@ class DaemonService:
 
     def check(self, request: CheckRequest) -> AsyncGenerator[CheckItem, None]:
         opened = self._node.require_open(request.volume)
-        is_alone = len(opened.membership.members()) <= 1
-        return check(opened.volume, components(path_bytes(request)), is_alone=is_alone)
+        names = components(path_bytes(request))
+        return check(opened.volume, names, elsewhere_of(opened), repair=request.repair)
 
     def list_conflicts(self, request: ConflictsRequest) -> AsyncGenerator[Conflict, None]:
         return self._conflicts.list(request)

@@ -21,9 +21,11 @@ from dittofs.control.storage import (
 )
 from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
+from dittofs.identity.records import Role
 from dittofs.node import Node
 from dittofs.replication.collector import GarbageStatus
 from dittofs.shared_volume import SharedVolume
+from mountd.checking import Elsewhere
 from mountd.reports import Reports
 
 SAMPLED_CHUNKS: Final = 512
@@ -140,6 +142,19 @@ class StorageDesk:
             only_there=files,
             only_there_bytes=size,
         )
+
+
+def elsewhere_of(opened: SharedVolume) -> Elsewhere:
+    """What `check` may know of the other devices of a volume."""
+    custody = opened.peers.custody
+
+    def nobody_has(root: bytes) -> bool:
+        lonely = custody.find(root)
+        return lonely is not None and not lonely.holders and not custody.is_counting
+
+    peers = opened.peers.status()
+    absent = [one.name for one in peers if not one.is_connected and one.role >= Role.READER]
+    return Elsewhere(len(opened.membership.members()) <= 1, absent, nobody_has)
 
 
 def _amount(chunks: Chunks) -> Amount:

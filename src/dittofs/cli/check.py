@@ -9,27 +9,31 @@ from dittofs.control.paths import path_bytes, path_fields
 from dittofs.control.protocol import CheckDone, CheckProgress, CheckRequest, Finding
 
 DESCRIPTION = """\
-Read what a volume has stored and verify every hash. It changes nothing and may run while the
-volume is in use. Without PATH every volume of this device is checked whole."""
+Read what a volume has stored and verify every hash: journal, index, packs and the content of each file. It
+may run while the volume is in use. Without PATH every volume of this device is checked whole. Without
+--repair it changes nothing; with it, what is damaged is fetched from other devices and indexes are made
+anew. What no device has is said, file by file."""
 EXAMPLE = """\
   dittofs check
   dittofs check ~/Shared/photos
+  dittofs check --repair
   dittofs check Shared: --json     one JSON object a line"""
 
 
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="?", help="a path below a mount, or VOLUME:PATH")
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended")
 
 
 def run(arguments: argparse.Namespace) -> int:
     asked = client()
     volumes = asked.status().volumes
     if arguments.path is None and len(volumes) > 1:
-        requests = [CheckRequest(volume=volume.name) for volume in volumes]
+        requests = [CheckRequest(volume=volume.name, repair=arguments.repair) for volume in volumes]
     else:
         place = locate(arguments.path, volumes)
         path = place.path if arguments.path is not None else b""
-        requests = [CheckRequest(volume=place.volume, **path_fields(path))]
+        requests = [CheckRequest(volume=place.volume, repair=arguments.repair, **path_fields(path))]
     codes = [_check(request, as_json=arguments.json) for request in requests]
     return max(codes)
 
@@ -45,7 +49,7 @@ def _check(request: CheckRequest, *, as_json: bool) -> int:
                 case CheckProgress():
                     progress.update(item.bytes_done, item.bytes_total, item.step)
                 case Finding():
-                    findings += item.what != "missing"  # to be on other devices only is nothing wrong
+                    findings += item.severity == "damage"  # to be on other devices only is nothing wrong
                     if not as_json:
                         say(finding_line(item))
                 case CheckDone():
@@ -57,10 +61,12 @@ def _check(request: CheckRequest, *, as_json: bool) -> int:
     if not as_json:
         read = f"{counted(ended.files, 'file')}, {counted(ended.chunks, 'chunk')}, {human_size(ended.bytes)}"
         verdict = f"{counted(findings, 'finding')}" if findings else "everything is as it was written"
+        if ended.mended:
+            verdict = f"{counted(findings, 'finding')}, {ended.mended} mended"
         if not findings and not ended.chunks:
             verdict = "nothing of a content is on this device, so there was nothing to verify"
         say(f"{escaped(request.volume)}: {read} read; {verdict}.")
-    return EXIT_ATTENTION if findings else EXIT_FINE
+    return EXIT_ATTENTION if findings > ended.mended else EXIT_FINE
 
 
 def finding_line(finding: Finding) -> str:

@@ -303,11 +303,12 @@ class ChunksRequest(Struct, frozen=True):
 
 
 class CheckRequest(Struct, frozen=True):
-    """Verify a volume; with a path only the contents at or below it."""
+    """Verify a volume; with a path only the contents at or below it. `repair`: mend what can be mended."""
 
     volume: str
     path: str = ""
     path_raw: bytes = b""
+    repair: bool = False
 
 
 class CheckProgress(Struct, frozen=True, tag="progress"):
@@ -325,6 +326,7 @@ class CheckDone(Struct, frozen=True, tag="done"):
     chunks: int
     bytes: int
     findings: int
+    mended: int = 0  # of them, by this check
 
 
 # --- events ---

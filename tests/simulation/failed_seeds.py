@@ -13,5 +13,7 @@ STACK: Final = {
     100079: "a volume that stays read-only after its journal could not be synced",
     200033: "what was closed before the disk was full was never synced, and a power cut took it",
     200102: "a device that leaves for good while its users still write",
+    300108: "a backup taken while the disk was full is put back, and its disk is full for good",
+    300133: "replication that met a full disk while it was ended took the whole process along",
 }
 TREE: Final[dict[int, str]] = {}

@@ -22,17 +22,13 @@ async def kept_up(task: Callable[[], Awaitable[None]], restarted: Callable[[], N
 
 
 async def contained(task: Callable[[], Awaitable[None]]) -> None:
-    """Run a task to its end, whatever that is."""
+    """Run a task to its end, whatever that is. Its cancellation goes on, whatever failed beside it."""
     try:
         await task()
-    except DittoError as error:
-        log.error("a part of replication failed", reason=str(error))
-    except Exception as error:
-        reasons = list(_reasons(error))
-        if all(isinstance(one, DittoError) for one in reasons):
-            log.error("a part of replication failed", reason="; ".join(map(str, reasons)))
-        else:
-            log.error("a part of replication failed by a bug", exc_info=error)
+    except* DittoError as group:
+        log.error("a part of replication failed", reason="; ".join(map(str, _reasons(group))))
+    except* Exception as group:
+        log.error("a part of replication failed by a bug", exc_info=group)
 
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:

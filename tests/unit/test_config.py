@@ -146,3 +146,18 @@ def test_when_the_removals_of_another_device_are_held_can_be_chosen() -> None:
     for wrong in (b"share = 25", b"share = 0", b"files = 0", b"least = true", b"on = 1", b"seconds = 1.5"):
         with pytest.raises(ConfigError, match=r"config\.toml:2"):
             Settings.parse(b"[brake]\n" + wrong, "config.toml", "laptop")
+
+
+def test_merge_programs_stand_by_pattern_and_are_lists_of_words() -> None:
+    text = (
+        '[merge]\n"*.odt" = ["merge-odt", "{base}", "{ours}", "{theirs}", "{out}"]\n"a b/" = ["x", "{out}"]'
+    )
+    assert parse(text).merge_programs == (
+        ("*.odt", ("merge-odt", "{base}", "{ours}", "{theirs}", "{out}")),
+        ("a b/", ("x", "{out}")),
+    )
+    for wrong in ('"*.odt" = "merge"', '"*.odt" = []', '"*.odt" = ["merge"]', '"*.odt" = [1, "{out}"]'):
+        with pytest.raises(ConfigError, match=r"config.toml:2: \*.odt is a list of words"):
+            parse(f"[merge]\n{wrong}")
+    with pytest.raises(ConfigError, match=r"patterns as in \.gitignore"):
+        parse('[merge]\n"!x" = ["merge", "{out}"]')

@@ -42,6 +42,8 @@ class SetBack:
     """Parent and name of each of its names ("" is the inode's own), moved there or back from the dead."""
     contents: tuple[NewVersion, ...] = ()
     """What its names are to show, and after it what is to stand beside; empty: as it is."""
+    has_faces: bool = False
+    """Whether `contents` say which numbers they showed (0: the inode's own); else the present one stays."""
     replaces: frozenset[Dot] = frozenset()
     """The versions that go for them. Every other living one stays, as a conflict entry."""
     mode: int | None = None
@@ -113,7 +115,7 @@ def _versions(
                 one.node,
                 # What stands beside was older than what is shown, whenever it comes back.
                 later(stamp, rank) if not place else min((v.rank for v in kept), default=stamp),
-                one.face or (0 if place else face),
+                one.face or (0 if place or back.has_faces else face),
                 later(stamp, newest),
                 (),
             )
@@ -157,6 +159,7 @@ def difference_back(shown: Inode, now: Inode, is_theirs: Callable[[Slot], bool])
     return SetBack(
         names=_names_back(shown, now, is_theirs),
         contents=contents,
+        has_faces=True,
         replaces=replaces,
         mode=old.mode.value if is_mode and old.mode is not None else None,
         owner=(old.owner.value if old.owner is not None else None,) if is_owner else None,

@@ -11,7 +11,7 @@ import trio
 from dittofs.ids import InodeId
 from dittofs.volume.volume import Volume
 
-INODES_PER_GROUP: Final = 32
+INODES_PER_GROUP: Final = 16
 """One transaction, some milliseconds."""
 
 

@@ -24,7 +24,7 @@ from dittofs.volume.undo import StepKind, Undoing, Window, undoing_of
 from dittofs.volume.volume import Volume
 
 ROWS_PER_SLICE: Final = 256
-INODES_PER_GROUP: Final = 32
+INODES_PER_GROUP: Final = 16
 """One transaction, some milliseconds."""
 CLOCKS_APART_NS: Final = 24 * 3_600 * 1_000_000_000
 """Rows applied here so long before the window are looked at too: another device's clock may be ahead."""

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
+from dittofs.errors import ReadOnlyVolume
 from dittofs.tree.brake import Limits
 from dittofs.tree.holds import with_holds
 from dittofs.tree.view import view
@@ -149,6 +152,39 @@ def test_files_moved_over_others_count_once_and_are_held_as_they_were() -> None:
         a.rename("d/temporary", path(number))
     devices.carry(a)
     assert b.show() == before
+    check(b)
+
+
+def test_a_file_keeps_its_number_when_it_is_taken_back_from_a_save() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    numbers = {n: b.tree.stat(b.entry(path(n)).ref) for n in range(FILES)}
+    for number in range(FILES):
+        a.make("d/temporary", b"encrypted %d" % number)
+        a.rename("d/temporary", path(number))
+    devices.carry(a)
+    reject(b)
+    for number in range(FILES):
+        was, now = numbers[number], b.tree.stat(b.entry(path(number)).ref)
+        assert was is not None
+        assert now is not None
+        assert now.number == was.number
+    check(b)
+
+
+def test_who_may_only_read_sees_what_was_and_may_accept_it() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    b.replica.not_allowed = "this device may read the volume, and not change it"
+    before = b.show()
+    remove_all(a)
+    devices.carry(a)
+    assert b.show() == before
+    with pytest.raises(ReadOnlyVolume):
+        reject(b)
+    assert b.show() == before
+    accept(b)
+    assert b.show() == a.show()
     check(b)
 
 

@@ -103,6 +103,7 @@ class Reports:
             bytes=summary.content_bytes,
             bytes_here=summary.bytes_here,
             stored_bytes=statistics.pack_bytes + statistics.index_bytes,
+            history_bytes=opened.history_cost.bytes,
             conflicts=summary.conflicts,
             pending=Pending(files=summary.pending_files, bytes=summary.pending_bytes),
             read_only=summary.read_only or "",

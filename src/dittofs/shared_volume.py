@@ -24,6 +24,7 @@ from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
 from dittofs.ids import VolumeId
 from dittofs.replication.collector import Collector
+from dittofs.replication.history_cost import HistoryCost
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import SETTING, Policy
@@ -89,6 +90,7 @@ class SharedVolume:
         self.collector = Collector(
             peers, retained, self.retirement, grace_s=storage.garbage_grace_hours * HOUR_S
         )
+        self.history_cost = HistoryCost(self.collector, volume.replica.journal.history)
         self.scrubbing = Scrubbing(
             peers,
             bytes_per_second=storage.scrub_bytes_per_second,
@@ -135,6 +137,7 @@ class SharedVolume:
                 nursery.start_soon(kept_up, self._merger.run)
                 nursery.start_soon(kept_up, self.collector.run)
                 nursery.start_soon(kept_up, self.scrubbing.run)
+                nursery.start_soon(kept_up, self.history_cost.run)
 
     def _found_damage(self, sentence: str) -> None:
         self.volume.note_damage(sentence)

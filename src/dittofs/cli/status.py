@@ -162,6 +162,8 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
             "not yet safe from a power cut"
         )
     found += _custody_lines(volume)
+    if volume.history_bytes:
+        found.append(f"  HISTORY     {human_size(volume.history_bytes)} on disk for what was    dittofs log")
     if volume.has_owner_key:
         found.append("  RECOVERY    words not written down yet    dittofs recovery")
     if verbose:

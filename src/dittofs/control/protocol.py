@@ -120,6 +120,7 @@ class VolumeStatus(Struct, frozen=True):
     bytes: int = 0  # sizes of all files
     bytes_here: int | None = 0  # of them, readable on this device without any other; null: not counted yet
     stored_bytes: int = 0  # what the store takes on disk
+    history_bytes: int | None = None  # of them, what only the past needs; null: not counted yet
     conflicts: int = 0
     pending: Pending = Pending()
     read_only: str = ""  # why the volume accepts no change; empty: it does

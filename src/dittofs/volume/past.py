@@ -82,10 +82,13 @@ class Pasts:
     def entries(self, members: Sequence[InodeId], at: int) -> dict[bytes, PastEntry]:
         """What a directory of these members showed, by name."""
         named: dict[bytes, list[tuple[InodeId, Past]]] = {}
+        beside: list[tuple[bytes, InodeId, PastContent | None, Kind]] = []
         for member in members:
             for inode, past, held in self._named_in(member, at):
                 if held.is_plain:
                     named.setdefault(held.name, []).append((inode, past))
+                if past.asides and next(iter(past.names)) == held.link:
+                    beside += ((held.name, inode, content, past.kind) for content in past.asides)
         found: dict[bytes, PastEntry] = {}
         asides: list[tuple[bytes, InodeId, PastContent | None, Kind]] = []
         for name, claims in named.items():
@@ -97,9 +100,7 @@ class Pasts:
                 inode, past = files.pop(0)
                 found[name] = PastEntry(name, past.kind, (inode,), past.main)
             asides += [(name, inode, past.main, past.kind) for inode, past in files]
-        for member in members:
-            asides += self._conflict_entries(member, at)
-        for name, inode, content, kind in asides:
+        for name, inode, content, kind in (*asides, *beside):
             called, tries = name, 0
             while called in found:
                 tries += 1
@@ -107,13 +108,6 @@ class Pasts:
                 called = tagged_name(name, CONFLICT, self._replica.tree.label(slot), stamp, tries)
             found[called] = PastEntry(called, kind, (inode,), content, is_aside=True)
         return found
-
-    def _conflict_entries(
-        self, directory: InodeId, at: int
-    ) -> Iterator[tuple[bytes, InodeId, PastContent | None, Kind]]:
-        for inode, past, name in self._named_in(directory, at):
-            if past.asides and next(iter(past.names)) == name.link:
-                yield from ((name.name, inode, content, past.kind) for content in past.asides)
 
     def _in_order(
         self, members: Sequence[InodeId], name: bytes, claims: list[tuple[InodeId, Past]]

@@ -144,3 +144,19 @@ async def test_going_backwards_says_where_things_were_then(rig: Rig) -> None:
         ("create", b"d/f"),
         ("create", b"d"),
     ]
+
+
+async def test_a_round_that_brings_a_save_in_the_wrong_order_can_be_taken_back(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    for number in range(12):  # their documents stand in any order
+        await a.write(f"t{number}", b"new %d" % number)
+        await a.write(f"f{number}", b"old %d" % number)
+    await pair.settle()
+    at, before = b.volume.replica.journal.history.last_at, seen(b)
+    for number in range(12):
+        await a.rename(f"t{number}", f"f{number}")
+    states = b.volume.replica.states()
+    parts = [a.volume.replica.difference(number, state) for number, state in enumerate(states)]
+    assert b.volume.replica.receive_round([part for part in parts if part is not None], b"a" * 32)
+    assert b.listing("") == sorted(f"f{number}" for number in range(12))
+    assert was(b, at) == before

@@ -6,20 +6,21 @@ and done again: what was added is then there already.
 """
 
 import errno
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from itertools import islice
+from typing import Any, Final, Literal
 
 import trio
 
 from dittofs.errors import FSError
-from dittofs.ids import LOST_FOUND, ROOT, InodeId, inode_id
+from dittofs.ids import LOST_FOUND, ROOT, InodeId
 from dittofs.tree.entry import Entry
-from dittofs.tree.record import Kind, NewVersion, Owner
+from dittofs.tree.record import Kind
+from dittofs.volume.importing_making import Making
 from dittofs.volume.importing_source import Item, counted, entries, name, store
-from dittofs.volume.names import INODE_ID_BYTES, RESERVED
-from dittofs.volume.replica import Transaction
-from dittofs.volume.state import NAME_BYTES_MAX, owner_of
+from dittofs.volume.names import RESERVED
+from dittofs.volume.state import NAME_BYTES_MAX
 from dittofs.volume.volume import Volume
 
 FILES_PER_SLICE: Final = 64
@@ -90,11 +91,16 @@ class Importing:
     """Local directories that are not gone into: mounts of ours."""
     is_dry: bool = False
     totals: Totals = field(default_factory=Totals)
-    _links: dict[tuple[int, int], InodeId] = field(default_factory=dict)
     _entries: int = 0
     _bytes: int = 0
     _bytes_total: int = 0
+    _batch: list[Item] = field(default_factory=list)
+    """What is being read."""
     _notes: list[Note] = field(default_factory=list)
+    _making: Making = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._making = Making(self.volume.state)
 
     async def run(self) -> AsyncGenerator[Progress | Note, None]:
         """Do it. What is to be known comes as it is found; `totals` are true at the end.
@@ -122,7 +128,7 @@ class Importing:
                     yield note
                 if trio.current_time() - last >= PROGRESS_S:
                     last = trio.current_time()
-                    yield Progress(False, self._entries, self._bytes, self._bytes_total)
+                    yield Progress(False, self._entries, self._bytes_done, self._bytes_total)
             waiting += reversed(below)
         await self.volume.replica.run_blocking(self.volume.replica.journal.sync)
 
@@ -131,7 +137,7 @@ class Importing:
         found = 0
 
         def step() -> list[tuple[int, int]]:
-            return [one for one, _ in zip(steps, range(DIRECTORIES_COUNTED_AT_ONCE), strict=False)]
+            return list(islice(steps, DIRECTORIES_COUNTED_AT_ONCE))
 
         last = trio.current_time()
         while counts := await self.volume.replica.run_blocking(step):
@@ -141,6 +147,10 @@ class Importing:
                 last = trio.current_time()
                 yield Progress(True, found, 0, self._bytes_total)
             await trio.lowlevel.checkpoint()
+
+    @property
+    def _bytes_done(self) -> int:
+        return self._bytes + sum(item.done for item in self._batch)
 
     def _top(self) -> InodeId | None:
         """The directory in the volume, made if it is not there."""
@@ -153,25 +163,9 @@ class Importing:
             if entry is None and self.is_dry:
                 return None
             if entry is None:
-                state = self.volume.state
-                fresh = self._fresh()
                 with self.volume.replica.change() as change:
                     change.is_unasked = True
-                    stamp = state.tick()
-                    change.group.create(
-                        inode,
-                        one,
-                        Kind.DIRECTORY,
-                        inode=fresh,
-                        mode=0o755,
-                        owner=None,
-                        birth=int(stamp),
-                        mtime=None,
-                        version=None,
-                        xattrs={},
-                        stamp=stamp,
-                    )
-                inode = fresh
+                    inode = self._making.directory(change, inode, one, None)
             else:
                 inode = entry.inode
         return inode
@@ -180,8 +174,7 @@ class Importing:
         """One directory; those in it are put into `below`."""
         found, problem = await self.volume.replica.run_blocking(entries, place.source)
         if problem:
-            self._note("failed", place.path, problem)
-            self.totals.failed += 1
+            self._fail(place.path, problem)
         beside = self._beside(place)
         batch: list[Item] = []
         size = 0
@@ -199,11 +192,27 @@ class Importing:
                 batch.append(item)
                 size += item.size
             if len(batch) >= FILES_PER_SLICE or size >= BYTES_PER_SLICE:
-                await self._take(place, batch, beside)
+                async for _ in self._take(place, batch, beside):
+                    yield
                 batch, size = [], 0
-                yield
-        await self._take(place, batch, beside)
-        yield
+        async for _ in self._take(place, batch, beside):
+            yield
+
+    def _beside(self, place: _Place) -> Mapping[bytes, list[bytes]]:
+        """By name, the names of what stands beside it."""
+        found: dict[bytes, list[bytes]] = {}
+        tree = self.volume.replica.tree
+        for called, plain in tree.beside(place.inode).items() if place.inode is not None else ():
+            found.setdefault(plain, []).append(called)
+        return found
+
+    def _there(self, place: _Place, item: Item, beside: Mapping[bytes, list[bytes]]) -> list[Entry]:
+        """What has the name in the volume, the shown one first."""
+        if place.inode is None:
+            return []
+        tree = self.volume.replica.tree
+        found = (tree.lookup(place.inode, one) for one in (item.name, *beside.get(item.name, ())))
+        return [entry for entry in found if entry is not None]
 
     def _left_out(self, place: _Place, item: Item) -> str:
         state = self.volume.state
@@ -222,25 +231,9 @@ class Importing:
             return "a file that is only on this device has the name"
         return ""
 
-    def _beside(self, place: _Place) -> Mapping[bytes, list[bytes]]:
-        """By name, the names of what stands beside it."""
-        found: dict[bytes, list[bytes]] = {}
-        tree = self.volume.replica.tree
-        for called, plain in tree.beside(place.inode).items() if place.inode is not None else ():
-            found.setdefault(plain, []).append(called)
-        return found
-
-    def _there(self, place: _Place, item: Item, beside: Mapping[bytes, list[bytes]]) -> list[Entry]:
-        """What has the name in the volume, the shown one first."""
-        if place.inode is None:
-            return []
-        tree = self.volume.replica.tree
-        found = (tree.lookup(place.inode, one) for one in (item.name, *beside.get(item.name, ())))
-        return [entry for entry in found if entry is not None]
-
     async def _directory(self, place: _Place, item: Item) -> _Place:
         path = place.path + item.name + b"/"
-        tree, state = self.volume.replica.tree, self.volume.state
+        tree = self.volume.replica.tree
         entry = tree.lookup(place.inode, item.name) if place.inode is not None else None
         if entry is not None and entry.kind is Kind.DIRECTORY:
             return _Place(item.path, path, entry.inode)
@@ -252,24 +245,11 @@ class Importing:
             return _Place(item.path, path, None)
         chunks, slot = self.volume.replica.chunks, self.volume.replica.slot
         await self.volume.replica.run_blocking(store, chunks, slot, [item])
-        fresh = self._fresh()
+        if item.problem:
+            self._fail(path[:-1], item.problem)
         with self.volume.replica.change() as change:
             change.is_unasked = True
-            stamp = state.tick()
-            change.group.create(
-                place.inode,
-                item.name,
-                Kind.DIRECTORY,
-                inode=fresh,
-                mode=item.stat.st_mode & 0o7777,
-                owner=self._owner(item),
-                birth=min(item.stat.st_mtime_ns, int(stamp)),
-                mtime=item.stat.st_mtime_ns,
-                version=None,
-                xattrs=item.xattrs,
-                stamp=stamp,
-                beside=True,
-            )
+            fresh = self._making.directory(change, place.inode, item.name, item)
         return _Place(item.path, path, fresh, made=item)
 
     def _finish(self, place: _Place) -> None:
@@ -281,22 +261,54 @@ class Importing:
             stamp = self.volume.state.tick()
             change.group.set_mtime(place.inode, place.made.stat.st_mtime_ns, stamp=stamp)
 
-    async def _take(self, place: _Place, batch: list[Item], beside: Mapping[bytes, list[bytes]]) -> None:
-        """A slice of what is in a directory and is none."""
+    async def _take(
+        self, place: _Place, batch: list[Item], beside: Mapping[bytes, list[bytes]]
+    ) -> AsyncGenerator[None, None]:
+        """A slice of what is in a directory and is none; yields now and then."""
         if not batch:
+            yield
             return
         tree = self.volume.replica.tree
+        self._batch = batch
         for item in batch:
             versions = [tree.version(entry.ref) for entry in self._there(place, item, beside)]
             item.known = tuple(version.content for version in versions if version is not None)
         if self.is_dry:
-            await self.volume.replica.run_blocking(name, self.volume.replica.chunks, batch)
+            async for _ in self._working(name, self.volume.replica.chunks, batch):
+                yield
         else:
             self.volume.files.require_room(sum(item.size for item in batch))
             chunks, slot = self.volume.replica.chunks, self.volume.replica.slot
-            await self.volume.replica.run_blocking(store, chunks, slot, batch)
+            async for _ in self._working(store, chunks, slot, batch):
+                yield
         self._write(place, batch, beside)
         self._bytes += sum(item.size for item in batch)
+        self._batch = []
+        yield
+
+    async def _working(self, work: Callable[..., None], *arguments: Any) -> AsyncGenerator[None, None]:
+        """Do blocking work; yields every PROGRESS_S. It comes to its end even if nobody waits any more."""
+        done, problems = trio.Event(), list[Exception]()
+
+        async def run() -> None:
+            try:
+                await self.volume.replica.run_blocking(work, *arguments)
+            except Exception as error:  # noqa: BLE001 - raised again by who asked for the work
+                problems.append(error)
+            finally:
+                done.set()
+
+        trio.lowlevel.spawn_system_task(run)
+        try:
+            while not done.is_set():
+                with trio.move_on_after(PROGRESS_S):
+                    await done.wait()
+                yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await done.wait()
+        if problems:
+            raise problems[0]
 
     def _write(self, place: _Place, batch: Iterable[Item], beside: Mapping[bytes, list[bytes]]) -> None:
         """At one instant: what is not there yet is made."""
@@ -305,15 +317,12 @@ class Importing:
         for item in batch:
             there = self._there(place, item, beside)
             if item.problem:
-                self.totals.failed += 1
-                self._note("failed", place.path + item.name, item.problem, item.size)
+                self._fail(place.path + item.name, item.problem, item.size)
                 continue
-            same = next((entry for entry in there if self._is_same(item, entry)), None)
+            same = next((entry for entry in there if self._making.is_same(item, entry)), None)
             if same is not None:
                 self.totals.same += 1
                 self.totals.same_bytes += item.size
-                if item.is_linked and same.dot is None:
-                    self._links.setdefault(item.identity, same.inode)
                 continue
             if there:
                 self.totals.conflicts += 1
@@ -333,7 +342,7 @@ class Importing:
             with self.volume.replica.change() as change:
                 change.is_unasked = True
                 for item, is_conflict in todo:
-                    inode = self._make(change, place.inode, item, is_free=not is_conflict)
+                    inode = self._making.make(change, place.inode, item, is_free=not is_conflict)
                     if is_conflict:
                         conflicts.append((item, inode))
         for item, inode in conflicts:
@@ -341,59 +350,9 @@ class Importing:
             shown = names[0][1].name.decode(errors="replace") if names else "?"
             self._note("conflict", place.path + item.name, shown, item.size)
 
-    def _is_same(self, item: Item, entry: Entry) -> bool:
-        if entry.kind is not item.kind:
-            return False
-        tree = self.volume.replica.tree
-        version = tree.version(entry.ref)
-        if item.kind is Kind.FILE:
-            return version is not None and item.is_same and version.content == (item.root, item.size)
-        if item.kind is Kind.SYMLINK:
-            return version is not None and version.root == item.target
-        attributes = tree.stat(entry.ref)
-        is_device = item.kind in (Kind.CHARACTER, Kind.BLOCK)
-        return attributes is not None and (not is_device or attributes.rdev == item.stat.st_rdev)
-
-    def _make(self, change: Transaction, parent: InodeId, item: Item, *, is_free: bool) -> InodeId:
-        stamp = self.volume.state.tick()
-        known = self._links.get(item.identity) if item.is_linked else None
-        if known is not None and is_free and self.volume.replica.tree.stat((known, None)) is not None:
-            change.group.link((known, None), parent, item.name, stamp=stamp)
-            return known
-        mtime = item.stat.st_mtime_ns
-        version = None
-        if item.kind is Kind.FILE:
-            version = NewVersion(item.root, item.size, mtime, item.node)
-        elif item.kind is Kind.SYMLINK:
-            version = NewVersion(item.target, len(item.target), mtime, b"")
-        inode = self._fresh()
-        change.group.create(
-            parent,
-            item.name,
-            item.kind,
-            inode=inode,
-            mode=item.stat.st_mode & 0o7777,
-            owner=self._owner(item),
-            birth=min(mtime, int(stamp)),
-            mtime=mtime if version is None else None,
-            version=version,
-            rdev=item.stat.st_rdev if item.kind in (Kind.CHARACTER, Kind.BLOCK) else 0,
-            xattrs=item.xattrs,
-            stamp=stamp,
-            beside=not is_free,
-        )
-        if item.is_linked:
-            self._links[item.identity] = inode
-        return inode
-
-    def _owner(self, item: Item) -> Owner | None:
-        state, stat = self.volume.state, item.stat
-        if (stat.st_uid, stat.st_gid) == (state.uid, state.gid):
-            return None
-        return owner_of(stat.st_uid, stat.st_gid)
-
-    def _fresh(self) -> InodeId:
-        return inode_id(self.volume.replica.entropy(INODE_ID_BYTES))
+    def _fail(self, path: bytes, reason: str, size: int = 0) -> None:
+        self.totals.failed += 1
+        self._note("failed", path, reason, size)
 
     def _note(
         self, what: Literal["conflict", "left out", "failed"], path: bytes, detail: str, size: int = 0

@@ -50,6 +50,8 @@ class Item:
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     problem: str = ""
     """Why it cannot be taken."""
+    done: int = 0
+    """Bytes that were read so far."""
 
     @property
     def is_linked(self) -> bool:
@@ -125,8 +127,9 @@ class Naming:
 class _LocalFile:
     """A file as the chunker reads it: holes are told."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, item: Item, size: int) -> None:
         self._descriptor = descriptor
+        self._item = item
         self.size = size
 
     def extents(self) -> Iterator[tuple[int, int, Extent]]:
@@ -148,6 +151,7 @@ class _LocalFile:
             at = start
 
     def read(self, offset: int, length: int) -> bytes:
+        self._item.done = offset + length
         return os.pread(self._descriptor, length, offset)
 
 
@@ -188,7 +192,7 @@ def _read(where: Storing, item: Item) -> None:
         if not stat_bits.S_ISREG(before.st_mode) or _state(before) != _state(item.stat):
             item.problem = "it changed just now"
             return
-        source = _LocalFile(descriptor, before.st_size)
+        source = _LocalFile(descriptor, item, before.st_size)
         # `store_content` asks of the store what `Storing` has, as long as there is no base.
         item.root = store_content(where, source, b"", 0, chunking=Chunking.CONTENT_DEFINED)  # type: ignore[arg-type]
         if _state(os.fstat(descriptor)) != _state(before):
@@ -230,4 +234,5 @@ def _xattrs(chunks: ChunkStore, item: Item) -> dict[bytes, bytes]:
             found[name] = INLINE + value
     if sum(len(name) + len(value) for name, value in found.items()) > XATTRS_BYTES_MAX:
         item.problem = "it has more extended attributes than a file here can hold"
+        return {}
     return found

@@ -4,15 +4,17 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import trio
 
 from dittofs.blocking import run_inline
 from dittofs.errors import FSError
 from dittofs.volume.conflicts import Conflicts
-from dittofs.volume.importing import Importing, Note, Totals
+from dittofs.volume.importing import Importing, Note, Progress, Totals
 from dittofs.volume.importing_source import entries, store
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
@@ -241,3 +243,42 @@ async def test_a_file_that_changes_while_it_is_read_is_not_taken(rig: Rig, tree:
 
 def test_a_directory_that_cannot_be_read_says_why(tree: Path) -> None:
     assert entries(os.fsencode(tree / "gone")) == ([], "No such file or directory")
+
+
+async def test_how_far_it_is_is_told_in_bytes_while_one_large_file_is_read(rig: Rig, tree: Path) -> None:
+    (tree / "d/large").write_bytes(os.urandom(5 << 20))
+    hold = Held()
+    rig.volume.replica.run_blocking = hold  # type: ignore[assignment]  # it takes whatever it is given
+    importing = Importing(rig.volume, os.fsencode(tree), ())
+    told: list[tuple[int, int]] = []
+    async with aclosing(importing.run()) as run:
+        async for item in run:
+            if isinstance(item, Progress) and not item.is_counting:
+                told.append((item.bytes_done, item.bytes_total))
+                hold.may_go.set()
+    assert told
+    assert 0 < told[0][0] <= told[0][1] == sum(item.lstat().st_size for item in files_of(tree))
+
+
+async def test_a_slice_that_fails_is_told_and_leaves_nothing_running(rig: Rig, tree: Path) -> None:
+    rig.volume.replica.run_blocking = FullAfter(3)  # type: ignore[assignment]  # as above
+    with pytest.raises(FSError, match="the disk is full"):
+        await join(rig, tree)
+    assert rig.volume.replica.read_only is None
+
+
+def files_of(tree: Path) -> list[Path]:
+    return [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+class Held:
+    """Reads the first files whole, and then stops until `may_go`."""
+
+    def __init__(self) -> None:
+        self.may_go = trio.Event()
+
+    async def __call__(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        result = await run_inline(function, *arguments)
+        if function is store and any(item.done for item in arguments[2]):
+            await self.may_go.wait()
+        return result

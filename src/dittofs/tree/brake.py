@@ -24,12 +24,15 @@ from dittofs.tree.epochs import renamed
 from dittofs.tree.hlc import Clock
 from dittofs.tree.holds import Hold, Holds, decoded, encoded
 from dittofs.tree.join import join_all
+from dittofs.tree.losses import Loss, content_of, loss_of
 from dittofs.tree.placement import Placement
-from dittofs.tree.record import NEVER, WITH_CONTENT, Kind, Record, key_of, shard_of
+from dittofs.tree.record import NEVER, Kind, Record, key_of, shard_of
 from dittofs.tree.rows import Inode, Rows
 from dittofs.tree.setting_back import difference_back, set_back
 from dittofs.tree.writing import Writing
 
+WHO: Final = "another device"
+"""Of a held inode of which nothing else is known any more."""
 UNTOUCHED: Final = 0
 """A time that moves no directory's own."""
 
@@ -53,27 +56,10 @@ class Limits:
 
 
 @dataclass(slots=True)
-class _Loss:
-    """An inode that a device removed or rewrote a short while ago, and how it was shown before."""
-
-    slot: Slot
-    first: Stamp
-    stamp: Stamp
-    is_removal: bool
-    is_directory: bool
-    shown: dict[str, bytes]
-    content: tuple[bytes, int] | None
-    is_looked_up: bool
-    """Whether it is known that it is no return to what was."""
-    before: Inode | None
-    """As it was before the delivery that is being taken; None: that one has nothing to do with it."""
-
-
-@dataclass(slots=True)
 class _Recent:
     """Of one device."""
 
-    losses: dict[InodeId, _Loss] = field(default_factory=dict)
+    losses: dict[InodeId, Loss] = field(default_factory=dict)
     held: list[Stamp] = field(default_factory=list)
     """When it made the latest of those that are held: they still count."""
 
@@ -129,10 +115,10 @@ class Brake:
 
     def note(self, before: Inode, after: Inode, writer: Slot) -> None:
         """The records of an inode that is not held changed by a delivery; by `writer`, as far as is known."""
-        loss = _loss_of(before, after, writer)
+        loss = loss_of(before, after, writer)
         whose = self._noted.get(before.id)
         if whose is not None:
-            is_as_it_was = _content(after) == self._of(whose).losses[before.id].content is not None
+            is_as_it_was = content_of(after) == self._of(whose).losses[before.id].content is not None
             if is_as_it_was or (loss is None and self._label(writer) != whose):
                 self.changed(before.id)
         if loss is None or (whose is not None and before.id not in self._noted):
@@ -151,8 +137,16 @@ class Brake:
             records = {"": before.record, **before.links}
             shown = {link: one for link, one in records.items() if one is not None}
             is_directory = after.record is not None and after.record.kind is Kind.DIRECTORY
-            known = _Loss(
-                slot, stamp, stamp, is_removal, is_directory, encoded(shown), _content(before), False, before
+            known = Loss(
+                slot,
+                stamp,
+                stamp,
+                is_removal,
+                is_directory,
+                encoded(shown),
+                content_of(before),
+                False,
+                before,
             )
             losses[before.id] = known
         else:
@@ -202,7 +196,7 @@ class Brake:
         for inode, loss in list(recent.losses.items()):
             if not loss.is_looked_up:
                 loss.is_looked_up = True
-                content = _content(self._rows.inode(inode))
+                content = content_of(self._rows.inode(inode))
                 if content is not None and self.was_shown(inode, *content):
                     self.changed(inode)
         line, limit = self._line(recent)
@@ -243,7 +237,7 @@ class Brake:
                 self._noted.pop(inode, None)
         recent.held = sorted(recent.held)[-self.limits.files_max :]
 
-    def _hold(self, inode: InodeId, device: str, loss: _Loss) -> HeldNow:
+    def _hold(self, inode: InodeId, device: str, loss: Loss) -> HeldNow:
         rows = self._rows
         found = rows.inode(inode)
         assert found.record is not None
@@ -319,6 +313,22 @@ class Brake:
             )
         return records
 
+    def hold_again(self, inode: InodeId) -> bool:
+        """The row of a held inode was lost: make it of what the index shows. False: it hides nothing."""
+        self.holds.forget()
+        found = self._rows.inode(inode)
+        if found.record is None:
+            return False
+        shown = {"": found.record, **found.links}
+        raw = encoded(shown)
+        hold = Hold(WHO, self._documents.slot, found.latest, True, False, 0, raw, raw)
+        known = self.truth(inode, hold)
+        if encoded(known) == raw:
+            return False
+        is_directory = found.record.kind is Kind.DIRECTORY
+        self.holds.put(inode, msgspec.structs.replace(hold, is_directory=is_directory, known=encoded(known)))
+        return True
+
     # -- an index made anew, a writer called otherwise
 
     def by_shard(self) -> dict[int, dict[InodeId, dict[str, Record]]]:
@@ -350,35 +360,3 @@ class Brake:
             if any(needle in one for needle in wanted for one in raw):
                 found.add(inode)
         return found
-
-
-def _content(inode: Inode) -> tuple[bytes, int] | None:
-    meaning = inode.meaning
-    return None if meaning is None or meaning.main is None else meaning.main.version.content
-
-
-def _loss_of(before: Inode, after: Inode, writer: Slot) -> tuple[Slot, Stamp, bool] | None:
-    """Who removed or rewrote the inode, when, and whether it is removed; None: nobody did."""
-    old, new = before.meaning, after.meaning
-    if old is None or new is None or old == new or before.record is None or after.record is None:
-        return None
-    if old.kind in WITH_CONTENT:
-        if old.main is None:
-            return None
-        if new.main is not None:
-            content = old.main.version.content
-            if not content[1] or any(one.version.content == content for one in new.contents):
-                return None
-            return new.main.version.dot[0], new.main.version.stamp, False
-    elif not old.is_alive or new.is_alive:
-        return None
-    if any(forward not in before.record.forwards for forward in after.record.forwards):
-        return None  # moved onto another file, which is what was rewritten
-    holders = (after.record, *after.links.values())
-    stamp = max(one.removed for one in holders)
-    seen = before.record.context
-    for one in holders:
-        for slot, n in sorted(one.names.items()):
-            if seen.get(slot, 0) < n:
-                return slot, stamp, True
-    return writer, stamp, True

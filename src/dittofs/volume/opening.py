@@ -91,6 +91,7 @@ def _join(
         label=label,
         boot=machine.encode(),
     )
+    replica.mend_held()
     if journal.get_meta(INITIALISED) is None:
         with journal.transaction():
             change = tree.initialise()

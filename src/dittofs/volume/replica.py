@@ -20,6 +20,7 @@ from dittofs.tree.delivery import Delivery, fork_setting
 from dittofs.tree.entry import Change
 from dittofs.tree.exchange import Taken
 from dittofs.tree.group import Group
+from dittofs.tree.holds import KIND as HELD
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
@@ -122,6 +123,8 @@ class Replica:
         """Why this device may not change the volume itself, or None. What others change is taken in."""
         self.listeners: list[Callable[[Change], None]] = []
         """Called after each change of the tree with what it touched."""
+        self.authored: list[Callable[[Change], None]] = []
+        """Called within the transaction of each change made here: rows that must not be lost without it."""
 
     def require_writable(self) -> None:
         """ReadOnlyVolume unless this device can and may change the volume."""
@@ -149,6 +152,8 @@ class Replica:
                 change = replace(transaction.group.finish(), is_unasked=transaction.is_unasked)
                 self.journal.append(self.journal.next_group, change.updates, LOCAL_VIA)
                 record(self.journal, change.effects, self.clock.now_ns())
+                for listener in self.authored:
+                    listener(change)
         transaction.run_after()
         if change is not None:
             self._tell(change)
@@ -252,6 +257,26 @@ class Replica:
             log.info("a document was compacted", document=number, epoch=self.states()[number].epoch.number)
             self._tell(taken.change)
         return taken is not None
+
+    def mend_held(self) -> None:
+        """Rows of held inodes that cannot be read are made of what the index shows. Blocking, when opened."""
+        bad: list[bytes] = []
+        for _ in self.journal.scan_local(HELD, b"", bad):
+            pass
+        if not bad:
+            return
+        log.error("rows of held inodes are damaged and made anew", rows=len(bad))
+        try:
+            self._hold_again(bad)
+        except IndexDamaged:
+            self._hold_again(bad, is_index_readable=False)  # it is made anew, of what the documents say
+
+    def _hold_again(self, keys: Sequence[bytes], *, is_index_readable: bool = True) -> None:
+        with self._journalled():
+            for key in keys:
+                self.journal.delete_local(HELD, key)
+            for key in keys if is_index_readable else ():
+                self.tree.brake.hold_again(InodeId(key.decode("ascii")))
 
     def _was_shown(self, inode: InodeId, root: bytes, size: int) -> bool:
         """Whether that content of an inode was replaced or went with it, as far as is known."""

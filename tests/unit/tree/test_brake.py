@@ -341,6 +341,27 @@ def test_what_is_held_outlives_a_crash() -> None:
     assert a.show() == b.show() == before
 
 
+@pytest.mark.logs_warning("rows of held inodes are damaged")
+def test_a_held_row_that_is_damaged_is_made_anew_and_nothing_changes_its_face() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    remove_all(a)
+    devices.carry(a)
+    b.replica.journal._rows._statements.run(
+        "local",
+        "UPDATE local SET value = x'00' WHERE kind='held' AND key=?",
+        (min(b.tree.brake.holds.all).encode(),),
+    )
+    b.restart()
+    b.tree.brake.limits = MANY
+    assert b.show() == before
+    assert held(b) == FILES
+    reject(b)
+    devices.settle()
+    assert a.show() == b.show() == before
+
+
 def test_the_rest_of_a_mass_is_held_too_and_later_single_changes_are_not() -> None:
     devices = Devices("alder", "birch")
     a, b = devices.rigs

@@ -126,7 +126,6 @@ async def _check_store(volume: Volume, count: _Count, *, repair: bool) -> AsyncG
     for damage in await trio.to_thread.run_sync(lambda: list(volume.replica.journal.check())):
         is_index = ": index" in damage.what or ": entry" in damage.what
         count.index += is_index
-        count.must_rebuild |= is_index
         yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend=mend if is_index else "")
     for number in range(DOCUMENTS):
         try:

@@ -152,6 +152,10 @@ class Answers:
         found = await self._replica.run_blocking(whole, self._replica.chunks, unknown)
         self._whole.update(one for one, is_here in zip(unknown, found, strict=True) if is_here)
 
+    async def forget_whole(self) -> None:
+        """Before anything is swept here: what was published here and is whole here needs nobody else."""
+        await self._unsettled()
+
     async def _unsettled(self) -> list[Unsettled]:
         """What was published here and is not whole here. What is whole by now is forgotten."""
         journal, chunks = self._replica.journal, self._replica.chunks

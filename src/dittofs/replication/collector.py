@@ -288,6 +288,7 @@ class Collector:
     async def _begin(self, *, is_asked: bool) -> None:
         """The first mark. The round is announced if it is worth it."""
         garbage, run_blocking = self._replica.chunks.garbage, self._replica.run_blocking
+        await self.answers.forget_whole()
         begun = self._now()
         marks = await run_blocking(garbage.begin_round)
         unknown = await self._mark(marks)

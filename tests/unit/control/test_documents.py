@@ -16,6 +16,7 @@ from dittofs.control import (
     routes,
     server,
     sharing,
+    storage,
     undoing,
 )
 from dittofs.control.faults import FAULTS
@@ -23,7 +24,7 @@ from dittofs.control.faults import FAULTS
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "control.md").read_text()
 STRUCTS = {
     one: None  # each once
-    for module in (protocol, sharing, undoing, conflicts, history)
+    for module in (protocol, sharing, undoing, conflicts, history, storage)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, msgspec.Struct) and one is not msgspec.Struct
 }

@@ -1,0 +1,95 @@
+"""Retired devices: nobody waits for them, their copies count no more, and they come back unharmed."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from dittofs.identity.records import Role
+from dittofs.replication.custody import HOLD
+from dittofs.replication.retirement import DAY_NS, Retirement
+from tests.unit.replication.pair import Side, connect, sides, until
+from tests.unit.replication.test_collector import LARGE, OTHER, Sweeper, in_step, on_demand, settle
+
+
+async def apart(a: Side, b: Side) -> None:
+    await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions))
+
+
+async def test_nobody_waits_for_a_retired_device(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        mine = Sweeper(a)
+        await a.write("gone", LARGE)
+        cut, _ = connect(nursery, a, b)
+        await in_step(a, b)
+        cut.close()
+        await apart(a, b)
+        await a.rig.unlink("gone")
+        mine.forget_the_past()
+        await mine.collector.collect()
+        assert not mine.is_done
+        assert await mine.retirement.retire(b.device.id, 0)
+        assert not await mine.retirement.retire(b.device.id, 0), "it is already"
+        await mine.collector.step()
+        assert mine.is_done
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_retired_device_holds_counts_no_more(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        mine = Sweeper(a)
+        await a.write("file", LARGE)
+        connect(nursery, a, b)
+        await until(lambda: not a.peers.custody.tally().only_here and not a.peers.custody.is_counting)
+        await mine.retirement.retire(b.device.id, 0)
+        assert a.peers.copies() == 1, "of the devices that count there is one"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.logs_warning("this device was retired while it was away")
+async def test_a_retired_device_that_returns_merges_believes_nothing_and_rejoins(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        mine, theirs = Sweeper(a), Sweeper(b)
+        await on_demand(a)
+        await a.write("large", LARGE)
+        cut, _ = connect(nursery, a, b)
+        await in_step(a, b)
+        root = next(iter(a.peers.custody.content.content_roots()))[1]
+        await until(lambda: b.rig.volume.replica.journal.get_local(HOLD, a.device.id + root) is not None)
+        cut.close()
+        await apart(a, b)
+        await b.write("made meanwhile", OTHER)
+        await mine.retirement.retire(b.device.id, 0)
+        await a.rig.unlink("large")
+        mine.forget_the_past()
+        await mine.collector.collect()
+        assert mine.is_done
+
+        connect(nursery, a, b)
+        await in_step(a, b)
+        assert theirs.retirement.is_retired
+        assert b.rig.volume.replica.journal.get_local(HOLD, a.device.id + root) is None
+        assert a.rig.listing("") == b.rig.listing("") == ["made meanwhile"]
+        await theirs.collector.collect()
+        assert theirs.collector.status().round is None, "it sweeps nothing"
+        assert not theirs.retirement.may_borrow
+        assert await theirs.retirement.rejoin()
+        assert not theirs.retirement.may_borrow, "not before the others have answered"
+        await settle(mine, theirs, done=lambda: theirs.retirement.may_borrow)
+        assert not mine.retirement.all
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_device_is_retired_by_its_absence_only_where_the_settings_say_so(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b):
+        never, after = Retirement(a.peers), Retirement(a.peers, after_days=30)
+        for retirement in (never, after):
+            await retirement.retire_absent()
+        a.rig.clock.advance(31 * DAY_NS / 1e9)
+        await never.retire_absent()
+        assert not never.all
+        await after.retire_absent()
+        assert set(after.all) == {b.device.id}

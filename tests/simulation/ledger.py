@@ -94,6 +94,12 @@ class Ledger:
         self.superseded.setdefault(name, how)
         return name
 
+    def stays_apart(self, data: bytes) -> None:
+        """It is staged on a device, and can never be published: what it was made from is gone."""
+        closed = self.closed.get(digest_of(data))
+        if closed is not None:
+            closed.is_sure = False
+
     def doubt(self, device: int, since: float, seen: set[Digest]) -> None:
         """What was closed on a device since then may be gone, unless it was seen elsewhere."""
         for name, one in self.closed.items():

@@ -351,13 +351,14 @@ class Programs:
         state = self.device.volume.state
         if inode.detached is None and state.local.get(inode.id) is None:
             shown = state.newest(inode)
-            self.ledger.supersede(self._read(state.contents.reader(shown.root, shown.size)), how)
+            self.ledger.supersede(self.bytes_of(state.contents.reader(shown.root, shown.size)), how)
 
     def _bytes(self, inode: Inode) -> bytes:
         """What the file holds at this instant, wherever its chunks are."""
-        return self._read(self.device.volume.files.content_base(inode))
+        return self.bytes_of(self.device.volume.files.content_base(inode))
 
-    def _read(self, base: Base) -> bytes:
+    def bytes_of(self, base: Base) -> bytes:
+        """What it reads as, wherever its chunks are or were."""
         if isinstance(base, ContentReader):
             return self._stored(base)
         if not isinstance(base, Layer):

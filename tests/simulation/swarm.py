@@ -54,18 +54,13 @@ EXPECTED_OF_BACKUPS: Final = (
     "this device's state was rolled back",
 )
 EXPECTED_OF_DISKS: Final = (
-    "changes cannot be made durable and are not sent",
-    "what was fetched could not be made durable",
-    "what is here could not be made durable",
+    "no room left",
+    "the disk has failed",
+    "an earlier sync",
     "volume turned read-only",
-    "saving failed",
-    "background sync failed",
-    "publication failed",
-    "a part of replication failed",
-    "what a peer has cannot be taken in for now",
-    "staged content was never durable",
+    "the journal cannot be written",
 )
-"""Of full disks, and of those with errors. None of them says that it is a bug."""
+"""What warnings say that full disks explain, and those with errors. None of them says that it is a bug."""
 
 
 class Swarm:
@@ -256,7 +251,10 @@ class Swarm:
             await device.leave()
 
     def _lost_bases(self, device: SwarmDevice) -> set[Ref]:
-        """Files that wait for chunks which went for good when a device was put back from a backup."""
+        """Files that wait for chunks which went for good, with a backup put back or a device that left.
+
+        What they hold stays on that device, and no other sees it.
+        """
         together = Ledger(self.ledger.keys)
         try:
             for other in self.present:
@@ -283,7 +281,8 @@ class Swarm:
             publisher = device.volume.publisher
             if not publisher.is_idle:
                 reasons.append(f"{device.number} publishes ({publisher.problem})")
-            lost = self._lost_bases(device) if publisher.waiting and self.restored else set()
+            may_lack = bool(self.restored or self.retired)
+            lost = self._lost_bases(device) if publisher.waiting and may_lack else set()
             if publisher.waiting.keys() - lost or publisher.stuck:
                 reasons.append(f"{device.number} waits ({publisher.waiting}, {publisher.stuck})")
             if device.peers.custody.is_counting:

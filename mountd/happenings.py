@@ -1,5 +1,6 @@
 """What happens in a volume, for whoever listens at the local API. Costs nothing while nobody does."""
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -18,6 +19,8 @@ from mountd.undoing import held
 log = structlog.get_logger()
 
 PATHS_MAX: Final = 100
+BRAKE_EVENTS_APART_S: Final = 1.0
+"""Of one that is being held: of a new one is told at once."""
 
 
 class Happenings:
@@ -28,6 +31,7 @@ class Happenings:
         self._conflicts: dict[str, int] = {}
         self._custody: dict[str, Custody] = {}
         self._held: dict[str, dict[str, int]] = {}
+        self._braked_at = 0.0
 
     def follow(self, opened: SharedVolume) -> None:
         """Tell of what happens in a volume, until it is closed."""
@@ -57,9 +61,13 @@ class Happenings:
         found = {one.device: one for one in held(opened)}
         counts = {name: one.removed + one.rewritten + one.directories for name, one in found.items()}
         self._held[opened.name] = counts
+        now = time.monotonic()
         for name, count in counts.items():
-            if count > had.get(name, 0):
-                log.warning("the brake holds what a device removed or rewrote", inodes=count)
+            is_due = name not in had or now - self._braked_at > BRAKE_EVENTS_APART_S
+            if name not in had:
+                log.warning("the brake holds what a device removes or rewrites", device=name)
+            if count > had.get(name, 0) and is_due:
+                self._braked_at = now
                 self._feed.publish(BrakeEvent(found[name]))
 
     def _progressed(self, opened: SharedVolume) -> None:

@@ -2,11 +2,16 @@
 
 import json
 import shutil
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from dittofs.control.client import Client
+from dittofs.control.protocol import BrakeEvent
 from tests.e2e.network import Device, Network, eventually
 
 FILES = 200
@@ -57,14 +62,37 @@ def files_held(device: Device) -> int:
     return sum(int(str(one["removed"])) + int(str(one["rewritten"])) for one in held(device))
 
 
+@contextmanager
+def listening(device: Device) -> Iterator[list[BrakeEvent]]:
+    """What the brake of a device tells meanwhile."""
+    heard: list[BrakeEvent] = []
+    begun, is_over = threading.Event(), threading.Event()
+
+    def listen() -> None:
+        for event in Client(device.home / "run/control.sock").events():
+            begun.set()
+            if isinstance(event, BrakeEvent):
+                heard.append(event)
+            if is_over.is_set():
+                return
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    assert begun.wait(10)
+    yield heard
+    is_over.set()
+
+
 def test_a_removed_tree_is_held_elsewhere_and_refusing_brings_all_of_it_back(
     pair: tuple[Network, Device, Device],
 ) -> None:
     _, a, b = pair
     made = fill(a)
     a.await_in_step()
-    shutil.rmtree(a.root / "tree")
-    eventually(lambda: files_held(b) == FILES, 20, "all that was removed is held")
+    with listening(b) as events:
+        shutil.rmtree(a.root / "tree")
+        eventually(lambda: files_held(b) == FILES, 20, "all that was removed is held")
+        eventually(lambda: any(event.held.device == a.label for event in events), 10)
     assert read(b.root) == made
     assert not (a.root / "tree").exists()
     status = b.run("status", check=False)

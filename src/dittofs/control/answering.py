@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -283,7 +283,7 @@ async def _pump_events(
     events: AsyncGenerator[protocol.Event, None], sender: trio.MemorySendChannel[bytes]
 ) -> None:
     # A timeout must not strike inside the generator, which it would end: hence a task and a channel.
-    with sender:
+    with sender, suppress(trio.BrokenResourceError):  # who listened has left: the other end says so
         async with aclosing(events):
             try:
                 async for event in events:

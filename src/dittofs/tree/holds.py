@@ -65,7 +65,12 @@ class Tally:
     bytes: int = 0
     """Of the files, as they are shown."""
     first: Stamp = NEVER
+    """When it did the first of it, by its clock; also of what has been decided about."""
     last: Stamp = NEVER
+
+    @property
+    def inodes(self) -> int:
+        return self.removed + self.rewritten + self.directories
 
 
 _decoder = msgspec.msgpack.Decoder(Hold)
@@ -78,7 +83,7 @@ class Holds:
     def __init__(self, rows: LocalRows | None) -> None:
         self._rows = rows
         self._held: dict[InodeId, tuple[str, Stamp]] | None = None
-        self._tally: list[Tally] | None = None
+        self._tally: dict[str, Tally] | None = None
 
     def forget(self) -> None:
         """Drop what is cached: the rows were rolled back."""
@@ -113,26 +118,28 @@ class Holds:
 
     def put(self, inode: InodeId, hold: Hold) -> None:
         assert self._rows is not None
+        self._recount(self.get(inode), -1)
         self._rows.put_local(KIND, inode.encode("ascii"), _encode(hold))
         self._cached()[inode] = (hold.device, Stamp(hold.stamp))
-        self._tally = None
+        self._recount(hold, 1)
 
     def delete(self, inode: InodeId) -> None:
         assert self._rows is not None
+        self._recount(self.get(inode), -1)
         self._rows.delete_local(KIND, inode.encode("ascii"))
         self._cached().pop(inode, None)
-        self._tally = None
 
     def tally(self) -> list[Tally]:
-        """What is held, device by device. Counted once, until something changes."""
+        """What is held, device by device. Counted once, and followed from then on."""
         if self._tally is None:
-            found: dict[str, Tally] = {}
-            for inode in self.all if self._rows is not None else ():
-                hold = self.get(inode)
-                if hold is not None:
-                    _count(found.setdefault(hold.device, Tally(hold.device)), hold)
-            self._tally = sorted(found.values(), key=lambda one: one.device)
-        return self._tally
+            self._tally = {}
+            for inode in self.all:
+                self._recount(self.get(inode), 1)
+        return [one for _, one in sorted(self._tally.items()) if one.inodes]
+
+    def _recount(self, hold: Hold | None, sign: int) -> None:
+        if hold is not None and self._tally is not None:
+            _count(self._tally.setdefault(hold.device, Tally(hold.device)), hold, sign)
 
     def shown(self) -> Iterator[tuple[InodeId, dict[str, Record]]]:
         """What is shown of every held inode: what the oracle is given in place of the joined records."""
@@ -164,14 +171,14 @@ def with_holds(
     return found
 
 
-def _count(tally: Tally, hold: Hold) -> None:
+def _count(tally: Tally, hold: Hold, sign: int) -> None:
     if hold.is_directory:
-        tally.directories += 1
+        tally.directories += sign
     elif hold.is_removal:
-        tally.removed += 1
+        tally.removed += sign
     else:
-        tally.rewritten += 1
-    tally.bytes += hold.size
+        tally.rewritten += sign
+    tally.bytes += sign * hold.size
     tally.first = Stamp(min(tally.first, hold.stamp) if tally.first else hold.stamp)
     tally.last = Stamp(max(tally.last, hold.stamp))
 

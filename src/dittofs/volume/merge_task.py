@@ -15,7 +15,7 @@ import trio
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, DittoError, FSError
 from dittofs.ids import InodeId
 from dittofs.tree.entry import Change
-from dittofs.tree.record import Dot, Version
+from dittofs.tree.record import META_SHARD, Dot, Version
 from dittofs.volume.merge import Merging, NotMerged
 from dittofs.volume.merge_policy import PREFIX, Policies, rules_in
 from dittofs.volume.volume import Volume
@@ -84,7 +84,8 @@ class Merger:
         for effect in change.effects:
             if effect.kind == "content" and len(self._tree.versions(effect.inode)) > 1:
                 self._note(effect.inode, SETTLE_S)
-        if self._rules is not None and self._read_rules() != self._rules:
+        may_be_ruled = change.is_round or any(shard == META_SHARD for shard, _, _ in change.updates)
+        if may_be_ruled and self._rules is not None and self._read_rules() != self._rules:
             self._rules = None
             self.look_again()
 

@@ -4,6 +4,7 @@ import errno
 import os
 import shlex
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
@@ -37,6 +38,7 @@ from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent
 from dittofs.volume.past import Pasts
 from dittofs.volume.restoring import Restored, Restoring
+from dittofs.volume.restoring_views import ViewRestoring, found_in
 from dittofs.volume.snapshots import (
     Snapshot,
     SnapshotView,
@@ -118,6 +120,13 @@ class HistoryDesk:
             async for item in self._from_trash(volume, names, dry_run=request.dry_run):
                 yield item
             return
+        snapshot = find_snapshot(volume.replica, request.version)
+        if snapshot is not None:
+            run = ViewRestoring(volume, SnapshotView(volume.state, snapshot))
+            async with aclosing(run.run(names, dry_run=request.dry_run)) as found:
+                async for one in found:
+                    yield _done(one)
+            return
         pasts, versions = Pasts(volume.replica), Versions(volume.replica)
         inodes = pasts.had_path(names)
         if not inodes:
@@ -144,8 +153,7 @@ class HistoryDesk:
         self, volume: Volume, names: tuple[bytes, ...], request: RestoreRequest
     ) -> AsyncGenerator[RestoredItem, None]:
         pasts, restoring = Pasts(volume.replica), Restoring(volume)
-        snapshot = find_snapshot(volume.replica, request.version)
-        at = snapshot.at if snapshot is not None else _time(volume, request.version)
+        at = _time(volume, request.version)
         entry = pasts.lookup(names, at)
         if entry is None:
             raise Refusal(
@@ -209,6 +217,12 @@ class HistoryDesk:
         """A version's bytes, as they are asked for."""
         volume = self._volume(request.volume)
         names = components(path_bytes(request))
+        snapshot = find_snapshot(volume.replica, request.version)
+        if snapshot is not None:
+            entry, _ = await found_in(SnapshotView(volume.state, snapshot), names)
+            if entry.kind is not Kind.FILE:
+                raise Refusal("usage", f"{request_path(names)} was no regular file")
+            return Content(entry.size, _parts(volume, entry.root, entry.size), entry.mode, entry.mtime)
         inodes = Pasts(volume.replica).had_path(names)
         if not inodes:
             raise _nothing(request_path(names))

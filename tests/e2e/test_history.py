@@ -87,6 +87,8 @@ def test_the_past_is_browsed_copied_and_compared_by_any_program(node: Node) -> N
     assert "3 files" in second.stdout
     assert (node.directory / "out/s").readlink() == Path("d/a")
     assert node.run("checkout", "before", node.directory / "out", check=False).returncode == 1
+    node.run("restore", f"{node.root}/d/a@before", "-o", node.directory / "a")
+    assert (node.directory / "a").read_text() == "first\n"
     node.run("restore", f"{node.root}/d@before")
     assert (node.root / "d/a").read_text() == "first\n"
     node.run("snapshot", "delete", "before")

@@ -3,7 +3,9 @@
 import os
 
 from dittofs.volume.past import Pasts
-from dittofs.volume.restoring import Restoring
+from dittofs.volume.restoring import Restored, Restoring
+from dittofs.volume.restoring_views import ViewRestoring
+from dittofs.volume.snapshots import SnapshotView, create_snapshot, snapshots_of
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 
@@ -129,3 +131,38 @@ async def test_what_another_device_removed_comes_back_on_both(pair: Pair) -> Non
     await pair.settle()
     assert pair.a.read("a") == b"x"
     assert await pair.b.fetch("a") == b"x"
+
+
+async def set_back(rig: Rig, names: list[bytes], name: str, *, dry_run: bool = False) -> list[Restored]:
+    found = [one for one in snapshots_of(rig.volume.replica) if one.name == name]
+    run = ViewRestoring(rig.volume, SnapshotView(rig.volume.state, found[0]))
+    return [one async for one in run.run(names, dry_run=dry_run)]
+
+
+async def test_a_snapshot_is_set_back_exactly_though_the_history_is_forgotten(rig: Rig) -> None:
+    rig.mkdir("d", 0o750)
+    await rig.write("d/a", b"a1")
+    await rig.write("d/gone", b"g")
+    await rig.write("d/moved", b"m")
+    rig.symlink("a", "d/s")
+    await rig.publish()
+    rig.link("d/gone", "d/again")
+    await create_snapshot(rig.volume.replica, rig.volume.publisher, "kept")
+    await rig.write("d/a", b"a2")
+    await rig.rename("d/moved", "elsewhere")
+    await rig.publish()
+    for name in ("d/gone", "d/again", "d/s"):
+        await rig.unlink(name)
+    await rig.write("d/new", b"n")
+    await rig.publish()
+    with rig.volume.replica.change():
+        for row in list(rig.volume.replica.journal.history.since(0)):
+            rig.volume.replica.journal.history.remove(row)
+    would = await set_back(rig, [b"d"], "kept", dry_run=True)
+    assert rig.read("d/a") == b"a2"
+    done = await set_back(rig, [b"d"], "kept")
+    assert {(one.path, one.what) for one in would} == {(one.path, one.what) for one in done}
+    assert rig.listing("d") == ["a", "again", "gone", "moved", "new", "s"]
+    assert (rig.read("d/a"), rig.read("d/gone"), rig.read("d/moved")) == (b"a1", b"g", b"m")
+    assert rig.stat("d/gone").nlink == 2
+    assert await set_back(rig, [b"d"], "kept") == []

@@ -140,6 +140,7 @@ class SwarmDevice(Rig):
         self.mend_disk: Callable[[], None] | None = None
         """Ends what is wrong with the disk."""
         self._after: SimulatedDisk | None = None
+        self._is_leaving = False
         self._writers: set[int] = set()
         self._is_clean = True
         self.on_open: Callable[[SwarmDevice], None] = lambda _device: None
@@ -199,6 +200,7 @@ class SwarmDevice(Rig):
         """One process, from its start until `end` or a planned death."""
         self.scope = trio.CancelScope()
         self.is_dead, self._after, self._left = False, None, None
+        self._is_leaving = False
         self.disk.hook = None
         self.mend()  # nothing begins on a disk without room, or that does not work
         self.disk.capacity = CAPACITY  # that of a copy, too
@@ -220,6 +222,8 @@ class SwarmDevice(Rig):
         finally:
             self.is_up, self.nursery = False, None
             self.disk.hook = None
+            if self._is_leaving and not self.is_dead:
+                self._end()
             self._bury()
 
     async def leave(self) -> None:
@@ -228,9 +232,14 @@ class SwarmDevice(Rig):
             await self.shared.close()
         except DittoError as error:
             log.info("not closed cleanly", reason=str(error))
-        if self.is_dead:
-            return
-        self._left = None
+        if not self.is_dead:
+            self._left = None
+            self._is_leaving = True
+            self.network.die(self.device.id)
+            self.scope.cancel()
+
+    def _end(self) -> None:
+        """The last thing a process does that ends cleanly: all its tasks have ended."""
         self.ledger.gather(self.volume.replica.chunks)
         with suppress(DittoError):
             self.volume.replica.chunks.close()
@@ -240,11 +249,9 @@ class SwarmDevice(Rig):
             log.info("not closed cleanly", reason=str(error))
             self.is_power_cut = False
             self.die()
-            return
-        self.network.die(self.device.id)
-        self.is_dead = True
-        self._after, self._is_clean = self.disk, True
-        self.scope.cancel()
+        else:
+            self.is_dead = True
+            self._after, self._is_clean = self.disk, True
 
     def go_back(self, disk: SimulatedDisk) -> None:
         """The process is killed, and starts again from what another disk held."""

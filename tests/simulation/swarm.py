@@ -59,6 +59,7 @@ EXPECTED_OF_DISKS: Final = (
     "an earlier sync",
     "volume turned read-only",
     "the journal cannot be written",
+    "publication failed",
 )
 """What warnings say that full disks explain, and those with errors. None of them says that it is a bug."""
 
@@ -310,7 +311,7 @@ class Warnings(logging.Handler):
         return [
             text
             for text in self.messages
-            if "by a bug" in text or not any(event in text for event in expected)
+            if "by a bug" in text or "exception=" in text or not any(event in text for event in expected)
         ]
 
 

@@ -170,11 +170,14 @@ class At:
 
     def entries(self, directory: ViewDirectory) -> Entries:
         """What a directory held. EAGAIN if it has to be fetched: `prepare` first."""
+        listing = (directory.key, directory.entry.inodes or directory.entry.root)
         waiting = self.read(directory)
         if waiting is not None:
             waiting.close()
-            raise FSError(errno.EAGAIN)
-        return self._listings[(directory.key, directory.entry.inodes or directory.entry.root)]
+            if not isinstance(directory.view, TimeView):
+                raise FSError(errno.EAGAIN)
+            self._keep(listing, directory.view.entries_at_once(directory.entry))  # nobody prepared it
+        return self._listings[listing]
 
     def shown(self, directory: ViewDirectory, entry: ViewEntry) -> Inode:
         """The inode of something in a directory of a view."""

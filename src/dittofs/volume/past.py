@@ -4,7 +4,7 @@
 of one directory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,8 @@ class PastEntry:
     """Of a file or symbolic link."""
     is_aside: bool = False
     """A conflict entry."""
+    past: Past | None = None
+    """All there was to it; of several directories to the first."""
 
 
 class Pasts:
@@ -81,32 +83,48 @@ class Pasts:
 
     def entries(self, members: Sequence[InodeId], at: int) -> dict[bytes, PastEntry]:
         """What a directory of these members showed, by name."""
+        steps = self.steps(members, at)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: dict[bytes, PastEntry] = end.value
+                return found
+
+    def size(self, members: Sequence[InodeId]) -> int:
+        """About how many names a directory has."""
+        return sum(len(self._replica.tree.claimants(member)) for member in members)
+
+    def steps(self, members: Sequence[InodeId], at: int) -> Generator[None, None, dict[bytes, PastEntry]]:
+        """As `entries`, a name at each step, so that others may run between."""
         named: dict[bytes, list[tuple[InodeId, Past]]] = {}
-        beside: list[tuple[bytes, InodeId, PastContent | None, Kind]] = []
+        beside: list[tuple[bytes, InodeId, PastContent | None, Past]] = []
         for member in members:
             for inode, past, held in self._named_in(member, at):
+                yield
                 if held.is_plain:
                     named.setdefault(held.name, []).append((inode, past))
                 if past.asides and next(iter(past.names)) == held.link:
-                    beside += ((held.name, inode, content, past.kind) for content in past.asides)
+                    beside += ((held.name, inode, content, past) for content in past.asides)
         found: dict[bytes, PastEntry] = {}
-        asides: list[tuple[bytes, InodeId, PastContent | None, Kind]] = []
+        asides: list[tuple[bytes, InodeId, PastContent | None, Past]] = []
         for name, claims in named.items():
             directories = tuple(sorted({inode for inode, past in claims if past.kind is Kind.DIRECTORY}))
             files = self._in_order(members, name, [one for one in claims if one[0] not in directories])
             if directories:
-                found[name] = PastEntry(name, Kind.DIRECTORY, directories)
+                past = next(past for inode, past in claims if inode == directories[0])
+                found[name] = PastEntry(name, Kind.DIRECTORY, directories, past=past)
             elif files:
                 inode, past = files.pop(0)
-                found[name] = PastEntry(name, past.kind, (inode,), past.main)
-            asides += [(name, inode, past.main, past.kind) for inode, past in files]
-        for name, inode, content, kind in (*asides, *beside):
+                found[name] = PastEntry(name, past.kind, (inode,), past.main, past=past)
+            asides += [(name, inode, past.main, past) for inode, past in files]
+        for name, inode, content, past in (*asides, *beside):
             called, tries = name, 0
             while called in found:
                 tries += 1
                 slot, stamp = (content.slot, content.stamp) if content else (Slot(""), Stamp(0))
                 called = tagged_name(name, CONFLICT, self._replica.tree.label(slot), stamp, tries)
-            found[called] = PastEntry(called, kind, (inode,), content, is_aside=True)
+            found[called] = PastEntry(called, past.kind, (inode,), content, is_aside=True, past=past)
         return found
 
     def _in_order(

@@ -26,7 +26,7 @@ from dittofs.volume.fetching import read_fetched
 from dittofs.volume.publication import Publisher
 from dittofs.volume.replica import Replica
 from dittofs.volume.state import State
-from dittofs.volume.views import Entries, TimeView, ViewEntry
+from dittofs.volume.views import Entries, TimeView, ViewEntry, settled
 
 SETTING: Final = "snapshot/"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -195,7 +195,7 @@ async def _stored(replica: Replica, view: TimeView, directory: ViewEntry) -> tup
     """Store a directory's listing, and those below it first: its root and size; files and bytes in it."""
     lines: list[_Line] = []
     files = total = 0
-    for number, (name, entry) in enumerate(sorted(view.entries(directory).items()), 1):
+    for number, (name, entry) in enumerate(sorted((await settled(view.entries(directory))).items()), 1):
         root, size = entry.root, entry.size
         if entry.kind is Kind.DIRECTORY:
             root, size, inside, count = await _stored(replica, view, entry)

@@ -3,7 +3,10 @@
 import errno
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Protocol
+
+import trio
 
 from dittofs.errors import FSError
 from dittofs.ids import ROOT, InodeId
@@ -11,6 +14,9 @@ from dittofs.tree.record import Kind, Owner
 from dittofs.volume.past import PastEntry, Pasts
 from dittofs.volume.replica import Replica
 
+ENTRIES_AT_ONCE = 256
+"""A larger directory is read in slices, so that others have their turn."""
+ENTRIES_IN_A_ROW = 32
 MODE_OF_FILES = 0o644
 MODE_OF_DIRECTORIES = 0o755
 
@@ -68,12 +74,35 @@ class TimeView:
     def top(self) -> ViewEntry:
         return self._made(PastEntry(b"", Kind.DIRECTORY, (ROOT,)))
 
-    def entries(self, directory: ViewEntry) -> Entries:
+    def entries(self, directory: ViewEntry) -> Entries | Coroutine[Any, Any, Entries]:
+        if self._pasts.size(directory.inodes) > ENTRIES_AT_ONCE:
+            return self._entries_slowly(directory)
+        return self.entries_at_once(directory)
+
+    def entries_at_once(self, directory: ViewEntry) -> Entries:
+        """As `entries`, however large the directory is."""
         found = self._pasts.entries(directory.inodes, self._at)
         return {name: self._made(entry) for name, entry in sorted(found.items())}
 
+    async def _entries_slowly(self, directory: ViewEntry) -> Entries:
+        steps, found = self._pasts.steps(directory.inodes, self._at), dict[bytes, PastEntry]()
+        for number in count(1):
+            try:
+                next(steps)
+            except StopIteration as end:
+                found = end.value
+                break
+            if number % ENTRIES_IN_A_ROW == 0:
+                await trio.lowlevel.checkpoint()
+        made: Entries = {}
+        for number, (name, entry) in enumerate(sorted(found.items()), 1):
+            made[name] = self._made(entry)
+            if number % ENTRIES_IN_A_ROW == 0:
+                await trio.lowlevel.checkpoint()
+        return made
+
     def _made(self, entry: PastEntry) -> ViewEntry:
-        past = self._pasts.of(entry.inodes[0], self._at)
+        past = entry.past or self._pasts.of(entry.inodes[0], self._at)
         if past is None:
             raise FSError(errno.ESTALE)  # the history was thinned meanwhile
         content = entry.content

@@ -126,3 +126,20 @@ async def test_a_snapshot_is_read_on_another_device_that_fetches_what_it_needs(p
         await settled(virtual.prepare())
     assert b.listing(".dittofs/at/mine") == ["d"]
     assert await b.fetch(".dittofs/at/mine/d/a") == b"first"
+
+
+async def test_a_large_directory_is_read_in_slices_and_whole(rig: Rig) -> None:
+    rig.mkdir("d")
+    names = [f"{number:03}" for number in range(300)]
+    for name in names:
+        await rig.write(f"d/{name}", b"x")
+    await rig.publish()
+    then = at_now(rig)
+    await rig.unlink("d/000")
+    virtual = rig.walk(f"{then}/d").virtual
+    assert virtual is not None
+    waiting = virtual.prepare()
+    assert waiting is not None
+    await waiting
+    assert virtual.prepare() is None
+    assert rig.listing(f"{then}/d") == names

@@ -1,6 +1,6 @@
 """`dittofs check`: everything read and verified while the volume is in use, and mended where that can be."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -35,6 +35,8 @@ class Elsewhere:
     """Those that are not connected."""
     nobody_has: Callable[[bytes], bool] = lambda _root: False
     """Whether no device has said that it holds a content."""
+    counted: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """Returns when it is known who holds what, or after a while."""
 
     @property
     def who_may(self) -> str:
@@ -75,6 +77,7 @@ async def check(
         if repair:
             async for item in _mend_store(volume, count):
                 yield item
+    await elsewhere.counted()
     files = chunks = verified = away = away_bytes = 0
     last = trio.current_time()
     browsing = Browsing(volume)

@@ -120,6 +120,7 @@ class Reports:
     def members(self, opened: SharedVolume) -> Iterator[MemberStatus]:
         """The devices of a volume, this one first."""
         own = DeviceId(self._node.device_id)
+        retired = opened.retirement.all
         yield MemberStatus(
             name=opened.membership.name(own) or self._node.label,
             id=own.hex(),
@@ -127,6 +128,7 @@ class Reports:
             is_this=True,
             is_online=True,
             is_up_to_date=True,
+            is_retired=own in retired,
         )
         for peer in opened.peers.status():
             yield MemberStatus(
@@ -140,6 +142,7 @@ class Reports:
                 last_seen_ns=self._last_seen(opened.name, peer),
                 bytes_sent=peer.bytes_sent,
                 bytes_received=peer.bytes_received,
+                is_retired=peer.device in retired,
             )
 
     def _last_seen(self, volume: str, peer: PeerStatus) -> int:

@@ -3,6 +3,8 @@
 from itertools import islice
 from typing import Final
 
+import trio
+
 from dittofs.chunks.compaction import PackShare
 from dittofs.chunks.pack import pack_name
 from dittofs.chunks.store import ChunkStore
@@ -29,6 +31,7 @@ from mountd.checking import Elsewhere
 from mountd.reports import Reports
 
 SAMPLED_CHUNKS: Final = 512
+COUNTING_S: Final = 60.0
 
 
 class StorageDesk:
@@ -152,9 +155,14 @@ def elsewhere_of(opened: SharedVolume) -> Elsewhere:
         lonely = custody.find(root)
         return lonely is not None and not lonely.holders and not custody.is_counting
 
+    async def counted() -> None:
+        with trio.move_on_after(COUNTING_S):
+            while custody.is_counting:
+                await custody.changed.wait()
+
     peers = opened.peers.status()
     absent = [one.name for one in peers if not one.is_connected and one.role >= Role.READER]
-    return Elsewhere(len(opened.membership.members()) <= 1, absent, nobody_has)
+    return Elsewhere(len(opened.membership.members()) <= 1, absent, nobody_has, counted)
 
 
 def _amount(chunks: Chunks) -> Amount:

@@ -64,6 +64,10 @@ def lines(volume: VolumeStatus, now_ns: int, *, verbose: bool) -> list[str]:
     found = []
     for member in volume.members:
         line = f"  {escaped(member.name):<16} {member.role:<7} {standing(member, now_ns)}"
+        if member.is_retired:
+            line += "   retired" + (
+                "; to be one of them again:  dittofs devices rejoin" if member.is_this else ""
+            )
         if verbose:
             line += f"   {member.id}"
             if member.is_online and not member.is_this:

@@ -70,6 +70,9 @@ def lines(report: StatusReport, *, verbose: bool) -> list[str]:
         found.append("No volume on this device yet. Make one:  dittofs mount ~/Shared")
     if report.devices:
         found.append("Devices")
+    for volume in report.volumes:
+        if any(member.is_this and member.is_retired for member in volume.members):
+            found.append(f"  RETIRED     from {escaped(volume.name)} while away    dittofs devices rejoin")
     for device in report.devices:
         found.append(f"  {_device_line(device)}" + (f"   {device.id}" if verbose else ""))
     if report.network is not None and report.network.problem:

@@ -104,6 +104,7 @@ class MemberStatus(Struct, frozen=True):
     last_seen_ns: int = 0  # when it was online last; 0: not since this daemon started
     bytes_sent: int = 0  # over the present connection
     bytes_received: int = 0
+    is_retired: bool = False  # nobody waits for it, and its copies do not count
 
 
 class VolumeStatus(Struct, frozen=True):

@@ -184,7 +184,7 @@ class Collector:
         async with self._is_stepping:
             garbage, run_blocking = self._replica.chunks.garbage, self._replica.run_blocking
             marks, live = garbage.marks(), garbage.marks()
-            unknown = await self._mark(marks)
+            unknown = await self._mark(marks, with_promised=False)
             marker = Marker(self._replica.chunks, live)
             some: list[Named] = []
             for number, (named, is_live) in enumerate(self._retained.named(), 1):
@@ -346,11 +346,11 @@ class Collector:
 
     # -- marking
 
-    async def _mark(self, marks: IdFilter) -> list[Unknown]:
-        """Mark all that is named. At the end, without an await in between, what is named at that instant.
+    async def _mark(self, marks: IdFilter, *, with_promised: bool = True) -> list[Unknown]:
+        """Mark all that is named, and what was promised since the round began.
 
-        Returns the manifest nodes that are not here, each with what it is part of. Incomplete if rows that
-        name something cannot be read.
+        At the end, without an await in between, what is named at that instant. Returns the manifest nodes
+        that are not here, each with what it is part of. Incomplete if what names something cannot be read.
         """
         await self._have_snapshots()
         marker = Marker(self._replica.chunks, marks)
@@ -371,7 +371,8 @@ class Collector:
                     manifests = []
                 if number % NAMED_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
-            manifests += [root for root, _ in self._whole_rows() if self._is_promised(root)]
+            if with_promised:
+                manifests += [root for root, _ in self._whole_rows() if self._is_promised(root)]
             while True:
                 if manifests:
                     unknown += await self._replica.run_blocking(marker.mark, manifests)

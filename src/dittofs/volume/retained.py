@@ -131,6 +131,8 @@ class Retained:
             for value in entry.xattrs.values():
                 yield from _of_xattr(value)
         for inode in state.inodes:
+            if not inode.opens:
+                continue
             last = inode.last.shown if inode.last is not None else None
             orphan = inode.orphan.published if inode.orphan is not None else None
             for published in (inode.base, inode.detached_version, last, orphan):

@@ -19,6 +19,7 @@ from dittofs.errors import Behind
 from dittofs.ids import Slot
 from dittofs.journal.journal import Journal
 from dittofs.journal.writer import Incarnations
+from dittofs.replication import garbage_rounds
 from dittofs.replication.custody import Custody
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
@@ -202,6 +203,11 @@ def _removal_reaches_on(stack: ExitStack) -> None:
     stack.enter_context(patch.object(removal, "_context_of", reaching))
 
 
+def _unasked_sweep(stack: ExitStack) -> None:
+    """Chunks that nothing names here are swept, whatever others may yet make of them."""
+    stack.enter_context(patch.object(garbage_rounds, "outstanding", lambda _settings, _device, _others: []))
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A fault: how it is made, within how many seeds it must be found, by which misfortunes (none: any)."""
@@ -228,6 +234,7 @@ FAULTS: Final = {
     "staged content forgotten": Plant(_staged_forgotten, 20, ("kill", "restart")),
     "removal reaches on": Plant(_removal_reaches_on, 40, _APART),
     "old nonce": Plant(_old_nonce, 40, ("back up", "restore", "audit", "policy")),
+    "sweep without acknowledgement": Plant(_unasked_sweep, 60, ("collect", *_APART)),
     "no cycle breaking": Plant(_no_cycle_breaking, 100, level="tree"),
 }
 

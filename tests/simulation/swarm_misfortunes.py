@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
+from dittofs.errors import DiskError, DiskFull, DittoError, ReadOnlyVolume
 from dittofs.replication.policy import Policy
 from dittofs.replication.wholeness import whole
 from dittofs.volume.live_content import LiveContents
@@ -225,6 +225,22 @@ def _policy(_swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None
             device.shared.set_copies(Policy.parse(chance.choice(("all", "on-demand", "2"))))
 
 
+def _collect(_swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+    """The past is forgotten, and a round of garbage begins, or goes on, without a day's grace."""
+    if device.is_up and not device.is_dead and device.nursery is not None:
+        device.nursery.start_soon(_sweep, device)
+
+
+async def _sweep(device: SwarmDevice) -> None:
+    journal, collector = device.volume.replica.journal, device.shared.collector
+    collector._grace_ns = 0
+    with suppress(DittoError):
+        with journal.transaction():
+            for row in list(journal.history.since(0)):
+                journal.history.remove(row)
+        await collector.collect()
+
+
 def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
     """A device goes for good, once another one has everything that it has."""
     others = [one for one in swarm.devices if one is not device and one not in swarm.retired]
@@ -264,6 +280,7 @@ CAUSES: Final[dict[str, Cause]] = {
     "alone": _alone,
     "audit": _audit,
     "back up": _back_up,
+    "collect": _collect,
     "compact": _compact,
     "cut": _cut,
     "disk errors": _disk_errors,

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
+from dittofs.disk import Disk
 from dittofs.identity.granting import found_volume, grant
 from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, make_volume_secrets
 from dittofs.identity.membership import Membership
@@ -68,11 +69,13 @@ def members_of(devices: Sequence[tuple[Device, Role]]) -> list[bytes]:
 
 
 class Side:
-    """One device: a volume on a disk in memory, and its sessions."""
+    """One device: a volume, and its sessions."""
 
-    def __init__(self, device: Device, records: Sequence[bytes], label: str, *, seed: int) -> None:
+    def __init__(
+        self, device: Device, records: Sequence[bytes], label: str, disk: Disk, *, seed: int
+    ) -> None:
         self.device = device
-        self.rig = Rig(SimulatedDisk(), seed=seed, label=label, machine=label)
+        self.rig = Rig(disk, seed=seed, label=label, machine=label)
         replica = self.rig.volume.replica
         self.members = Members(replica.journal, SECRETS.genesis)
         self.members.add(records)
@@ -97,12 +100,14 @@ class Side:
 
 
 @asynccontextmanager
-async def sides(*roles: Role, seed: int = 1) -> AsyncIterator[list[Side]]:
+async def sides(
+    *roles: Role, seed: int = 1, disk: Callable[[], Disk] = SimulatedDisk
+) -> AsyncIterator[list[Side]]:
     """Devices of one volume, the first its founder, their shared tasks running; not connected."""
     devices = list(zip((LAPTOP, DESKTOP, NAS, PHONE), (Role.OWNER, *roles), strict=False))
     records = members_of(devices)
     made = [
-        Side(device, records, f"device {number + 1}", seed=seed * 100 + number)
+        Side(device, records, f"device {number + 1}", disk(), seed=seed * 100 + number)
         for number, (device, _) in enumerate(devices)
     ]
     async with trio.open_nursery() as nursery:

@@ -64,7 +64,7 @@ class Difference(Struct, frozen=True, tag="difference"):
 class ResolveRequest(Struct, frozen=True):
     """End the conflict about `path`.
 
-    `keep`: "mine", "theirs", "shown", "beside", "both", "merged", or the name of a device whose version is to stay.
+    `keep`: "mine", "theirs", "shown", "beside", "both", "merged", or the name of a device whose version stays.
     """
 
     volume: str

@@ -24,12 +24,10 @@ from dittofs.control.history import (
     RestoreRequest,
     SnapshotsRequest,
     SnapshotsResult,
-    SnapshotStatus,
     TrashItem,
     TrashRequest,
 )
 from dittofs.control.paths import components, path_bytes, path_fields
-from dittofs.control.protocol import EntryKind
 from dittofs.control.service import Content
 from dittofs.errors import FSError, ReadOnlyVolume
 from dittofs.ids import ROOT, InodeId
@@ -37,7 +35,7 @@ from dittofs.node import Node
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent
 from dittofs.volume.past import Pasts
-from dittofs.volume.restoring import Restored, Restoring
+from dittofs.volume.restoring import Restoring
 from dittofs.volume.restoring_views import ViewRestoring, found_in
 from dittofs.volume.snapshots import (
     Snapshot,
@@ -53,19 +51,11 @@ from dittofs.volume.versions import Event, Versions, log_below, log_of
 from dittofs.volume.views import TimeView, View
 from dittofs.volume.volume import Volume
 from mountd.checkout import Checkout
+from mountd.history_items import KINDS, done_item, status_of, told, would_be
 
 PART_BYTES: Final = 1 << 20
 ROWS_IN_A_ROW: Final = 32
 LEFT_OUT_MAX: Final = 20
-KINDS: Final[dict[Kind, EntryKind]] = {
-    Kind.FILE: "file",
-    Kind.DIRECTORY: "directory",
-    Kind.SYMLINK: "symlink",
-    Kind.FIFO: "fifo",
-    Kind.SOCKET: "socket",
-    Kind.CHARACTER: "character",
-    Kind.BLOCK: "block",
-}
 
 
 class HistoryDesk:
@@ -90,7 +80,7 @@ class HistoryDesk:
                 await trio.lowlevel.checkpoint()
             if event is None or (request.device and event.device != request.device):
                 continue
-            yield await _told(volume, versions, restoring, event)
+            yield await told(volume, versions, restoring, event)
             found += 1
             if found == request.limit:
                 return
@@ -125,7 +115,7 @@ class HistoryDesk:
             run = ViewRestoring(volume, SnapshotView(volume.state, snapshot))
             async with aclosing(run.run(names, dry_run=request.dry_run)) as found:
                 async for one in found:
-                    yield _done(one)
+                    yield done_item(one)
             return
         pasts, versions = Pasts(volume.replica), Versions(volume.replica)
         inodes = pasts.had_path(names)
@@ -139,7 +129,7 @@ class HistoryDesk:
         inode, content = versions.find(inodes, request.version)
         restoring = Restoring(volume)
         if request.dry_run:
-            yield await _would(volume, versions, restoring, inode, content, b"/".join(names))
+            yield await would_be(volume, versions, restoring, inode, content, b"/".join(names))
             return
         if pasts.now(inode) is not None:
             done = await restoring.content(inode, content)
@@ -147,7 +137,7 @@ class HistoryDesk:
             at, past = _last_life(volume, inode)
             whole = _with(past, content)
             done = await restoring.back(inode, whole, at=at)
-        yield _done(done, versions.name(inode, content), content.id)
+        yield done_item(done, versions.name(inode, content), content.id)
 
     async def _directory(
         self, volume: Volume, names: tuple[bytes, ...], request: RestoreRequest
@@ -183,7 +173,7 @@ class HistoryDesk:
             return
         for done in await restoring.directory(entry, at):
             if done.what != "same":
-                yield _done(done)
+                yield done_item(done)
 
     async def _from_trash(
         self, volume: Volume, names: tuple[bytes, ...], *, dry_run: bool
@@ -209,7 +199,7 @@ class HistoryDesk:
                     **path_fields(one.path),
                 )
                 continue
-            yield _done(await restoring.back(one.inode, one.past, at=one.at - 1))
+            yield done_item(await restoring.back(one.inode, one.past, at=one.at - 1))
 
     # -- one version
 
@@ -286,8 +276,8 @@ class HistoryDesk:
             raise Refusal(code, str(error), "Those there are:  dittofs snapshot list") from error
         if done is not None:
             self._node.require_open(request.volume).peers.custody.recount()  # others are to hold it too
-        known = tuple(_status(one) for one in snapshots_of(volume.replica))
-        return SnapshotsResult(request.volume, known, None if done is None else _status(done))
+        known = tuple(status_of(one) for one in snapshots_of(volume.replica))
+        return SnapshotsResult(request.volume, known, None if done is None else status_of(done))
 
     async def checkout(
         self, request: CheckoutRequest
@@ -357,69 +347,3 @@ async def _parts(volume: Volume, root: bytes, size: int) -> AsyncGenerator[bytes
         yield part
         offset += len(part)
         await trio.lowlevel.checkpoint()
-
-
-async def _told(volume: Volume, versions: Versions, restoring: Restoring, event: Event) -> LogEvent:
-    content, row = event.version, event.row
-    was = path_fields(event.was)
-    shown = volume.replica.tree.version((row.inode, None))
-    is_shown = (
-        content is not None
-        and event.what != "removed"
-        and shown is not None
-        and (shown.root, shown.size, shown.dot[0], shown.stamp)
-        == (content.root, content.size, content.slot, content.stamp)
-    )
-    return LogEvent(
-        kind=KINDS[event.kind],
-        what=event.what,
-        made_ns=int(row.stamp),
-        applied_ns=row.at,
-        device=event.device,
-        was=was["path"],
-        was_raw=was["path_raw"],
-        version=versions.name(row.inode, content) if content is not None else "",
-        id=content.id if content is not None else "",
-        size=content.size if content is not None else 0,
-        missing_bytes=await restoring.missing_bytes(content),
-        is_shown=is_shown,
-        **path_fields(event.path),
-    )
-
-
-async def _would(
-    volume: Volume,
-    versions: Versions,
-    restoring: Restoring,
-    inode: InodeId,
-    content: PastContent,
-    path: bytes,
-) -> RestoredItem:
-    shown = volume.replica.tree.version((inode, None))
-    is_same = shown is not None and shown.content == (content.root, content.size)
-    return RestoredItem(
-        kind="file",
-        what="same" if is_same else "version" if shown is not None else "back",
-        version=versions.name(inode, content),
-        id=content.id,
-        size=content.size,
-        missing_bytes=await restoring.missing_bytes(content),
-        **path_fields(path),
-    )
-
-
-def _done(done: Restored, version: str = "", identity: str = "") -> RestoredItem:
-    return RestoredItem(
-        kind=KINDS[done.kind],
-        what=done.what,
-        version=version,
-        id=identity,
-        size=done.size,
-        missing_bytes=done.missing_bytes,
-        is_renamed=done.is_renamed,
-        **path_fields(done.path),
-    )
-
-
-def _status(one: Snapshot) -> SnapshotStatus:
-    return SnapshotStatus(one.name, one.at, one.device, one.files, one.bytes)

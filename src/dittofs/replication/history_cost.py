@@ -5,7 +5,8 @@ from typing import Final
 import trio
 
 from dittofs.journal.history import History
-from dittofs.replication.collector import Collector, Incomplete
+from dittofs.replication.collector import Collector
+from dittofs.replication.marking import Incomplete
 
 FIRST_S: Final = 60.0
 INTERVAL_S: Final = 3600.0

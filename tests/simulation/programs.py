@@ -134,9 +134,11 @@ class Programs:
         inode = self.device.walk(path)
         size = self.chance.randint(0, 2_000)
         self._supersede(inode, "truncate")
-        self.device.volume.files.truncate(inode, size)
-        data = self._bytes(inode)
-        self.ledger.note(data)
+        try:
+            self.device.volume.files.truncate(inode, size)
+        finally:  # one that could not be made durable has taken effect all the same
+            data = self._bytes(inode)
+            self.ledger.note(data)
         if not inode.writers:
             self._closed(data, path)
         return f"{path} to {size}"

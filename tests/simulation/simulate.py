@@ -143,7 +143,7 @@ def _quiet() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    logging.lastResort = None
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 if __name__ == "__main__":

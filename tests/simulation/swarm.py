@@ -59,6 +59,8 @@ EXPECTED_OF_DISKS: Final = (
     "an earlier sync",
     "volume turned read-only",
     "the journal cannot be written",
+    "a sync failed",
+    "a sync of the journal failed",
     "publication failed",
 )
 """What warnings say that full disks explain, and those with errors. None of them says that it is a bug."""
@@ -261,11 +263,12 @@ class Swarm:
             for other in self.present:
                 together.gather(other.volume.replica.chunks)
             waiting = {ref: device.volume.state.contents.peek(ref) for ref in device.volume.publisher.waiting}
-            return {
-                ref
-                for ref, content in waiting.items()
-                if content is not None and not together.has(content.published.root, content.published.size)
-            }
+            lost: set[Ref] = set()
+            for ref, content in waiting.items():
+                if content is not None and not together.has(content.published.root, content.published.size):
+                    lost.add(ref)
+                    self.ledger.stays_apart(self.programs[device.number].bytes_of(content.top))
+            return lost
         finally:
             together.close()
 

@@ -110,7 +110,7 @@ def _run(words: list[str]) -> int:
     if name not in {verb.name for verb in VERBS}:
         text = f"there is no command {name!r}{_nearest(name)}"
         return _refuse_usage(text, "All of them: dittofs --help", words)
-    command = cast(Command, importlib.import_module(f"dittofs.cli.{_module(name)}"))
+    command = cast(Command, importlib.import_module(f"dittofs.cli.{module_of(name)}"))
     parser = _Parser(
         prog=f"dittofs {name}",
         description=command.DESCRIPTION,
@@ -182,7 +182,7 @@ def _tell(refusal: "Refusal", *, as_json: bool) -> int:
     return refusal.fault.exit_code
 
 
-def _module(name: str) -> str:
+def module_of(name: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 

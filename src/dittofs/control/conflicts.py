@@ -64,7 +64,7 @@ class Difference(Struct, frozen=True, tag="difference"):
 class ResolveRequest(Struct, frozen=True):
     """End the conflict about `path`.
 
-    `keep`: "mine", "theirs", "shown", "beside", "both", "merged", or the name of a device whose version stays.
+    `keep`: "mine", "theirs", "shown", "beside", "both", "merged", or a device: its version stays.
     """
 
     volume: str

@@ -83,7 +83,7 @@ def test_conflicts_exit_with_4_and_what_is_unsaved_is_named() -> None:
         GOOD, conflicts=1, pending=Pending(files=3, bytes=41_000_000), members=(HERE, THERE)
     )
     text = "\n".join(lines(report(volume, devices=(LAPTOP, NAS)), verbose=False))
-    assert "CONFLICTS   1 conflict: keep what you want, remove or rename the other" in text
+    assert "CONFLICTS   1 conflict    dittofs conflicts" in text
     assert "3 files, 41 MB not yet safe from a power cut" in text
     assert "nas   offline" in text
     assert "ONLY HERE" not in text

@@ -3,9 +3,10 @@
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
+import msgspec
 import trio
 
-from dittofs.control import conflicts, history, undoing
+from dittofs.control import conflicts, history, storage, undoing
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_bytes, path_fields
@@ -72,6 +73,20 @@ class SmallService:
         self.files: dict[bytes, bytes] = {}
         self.damaged: set[bytes] = set()
         self.mounted_at = b""
+        self.retired = frozenset({"laptop"})
+        self.stored = storage.CacheReport(
+            "Shared",
+            storage.Amount(3, 300),
+            storage.Amount(2, 200),
+            storage.Amount(1, 100),
+            300,
+            300,
+            700,
+            1,
+            50,
+            60,
+            0,
+        )
         self.failure = ""
         self.past: list[history.LogEvent] = []
         self.removed: list[history.TrashItem] = []
@@ -322,6 +337,26 @@ class SmallService:
                 await trio.lowlevel.checkpoint()
         finally:
             self.open_streams -= 1
+
+    async def cache(self, request: storage.CacheRequest) -> storage.CacheReport:
+        report = self.stored
+        if request.collect and not request.is_dry:
+            swept = storage.Swept(1, report.garbage, report.garbage.bytes)
+            report = msgspec.structs.replace(report, swept=swept, is_swept_now=True, garbage=storage.Amount())
+        packs = (storage.PackReport("pack-1", 100, 2, 50),) if request.is_detailed else ()
+        return msgspec.structs.replace(report, volume=request.volume, packs=packs)
+
+    async def retire(self, request: storage.RetireRequest) -> storage.RetireResult:
+        is_rejoin = request.action == "rejoin"
+        name = "laptop" if is_rejoin else request.device
+        if not is_rejoin and name != "nas":
+            raise Refusal(
+                "not_found", f'no device of "{request.volume}" is called {name}', "dittofs devices -v"
+            )
+        is_changed = (name in self.retired) == is_rejoin
+        self.retired = self.retired - {name} if is_rejoin else self.retired | {name}
+        only_there = 0 if is_rejoin else 2
+        return storage.RetireResult(name, "ab" * 32, is_changed, 0, only_there, 10 * only_there)
 
     async def check(self, request: CheckRequest) -> AsyncGenerator[CheckItem, None]:
         if request.volume != "Shared":

@@ -226,9 +226,6 @@ class Database:
             self.statements.run("schema", f"PRAGMA user_version={known[1]}")
         elif application != known[0]:
             raise FormatError(f"{self.path} is not a journal")
-        elif version == schema.FORMAT_WITHOUT_TIMES:
-            self.statements.run("schema", f"DROP TABLE history;{schema.HISTORY}")
-            self.statements.run("schema", f"PRAGMA user_version={known[1]}")
         elif version != known[1]:
             raise FormatError(f"{self.path} has format {version}; this program knows format {known[1]}")
 

@@ -115,10 +115,6 @@ class History:
         where = "inode=? AND (at, id)<(?,?) ORDER BY at DESC, id DESC"
         yield from self._paged(where, (inode,), (before, 0))
 
-    def of_inode_since(self, inode: InodeId, since: int) -> Iterator[HistoryRow]:
-        """What happened to `inode` at a time and after, earliest first."""
-        yield from self._paged("inode=? AND (at, id)>(?,?) ORDER BY at, id", (inode,), (since, 0))
-
     def of_directory(self, directory: InodeId, since: int) -> Iterator[HistoryRow]:
         """What gave a directory a name, or took one from it, at a time and after, earliest first each."""
         for column in ("source", "target"):

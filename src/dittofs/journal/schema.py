@@ -4,19 +4,9 @@ from typing import Final
 
 APPLICATION_ID: Final = 0x44_49_54_4A  # "DITJ"
 FORMAT_VERSION: Final = 2
-FORMAT_WITHOUT_TIMES: Final = 1
-"""Its history rows did not say when they were applied: they are given up, all else is taken over."""
 PAGE_BYTES: Final = 4096
 PAGE_CHECKSUM_BYTES: Final = 8
 
-HISTORY: Final = """
-CREATE TABLE history(at INTEGER NOT NULL, id INTEGER NOT NULL, hlc INTEGER NOT NULL, slot TEXT NOT NULL,
-    inode TEXT NOT NULL, kind TEXT NOT NULL, source TEXT, target TEXT, before BLOB NOT NULL,
-    after BLOB NOT NULL, sum BLOB NOT NULL, PRIMARY KEY(at, id)) WITHOUT ROWID, STRICT;
-CREATE INDEX history_inode ON history(inode, at);
-CREATE INDEX history_source ON history(source, at) WHERE source IS NOT NULL;
-CREATE INDEX history_target ON history(target, at) WHERE target IS NOT NULL;
-"""
 INDEX_TABLES: Final = """
 CREATE TABLE entry_table(tbl INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE entry(tbl INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, sum INTEGER NOT NULL,
@@ -30,7 +20,13 @@ CREATE TABLE snapshot(shard INTEGER PRIMARY KEY, through INTEGER NOT NULL, epoch
 CREATE TABLE log(shard INTEGER NOT NULL, seq INTEGER NOT NULL, grp INTEGER NOT NULL, epoch INTEGER NOT NULL,
     digest BLOB NOT NULL, "update" BLOB NOT NULL, via BLOB NOT NULL, hash BLOB NOT NULL,
     PRIMARY KEY(shard, seq)) WITHOUT ROWID, STRICT;
-{HISTORY}CREATE TABLE local(kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, sum BLOB NOT NULL,
+CREATE TABLE history(at INTEGER NOT NULL, id INTEGER NOT NULL, hlc INTEGER NOT NULL, slot TEXT NOT NULL,
+    inode TEXT NOT NULL, kind TEXT NOT NULL, source TEXT, target TEXT, before BLOB NOT NULL,
+    after BLOB NOT NULL, sum BLOB NOT NULL, PRIMARY KEY(at, id)) WITHOUT ROWID, STRICT;
+CREATE INDEX history_inode ON history(inode, at);
+CREATE INDEX history_source ON history(source, at) WHERE source IS NOT NULL;
+CREATE INDEX history_target ON history(target, at) WHERE target IS NOT NULL;
+CREATE TABLE local(kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, sum BLOB NOT NULL,
     PRIMARY KEY(kind, key)) WITHOUT ROWID, STRICT;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE damaged(id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL,

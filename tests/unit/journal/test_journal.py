@@ -305,7 +305,6 @@ def test_history_answers_by_inode_and_by_time(journal: Journal) -> None:
         step(journal, 10 + number, *(Effect(Stamp(7), InodeId(inode)) for inode in "ab"))
     assert [row.at for row in journal.history.of_inode(InodeId("a"))] == list(range(709, 9, -1))
     assert [row.at for row in journal.history.of_inode(InodeId("b"), before=12)] == [11, 10]
-    assert [row.at for row in journal.history.of_inode_since(InodeId("b"), 708)] == [708, 709]
     assert [row.at for row in journal.history.before(11)] == [10, 10]
     assert [(row.at, row.inode) for row in journal.history.since(709)] == [(709, "a"), (709, "b")]
     row = next(journal.history.of_inode(InodeId("a")))
@@ -335,21 +334,6 @@ def test_history_goes_on_in_order_when_the_clock_goes_back(disk: LocalDisk, jour
     again = Journal.open(disk, PATH)
     step(again, 20, Effect(Stamp(3), InodeId("a")))
     assert [(row.at, row.stamp) for row in again.history.before()] == [(1002, 3), (1001, 2), (1000, 1)]
-    again.abandon()
-
-
-def test_a_journal_of_the_format_before_is_taken_over_without_its_history(
-    disk: LocalDisk, journal: Journal
-) -> None:
-    append(journal, 1, b"one")
-    with journal.transaction():
-        run = journal._database.statements.run
-        run("test", "DROP TABLE history; CREATE TABLE history(hlc INTEGER PRIMARY KEY, kind TEXT) STRICT")
-        run("test", "PRAGMA user_version=1")
-    again = reopened(disk, journal)
-    assert again.load(1)[2] == [b"one"]
-    step(again, 5, Effect(Stamp(1), InodeId("a")))
-    assert len(list(again.history.before())) == 1
     again.abandon()
 
 

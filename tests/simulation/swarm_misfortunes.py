@@ -100,8 +100,8 @@ def _restore(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> Non
     seen = _held_elsewhere(swarm, device)
     device.go_back(disk)
     swarm.restored.add(device.number)
-    for one in (device, *swarm.retired):  # what somebody who has gone wrote may have been here only
-        swarm.ledger.doubt(one.number, when, seen)
+    for one in swarm.devices:  # what others wrote may have been here only, if they went back or have gone
+        swarm.ledger.doubt(one.number, when if one is device else 0.0, seen)
     swarm.note(f"{device.number} is as it was at {when:.2f}")
 
 

@@ -55,7 +55,6 @@ from mountd.history_items import KINDS, done_item, status_of, told, would_be
 
 PART_BYTES: Final = 1 << 20
 ROWS_IN_A_ROW: Final = 32
-LEFT_OUT_MAX: Final = 20
 
 
 class HistoryDesk:

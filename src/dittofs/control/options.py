@@ -52,10 +52,6 @@ class MountOptions:
     """Sentences for the user."""
 
     @property
-    def is_read_only(self) -> bool:
-        return "ro" in self.kernel
-
-    @property
     def trusts_root(self) -> bool:
         """Whether set-id bits or device files act here: then whoever may write becomes root."""
         return "dev" in self.kernel or "suid" in self.kernel

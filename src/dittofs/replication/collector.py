@@ -240,10 +240,6 @@ class Collector:
             return "the brake holds changes: `dittofs brake` shows them"
         return ""
 
-    def _writers(self) -> list[DeviceId]:
-        """The others that may publish: whose answers are needed."""
-        return [one for one in self._peers.others if self._peers.role(one) >= Role.WRITER]
-
     def _round(self) -> OpenRound | None:
         row = self._replica.journal.get_local(ROW, OPEN)
         return None if row is None else _open.decode(row)

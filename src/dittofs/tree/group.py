@@ -342,12 +342,6 @@ class Group:
             record.mtime = Register(later(stamp, max(times, default=NEVER)), transaction.slot, mtime)
             self._writing.commit(transaction, stamp)
 
-    def set_birth(self, inode: InodeId, birth: int, *, stamp: Stamp) -> None:
-        """Set the time of birth, nanoseconds. The earliest one ever set is shown."""
-        for transaction, record in self._edited(inode):
-            record.birth = _birth(birth) if record.birth is None else min(record.birth, _birth(birth))
-            self._writing.commit(transaction, stamp)
-
     def set_xattr(self, inode: InodeId, name: bytes, value: bytes | None, *, stamp: Stamp) -> None:
         """Set an extended attribute, or remove it (None). Keeping large ones elsewhere is the caller's."""
         for transaction, record in self._edited(inode):

@@ -98,7 +98,6 @@ _RawWhole = tuple[
 ]
 _name = msgspec.msgpack.Decoder(_RawName)
 _contents = msgspec.msgpack.Decoder(list[_RawContent])
-_created = msgspec.msgpack.Decoder(tuple[int, InodeId, bytes, str, bool])
 _whole = msgspec.msgpack.Decoder(_RawWhole)
 _number = msgspec.msgpack.Decoder(int | None)
 _owner = msgspec.msgpack.Decoder(_RawOwner | None)
@@ -113,12 +112,6 @@ def contents_of(raw: bytes) -> tuple[PastContent, ...]:
 def name_of(raw: bytes) -> PastName | None:
     """Either side of a `name` row. Raises FormatError."""
     return PastName(*_decode(_name, raw)) if raw else None
-
-
-def created_name(row: HistoryRow) -> tuple[Kind, PastName]:
-    """What a `create` row says. Raises FormatError."""
-    kind, parent, name, link, is_plain = _decode(_created, row.after)
-    return Kind(kind), PastName(parent, name, link, is_plain)
 
 
 def number_of(raw: bytes) -> int | None:
@@ -168,14 +161,13 @@ def undone(past: Past | None, row: HistoryRow) -> Past | None:
             mtime = contents[0].mtime if contents and past.kind is not Kind.DIRECTORY else past.mtime
             return replace(past, contents=contents, mtime=mtime)
         case "mode":
-            return replace(past, mode=_decode(_number, row.before))
+            return replace(past, mode=number_of(row.before))
         case "owner":
-            owner = _decode(_owner, row.before)
-            return replace(past, owner=None if owner is None else Owner(*owner))
+            return replace(past, owner=owner_of(row.before))
         case "mtime":
-            return _retimed(past, _decode(_number, row.before))
+            return _retimed(past, number_of(row.before))
         case "xattr":
-            name, value = _decode(_xattr, row.before)
+            name, value = xattr_of(row.before)
             xattrs = {**past.xattrs, name: value}
             return replace(past, xattrs={key: one for key, one in xattrs.items() if one is not None})
     return past  # a kind of a later version
@@ -216,7 +208,7 @@ def key_of(row: HistoryRow) -> str | None:
             name = name_of(row.before) or name_of(row.after)
             return "name" if name is None else f"name {name.link}"
         case "xattr":
-            return "xattr " + _decode(_xattr, row.after)[0].hex()
+            return "xattr " + xattr_of(row.after)[0].hex()
     return row.kind
 
 

@@ -17,7 +17,7 @@ from dittofs.errors import DiskError
 DRIVER_S: Final = 60.0
 DRIVER_BYTES_MAX: Final = 256 << 20
 """Of one side, and of what the program makes."""
-BASE, OURS, THEIRS, OUT = PLACES = ("{base}", "{ours}", "{theirs}", "{out}")
+BASE, OURS, THEIRS, OUT = ("{base}", "{ours}", "{theirs}", "{out}")
 
 
 class Drivers:

@@ -12,12 +12,11 @@ from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot, Stamp
 from dittofs.journal.history import END, HistoryRow
 from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import PATH_DEPTH_MAX, Kind
-from dittofs.volume.events import Past, PastContent, PastName, created_name, name_of, undone, whole_of
+from dittofs.volume.events import Past, PastContent, PastName, name_of, undone, whole_of
 from dittofs.volume.replica import Replica
 
 CANDIDATES_MAX: Final = 16
 """Of the directories and files that had one path, the latest so many are looked at."""
-NOW: Final = END - 1
 ROOT_PAST: Final = Past(Kind.DIRECTORY, {}, (), None, None, None, None, {}, 0)
 
 
@@ -189,13 +188,6 @@ def names_before(row: HistoryRow) -> list[bytes]:
         return [name.name for name in whole_of(row.before).names.values()]
     name = name_of(row.before) if row.kind == "name" else None
     return [] if name is None else [name.name]
-
-
-def named_by(row: HistoryRow) -> PastName | None:
-    """The name that a row gave."""
-    if row.kind == "create":
-        return created_name(row)[1]
-    return name_of(row.after) if row.kind == "name" else None
 
 
 class Backwards:

@@ -19,7 +19,6 @@ def test_the_later_of_two_that_contradict_counts() -> None:
     assert parse_options(["ro", "rw"]).kernel == ()
     options = parse_options(["rw", "ro", "exec", "noexec", "noatime", "relatime"])
     assert options.kernel == ("noexec", "ro")
-    assert options.is_read_only
 
 
 def test_the_usual_options_of_fuse_and_of_fstab_are_taken() -> None:

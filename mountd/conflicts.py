@@ -24,7 +24,6 @@ from dittofs.control.conflicts import (
 )
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import components, path_bytes, path_fields
-from dittofs.control.protocol import EntryKind
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError, FSError
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
@@ -33,8 +32,8 @@ from dittofs.volume.conflicts import Conflict as Found
 from dittofs.volume.conflicts import Conflicts, Side
 from dittofs.volume.conflicts_resolving import Resolving, Unclear, chosen
 from dittofs.volume.contents import Published
+from dittofs.volume.events import node_of
 from dittofs.volume.merge import NotMerged
-from dittofs.volume.merge_base import node_id
 from dittofs.volume.merge_lines import TEXT_BYTES_MAX, is_text
 from dittofs.volume.merge_policy import (
     BUILT_IN,
@@ -47,17 +46,9 @@ from dittofs.volume.merge_policy import (
     rules_in,
     setting_name,
 )
+from mountd.kinds import KIND_NAMES
 
 PART_BYTES = 1 << 20
-KINDS: dict[Kind, EntryKind] = {
-    Kind.FILE: "file",
-    Kind.DIRECTORY: "directory",
-    Kind.SYMLINK: "symlink",
-    Kind.FIFO: "fifo",
-    Kind.SOCKET: "socket",
-    Kind.CHARACTER: "character",
-    Kind.BLOCK: "block",
-}
 
 
 class ConflictDesk:
@@ -94,7 +85,7 @@ class ConflictDesk:
             here = await opened.volume.replica.run_blocking(_bytes_here, opened, side.shown)
         return ConflictSide(
             **path_fields(found.path + side.name),
-            kind=KINDS[side.entry.kind],
+            kind=KIND_NAMES[side.entry.kind],
             device=side.device,
             is_mine=side.is_mine,
             is_shown=side is found.main,
@@ -241,7 +232,7 @@ class ConflictDesk:
 
 async def _base(opened: SharedVolume, found: Found) -> VersionNode | None:
     """The version that all sides come from."""
-    nodes = [None if side.version is None else node_id(side.version.node) for side in found.sides]
+    nodes = [None if side.version is None else node_of(side.version.node) for side in found.sides]
     known = [node for node in nodes if node is not None]
     if len(known) < len(nodes) or len(known) < 2 or not found.is_of_versions:
         return None

@@ -51,7 +51,8 @@ from dittofs.volume.versions import Event, Versions, log_below, log_of
 from dittofs.volume.views import TimeView, View
 from dittofs.volume.volume import Volume
 from mountd.checkout import Checkout
-from mountd.history_items import KINDS, done_item, status_of, told, would_be
+from mountd.history_items import done_item, status_of, told, would_be
+from mountd.kinds import KIND_NAMES
 
 PART_BYTES: Final = 1 << 20
 ROWS_IN_A_ROW: Final = 32
@@ -159,7 +160,7 @@ class HistoryDesk:
                     size = one.content.size if one.content else 0
                     missing = await restoring.missing_bytes(one.content)
                     yield RestoredItem(
-                        kind=KINDS[one.kind],
+                        kind=KIND_NAMES[one.kind],
                         what="back" if now is None else "version",
                         size=size,
                         missing_bytes=missing,
@@ -191,7 +192,7 @@ class HistoryDesk:
                 size = one.past.main.size if one.past.main else 0
                 missing = await restoring.missing_bytes(one.past.main)
                 yield RestoredItem(
-                    kind=KINDS[one.past.kind],
+                    kind=KIND_NAMES[one.past.kind],
                     what="back",
                     size=size,
                     missing_bytes=missing,
@@ -228,7 +229,7 @@ class HistoryDesk:
         for one in await self._removed(volume, b"/".join(names), request.limit):
             main = one.past.main
             yield TrashItem(
-                kind=KINDS[one.past.kind],
+                kind=KIND_NAMES[one.past.kind],
                 removed_ns=one.made,
                 device=volume.replica.tree.label(one.slot),
                 id=main.id if main else "",

@@ -1,27 +1,14 @@
 """What happened and what was restored, in the words of the local API."""
 
-from typing import Final
-
 from dittofs.control.history import LogEvent, RestoredItem, SnapshotStatus
 from dittofs.control.paths import path_fields
-from dittofs.control.protocol import EntryKind
 from dittofs.ids import InodeId
-from dittofs.tree.record import Kind
 from dittofs.volume.events import PastContent
 from dittofs.volume.restoring import Restored, Restoring
 from dittofs.volume.snapshots import Snapshot
 from dittofs.volume.versions import Event, Versions
 from dittofs.volume.volume import Volume
-
-KINDS: Final[dict[Kind, EntryKind]] = {
-    Kind.FILE: "file",
-    Kind.DIRECTORY: "directory",
-    Kind.SYMLINK: "symlink",
-    Kind.FIFO: "fifo",
-    Kind.SOCKET: "socket",
-    Kind.CHARACTER: "character",
-    Kind.BLOCK: "block",
-}
+from mountd.kinds import KIND_NAMES
 
 
 async def told(volume: Volume, versions: Versions, restoring: Restoring, event: Event) -> LogEvent:
@@ -37,7 +24,7 @@ async def told(volume: Volume, versions: Versions, restoring: Restoring, event: 
         == (content.root, content.size, content.slot, content.stamp)
     )
     return LogEvent(
-        kind=KINDS[event.kind],
+        kind=KIND_NAMES[event.kind],
         what=event.what,
         made_ns=int(row.stamp),
         applied_ns=row.at,
@@ -78,7 +65,7 @@ async def would_be(
 def done_item(done: Restored, version: str = "", identity: str = "") -> RestoredItem:
     """What was restored."""
     return RestoredItem(
-        kind=KINDS[done.kind],
+        kind=KIND_NAMES[done.kind],
         what=done.what,
         version=version,
         id=identity,

@@ -35,7 +35,6 @@ from dittofs.control.protocol import (
     ChunksRequest,
     DamageEvent,
     Entry,
-    EntryKind,
     Event,
     FileRequest,
     Finding,
@@ -83,6 +82,7 @@ from mountd.checking import check
 from mountd.conflicts import ConflictDesk
 from mountd.history import HistoryDesk
 from mountd.importing import import_tree
+from mountd.kinds import KIND_NAMES
 from mountd.membership import outside
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
@@ -91,16 +91,6 @@ from mountd.sharing import Sharing
 from mountd.storage import StorageDesk, elsewhere_of
 from mountd.syncing import only_here, sync
 from mountd.undoing import UndoDesk
-
-KIND_NAMES: dict[Kind, EntryKind] = {
-    Kind.FILE: "file",
-    Kind.DIRECTORY: "directory",
-    Kind.SYMLINK: "symlink",
-    Kind.FIFO: "fifo",
-    Kind.SOCKET: "socket",
-    Kind.CHARACTER: "character",
-    Kind.BLOCK: "block",
-}
 
 
 class DaemonService:

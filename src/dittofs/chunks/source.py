@@ -26,3 +26,17 @@ class Source(Protocol):
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes: of DATA, and of BASE where it borders on something else."""
+
+
+class BytesSource:
+    """A content in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def extents(self) -> Iterable[tuple[int, int, Extent]]:
+        return [(0, self.size, Extent.DATA)] if self.size else []
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]

@@ -13,14 +13,15 @@ from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.content import ContentReader, load_version_node, store_content, store_version_node
 from dittofs.chunks.manifest import chunk_root
 from dittofs.chunks.seal import ChunkKind
-from dittofs.chunks.source import Extent
+from dittofs.chunks.source import BytesSource
 from dittofs.chunks.store import AbsentChunk, ChunkStore
 from dittofs.chunks.version import VersionNode
 from dittofs.errors import ChunkUnavailable, Damaged, FormatError, FSError
 from dittofs.ids import ChunkId, InodeId, Slot
 from dittofs.tree.record import Kind, NewVersion, Version
+from dittofs.volume.events import node_of
 from dittofs.volume.fetching import can_fetch, read_fetched
-from dittofs.volume.merge_base import common_base, node_id
+from dittofs.volume.merge_base import common_base
 from dittofs.volume.merge_drivers import DRIVER_BYTES_MAX, Drivers, run_driver
 from dittofs.volume.merge_lines import TEXT_BYTES_MAX, is_text, merge
 from dittofs.volume.volume import Volume
@@ -48,20 +49,6 @@ class Merge:
     @property
     def mtime(self) -> int:
         return max(version.mtime for version in self.versions)
-
-
-class _Bytes:
-    """A content in memory, to be stored."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def extents(self) -> Sequence[tuple[int, int, Extent]]:
-        return [(0, self.size, Extent.DATA)] if self.size else []
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self._data[offset : offset + length]
 
 
 class Merging:
@@ -175,7 +162,7 @@ class Merging:
 
 
 def _require_node(version: Version) -> ChunkId:
-    node = node_id(version.node)
+    node = node_of(version.node)
     if node is None:
         raise NotMerged("what they were before is not known")
     return node
@@ -205,7 +192,7 @@ def _store_node(chunks: ChunkStore, version: Version, previous: Sequence[ChunkId
 
 def _store(chunks: ChunkStore, data: bytes, mtime: int, previous: Sequence[ChunkId]) -> NewVersion:
     """Blocking: the content and its version node, durable when this returns."""
-    root = store_content(chunks, _Bytes(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
+    root = store_content(chunks, BytesSource(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
     node = store_version_node(chunks, root, len(data), mtime, MERGED, previous)
     chunks.sync()
     return NewVersion(root, len(data), mtime, node)

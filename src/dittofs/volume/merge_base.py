@@ -16,11 +16,6 @@ Load = Callable[[ChunkId], Awaitable[VersionNode | None]]
 """A version node, None if no device that can be asked has it."""
 
 
-def node_id(node: bytes) -> ChunkId | None:
-    """The id of the version node that a version of the tree names; None: it names none."""
-    return ChunkId(node[-32:]) if len(node) >= 32 else None
-
-
 async def common_base(load: Load, one: Iterable[ChunkId], other: Iterable[ChunkId]) -> VersionNode | None:
     """The nearest version from which both sides come; None if there is none, or not just one.
 

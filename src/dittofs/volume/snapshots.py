@@ -15,8 +15,9 @@ import msgspec
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.chunks.content import ContentReader, Extent, store_content
+from dittofs.chunks.content import ContentReader, store_content
 from dittofs.chunks.manifest import chunk_root
+from dittofs.chunks.source import BytesSource
 from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.ids import ChunkId, InodeId
@@ -78,21 +79,6 @@ class _Line(msgspec.Struct, array_like=True, frozen=True):
 
 
 _lines = msgspec.msgpack.Decoder(list[_Line])
-
-
-class _Bytes:
-    """Bytes in memory as the chunker reads them."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def extents(self) -> Iterator[tuple[int, int, Extent]]:
-        if self._data:
-            yield 0, self.size, Extent.DATA
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self._data[offset : offset + length]
 
 
 class SnapshotView:
@@ -208,7 +194,7 @@ async def _stored(replica: Replica, view: TimeView, directory: ViewEntry) -> tup
     data = msgspec.msgpack.encode(lines)
 
     def store() -> bytes:
-        return store_content(replica.chunks, _Bytes(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
+        return store_content(replica.chunks, BytesSource(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
 
     return await replica.run_blocking(store), len(data), files, total
 

@@ -18,6 +18,7 @@ Number = NewType("Number", int)
 """What a program sees as st_ino: 64 bits."""
 
 INODE_ID_BYTES = 12
+CHUNK_ID_BYTES = 32
 SLOT_BYTES = 6
 ROOT = InodeId("A" * 16)
 """The root directory: 96 zero bits."""

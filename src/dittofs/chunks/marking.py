@@ -8,11 +8,11 @@ from dittofs.chunks.manifest import decode_node
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import ChunkMissing, Damaged, FormatError
-from dittofs.ids import ChunkId
+from dittofs.ids import CHUNK_ID_BYTES, ChunkId
 
 WALKED_MAX: Final = 200_000
 """Manifest nodes that are known to be done; 25 MB. Above that some are walked again."""
-ROOT_BYTES: Final = 33
+ROOT_BYTES: Final = 1 + CHUNK_ID_BYTES
 
 
 class Named(NamedTuple):

@@ -14,10 +14,11 @@ from typing import Final
 import structlog
 import trio
 
+from dittofs.chunks.marking import named_root
 from dittofs.chunks.seal import ChunkKind
 from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
-from dittofs.ids import ChunkId, InodeId
+from dittofs.ids import InodeId
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.wholeness import is_single, whole
 from dittofs.tree.entry import Change
@@ -33,7 +34,6 @@ NONCE_BYTES: Final = 16
 SLICE: Final = 200  # contents looked at between two requests of others
 SAFE_COPIES: Final = 2
 CAME_S: Final = 2.0
-CHUNK_ID_BYTES: Final = 32
 
 Item = tuple[InodeId, bytes, int]
 
@@ -268,10 +268,11 @@ class Custody:
 
         If it is, it is not swept in this round of marks: others may be told (decision 0030).
         """
-        if len(root) != 1 + CHUNK_ID_BYTES or root[0] not in (ChunkKind.DATA, ChunkKind.MANIFEST):
+        named = named_root(root)
+        if named is None:
             return False
-        is_here = self._replica.chunks.claim(ChunkKind(root[0]), ChunkId(root[1:]))
-        if root[0] == ChunkKind.DATA:
+        is_here = self._replica.chunks.claim(*named)
+        if named.kind is ChunkKind.DATA:
             return is_here
         return self._replica.journal.get_local(WHOLE, root) is not None
 

@@ -1,13 +1,14 @@
 """Whether the index says what the documents say: a document at a time."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import NamedTuple
 
 from dittofs.ids import InodeId
 from dittofs.tree import encoding
 from dittofs.tree.delivery import by_inode
+from dittofs.tree.holds import encoded
 from dittofs.tree.join import join_all
-from dittofs.tree.record import META_SHARD, Record, key_of
+from dittofs.tree.record import META_SHARD, key_of
 from dittofs.tree.rows import Rows
 from dittofs.tree.shard import Shard
 
@@ -38,10 +39,6 @@ def compare(number: int, shard: Shard, rows: Rows, held: Collection[InodeId]) ->
         indexed = dict(known.links)
         if known.record is not None:
             indexed[""] = known.record
-        if _encoded(joined) != _encoded(indexed):
+        if encoded(joined) != encoded(indexed):
             differing.append(inode)
     return Compared(len(links), tuple(differing))
-
-
-def _encoded(records: Mapping[str, Record]) -> dict[str, bytes]:
-    return {link: encoding.encode(record, encoding.JOINED_BYTES_MAX) for link, record in records.items()}

@@ -9,11 +9,10 @@ import trio
 
 from dittofs.chunks.content import ContentReader, Part
 from dittofs.errors import Damaged, FormatError, FSError
-from dittofs.ids import InodeId, inode_id
+from dittofs.ids import INODE_ID_BYTES, InodeId, inode_id
 from dittofs.tree.record import Kind
 from dittofs.volume.contents import UNBORN, Content, Published
 from dittofs.volume.inodes import Inode, Stat
-from dittofs.volume.names import INODE_ID_BYTES
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import Caller
 from dittofs.volume.volume import Volume

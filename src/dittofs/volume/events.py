@@ -11,14 +11,13 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from dittofs.errors import FormatError
-from dittofs.ids import ChunkId, InodeId, Slot, Stamp
-from dittofs.journal.history import HistoryRow
+from dittofs.ids import CHUNK_ID_BYTES, ChunkId, InodeId, Slot, Stamp
+from dittofs.journal.history import HistoryEffect, HistoryRow
 from dittofs.tree.record import Kind, Owner
 
 REPLACES_POINT: Final = b"\1"
 """Before the id of its version node, a version says: what it replaces was a publication point of a file that
 stayed open, so the two are one version of the history."""
-CHUNK_ID_BYTES: Final = 32
 NAME_BYTES: Final = 4
 Row = TypeVar("Row")
 
@@ -212,7 +211,7 @@ def key_of(row: HistoryRow) -> str | None:
     return row.kind
 
 
-def contents_in(row: HistoryRow) -> Iterable[PastContent]:
+def contents_in(row: HistoryEffect) -> Iterable[PastContent]:
     """Every content that a row keeps: what may not be swept while the row stands. Raises FormatError."""
     if row.kind == "content":
         return (*contents_of(row.before), *contents_of(row.after))

@@ -2,11 +2,10 @@
 
 from typing import Final
 
-from dittofs.ids import InodeId, inode_id
+from dittofs.ids import INODE_ID_BYTES, InodeId, inode_id
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, NewVersion, Owner
 from dittofs.volume.importing_source import Item
-from dittofs.volume.names import INODE_ID_BYTES
 from dittofs.volume.replica import Transaction
 from dittofs.volume.state import State, owner_of
 

@@ -16,11 +16,15 @@ from dittofs.chunks.store import ChunkStore
 from dittofs.errors import FSError
 from dittofs.ids import ChunkId, Slot
 from dittofs.tree.record import Kind
+from dittofs.volume import acl
+from dittofs.volume.attributes import (
+    CHUNK,
+    INLINE,
+    VIRTUAL_NAMESPACE,
+    XATTR_INLINE_BYTES_MAX,
+    XATTRS_BYTES_MAX,
+)
 
-INLINE_BYTES_MAX: Final = 4 << 10
-INLINE, CHUNK = b"\0", b"\1"  # as in attributes.py
-ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
-XATTRS_BYTES_MAX: Final = 56 << 10
 _KINDS: Final = {
     stat_bits.S_IFREG: Kind.FILE,
     stat_bits.S_IFDIR: Kind.DIRECTORY,
@@ -225,10 +229,10 @@ def _xattrs(chunks: ChunkStore, item: Item) -> dict[bytes, bytes]:
     for text in os.listxattr(item.path, follow_symlinks=False):
         name = os.fsencode(text)
         is_user = name.startswith(b"user.") and item.kind in (Kind.FILE, Kind.DIRECTORY)
-        if not (is_user or name in ACLS) or name.startswith(b"user.dittofs."):
+        if not (is_user or name in (acl.ACCESS, acl.DEFAULT)) or name.startswith(VIRTUAL_NAMESPACE):
             continue
         value = os.getxattr(item.path, text, follow_symlinks=False)
-        if len(value) > INLINE_BYTES_MAX:
+        if len(value) > XATTR_INLINE_BYTES_MAX:
             found[name] = CHUNK + chunks.put([(ChunkKind.DATA, value)])[0]
         else:
             found[name] = INLINE + value

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from dittofs.errors import FormatError, FSError
-from dittofs.ids import LOST_FOUND, ROOT, InodeId, Number, inode_id
+from dittofs.ids import INODE_ID_BYTES, LOST_FOUND, ROOT, InodeId, Number, inode_id
 from dittofs.tree.entry import Entry
 from dittofs.tree.naming import MARK
 from dittofs.tree.record import Kind, NewVersion, Owner, Ref
@@ -20,7 +20,6 @@ LINKS_MAX = 65_000
 SYMLINK_BYTES_MAX = 4_095
 SET_GID = 0o2000
 RESERVED = b".dittofs"
-INODE_ID_BYTES = 12
 Found = tuple[Inode, LocalEntry | Entry]
 """An inode, and the entry that shows it."""
 

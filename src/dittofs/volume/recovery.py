@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from dittofs.errors import Damaged, FormatError
-from dittofs.ids import ROOT, InodeId, Stamp, inode_id
+from dittofs.ids import INODE_ID_BYTES, ROOT, InodeId, Stamp, inode_id
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, Ref
 from dittofs.volume.contents import Content
-from dittofs.volume.names import INODE_ID_BYTES
 from dittofs.volume.publication import Publisher
 from dittofs.volume.rows import ContentRow, LocalEntry, content_key, decode, ref_of_key
 from dittofs.volume.staging import DIRECTORY, StagingGone

@@ -6,26 +6,23 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Final
 
-import msgspec
-
 from dittofs.chunks.marking import Named, named_root
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.version import load_version_node
 from dittofs.errors import ChunkMissing, Damaged, FormatError
-from dittofs.ids import ChunkId, InodeId
+from dittofs.ids import CHUNK_ID_BYTES, ChunkId, InodeId
+from dittofs.journal.history import HistoryEffect
 from dittofs.tree import holds
-from dittofs.tree.entry import Change, Effect
+from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind, Version
 from dittofs.volume.attributes import CHUNK
 from dittofs.volume.contents import Published
-from dittofs.volume.events import contents_in, contents_of, node_of, whole_of
+from dittofs.volume.events import contents_in, contents_of, node_of, whole_of, xattr_of
 from dittofs.volume.state import State
 
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits + "-_"
-_CHUNK_ID_BYTES: Final = 32
 BASES_MAX: Final = 64
 """Versions before a conflict entry that are kept for a merge."""
-_xattr = msgspec.msgpack.Decoder(tuple[bytes, bytes | None])
 
 
 class Retained:
@@ -48,9 +45,7 @@ class Retained:
         for root, _ in self._snapshots():
             yield from ((one, False) for one in _of_root(root))
         for row in self._replica.journal.history.since(0):
-            yield from ((one, False) for one in _of_sides(row.kind, row.before, row.after))
-            for content in contents_in(row):
-                yield from ((one, False) for one in _of_content(content.root, content.node))
+            yield from ((one, False) for one in _of_row(row))
 
     def look_at_snapshots(self) -> None:
         """Blocking: AbsentChunk, with its kind and id, if a listing is not here."""
@@ -59,7 +54,7 @@ class Retained:
     def came(self, change: Change) -> Iterator[Named]:
         """What a change names, whichever side of it."""
         for effect in change.effects:
-            yield from _of_effect(effect)
+            yield from _of_row(effect)
             if effect.kind == "create":
                 yield from self._of_inode(effect.inode)
 
@@ -140,24 +135,15 @@ class Retained:
                     yield from _of_published(published)
 
 
-def _of_effect(effect: Effect) -> Iterator[Named]:
-    yield from _of_sides(effect.kind, effect.before, effect.after)
-    match effect.kind:
-        case "content":
-            for content in (*contents_of(effect.before), *contents_of(effect.after)):
-                yield from _of_content(content.root, content.node)
-        case "remove":
-            for content in whole_of(effect.before).contents:
-                yield from _of_content(content.root, content.node)
-
-
-def _of_sides(kind: str, before: bytes, after: bytes) -> Iterator[Named]:
-    """Large extended attributes of a history row."""
-    if kind == "xattr":
-        for side in (before, after):
-            yield from _of_xattr(_value_of(side))
-    elif kind == "remove":
-        for value in whole_of(before).xattrs.values():
+def _of_row(row: HistoryEffect) -> Iterator[Named]:
+    """Contents and large extended attributes, of either side."""
+    for content in contents_in(row):
+        yield from _of_content(content.root, content.node)
+    if row.kind == "xattr":
+        for side in (row.before, row.after):
+            yield from _of_xattr(xattr_of(side)[1] or b"")
+    elif row.kind == "remove":
+        for value in whole_of(row.before).xattrs.values():
             yield from _of_xattr(value)
 
 
@@ -180,12 +166,5 @@ def _of_root(root: bytes) -> Iterator[Named]:
 
 
 def _of_xattr(value: bytes) -> Iterator[Named]:
-    if value[:1] == CHUNK and len(value) == len(CHUNK) + _CHUNK_ID_BYTES:
+    if value[:1] == CHUNK and len(value) == len(CHUNK) + CHUNK_ID_BYTES:
         yield Named(ChunkKind.DATA, ChunkId(value[len(CHUNK) :]))
-
-
-def _value_of(side: bytes) -> bytes:
-    try:
-        return _xattr.decode(side)[1] or b""
-    except msgspec.MsgspecError as error:
-        raise FormatError(f"a history row of unknown form: {error}") from error

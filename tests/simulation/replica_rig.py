@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from dittofs.blocking import run_inline
 from dittofs.ids import ROOT, InodeId, Slot, Stamp, inode_id
-from dittofs.tree import encoding
+from dittofs.tree import encoding, shapes
 from dittofs.tree.entry import Change, Entry
 from dittofs.tree.group import Group
 from dittofs.tree.join import join_all
@@ -234,7 +234,7 @@ class ReplicaRig:
 
     def record(self) -> bytes:
         """A well-formed record of nobody."""
-        slot = encoding._unpack_id(b"forger")
+        slot = shapes.unpack_id(b"forger")
         record = Record(Kind.DIRECTORY, {slot: 1})  # type: ignore[dict-item]
         record.place = Place(Stamp(1), slot, 1, ROOT, b"forged", None)  # type: ignore[arg-type]
         return encoding.encode(record)

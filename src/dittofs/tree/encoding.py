@@ -4,15 +4,15 @@
 """
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from dittofs.errors import FormatError
-from dittofs.ids import INODE_ID_BYTES, SLOT_BYTES, InodeId, Number, Slot, Stamp
+from dittofs.ids import Number, Slot, Stamp
+from dittofs.tree import shapes
 from dittofs.tree.record import (
     ORDINAL_MAX,
     PATH_DOTS_MAX,
@@ -28,7 +28,6 @@ from dittofs.tree.record import (
     Record,
     Register,
     Version,
-    is_name,
 )
 from dittofs.tree.update import RECORD_BYTES_MAX
 
@@ -38,7 +37,6 @@ JOINED_BYTES_MAX = 64 << 20
 """What several slots say together may be more than one of them could."""
 OWNER_NAME_BYTES_MAX = 256
 XATTR_NAME_BYTES_MAX = 255
-"""Names and values together, kept inside one record."""
 REGISTERS_FROM = 64
 MAPS_FROM = 128
 FIELDS_END = 256
@@ -47,8 +45,6 @@ _KIND, _CONTEXT, _PLACE, _MODE, _OWNER, _MTIME, _BIRTH, _VERSIONS = range(1, 9)
 _NAMES, _CONTENT, _XATTRS, _FORWARDS, _RDEV, _CHANGED = range(9, 15)
 _LIST_FIELDS = frozenset({_CONTEXT, _PLACE, _MODE, _OWNER, _MTIME, _VERSIONS, _NAMES, _CONTENT, _FORWARDS})
 _INT_FIELDS = frozenset({_KIND, _BIRTH, _RDEV, _CHANGED})
-_INT_MIN, _INT_END = -(1 << 63), 1 << 63
-_N_END = 1 << 48
 _KINDS = {int(kind): kind for kind in Kind}
 
 _encoder = msgspec.msgpack.Encoder()
@@ -60,11 +56,6 @@ encode_value = _encoder.encode
 def pack_id(text: str) -> bytes:
     """The bits of an inode id or a slot."""
     return base64.urlsafe_b64decode(text)
-
-
-@lru_cache(maxsize=1 << 12)
-def _unpack_id(raw: bytes) -> str:
-    return binascii.b2a_base64(raw, newline=False).decode("ascii").replace("+", "-").replace("/", "_")
 
 
 class RecordTooLarge(FormatError):
@@ -164,7 +155,7 @@ def decode(value: bytes, bytes_max: int = RECORD_BYTES_MAX) -> Record:
     except (msgspec.DecodeError, RecursionError, ValueError, TypeError, OverflowError):
         raise FormatError("a record is not msgpack") from None
     if type(fields) is not dict:
-        _bad("is not a map")
+        shapes.bad("is not a map")
     try:
         return _decode(fields)
     except (IndexError, KeyError, TypeError, ValueError):
@@ -175,73 +166,75 @@ def _decode(fields: dict[Any, Any]) -> Record:
     unknown: dict[int, object] | None = None
     for number, field in fields.items():
         if type(number) is not int or not 0 < number < FIELDS_END:
-            _bad("holds a field without a number")
+            shapes.bad("holds a field without a number")
         if number >= REGISTERS_FROM:
             unknown = unknown or {}
-            unknown[number] = _register_of_later(field) if number < MAPS_FROM else _map_of_later(field)
+            unknown[number] = (
+                shapes.register_of_later(field) if number < MAPS_FROM else shapes.map_of_later(field)
+            )
         elif number in _LIST_FIELDS:
             if type(field) is not list:
-                _bad(f"holds no list in field {number}")
+                shapes.bad(f"holds no list in field {number}")
         elif number in _INT_FIELDS:
             if type(field) is not int:
-                _bad(f"holds no number in field {number}")
+                shapes.bad(f"holds no number in field {number}")
         elif number != _XATTRS or type(field) is not dict:
-            _bad(f"holds a field {number} of no known shape")
+            shapes.bad(f"holds a field {number} of no known shape")
     slots: list[Slot] = []
     context: dict[Slot, int] = {}
     previous = ""
     flat = fields[_CONTEXT]
     for at in range(0, len(flat), 2):
-        slot = _slot(flat[at])
+        slot = shapes.slot(flat[at])
         if slot <= previous:
-            _bad("holds a context that is not sorted")
+            shapes.bad("holds a context that is not sorted")
         previous = slot
         slots.append(slot)
-        context[slot] = _n(flat[at + 1])
+        context[slot] = shapes.count(flat[at + 1])
     record = Record(_KINDS[fields[_KIND]], context)
     base = 0
     if (field := fields.get(_PLACE)) is not None:
         if len(field) not in (5, 7):
-            _bad("holds a place of another length")
-        base = _stamp(field[0])
-        before = (_inode(field[5]), _name(field[6])) if len(field) == 7 else None
-        slot, n = _dot(field[1], field[2], slots, context)
-        record.place = Place(Stamp(base), slot, n, _inode(field[3]), _name(field[4]), before)
+            shapes.bad("holds a place of another length")
+        base = shapes.stamp(field[0])
+        before = (shapes.inode(field[5]), shapes.name(field[6])) if len(field) == 7 else None
+        slot, n = shapes.dot(field[1], field[2], slots, context)
+        record.place = Place(Stamp(base), slot, n, shapes.inode(field[3]), shapes.name(field[4]), before)
     if (field := fields.get(_MODE)) is not None:
-        stamp, slot, mode = _register(field, slots, base)
+        stamp, slot, mode = shapes.register(field, slots, base)
         if type(mode) is not int or not 0 <= mode <= 0o7777:
-            _bad("holds a mode of other than twelve bits")
+            shapes.bad("holds a mode of other than twelve bits")
         record.mode = Register(stamp, slot, mode)
     if (field := fields.get(_OWNER)) is not None:
         record.owner = _owner(field, slots, base)
     if (field := fields.get(_MTIME)) is not None:
-        stamp, slot, mtime = _register(field, slots, base)
-        record.mtime = Register(stamp, slot, _int(mtime))
+        stamp, slot, mtime = shapes.register(field, slots, base)
+        record.mtime = Register(stamp, slot, shapes.integer(mtime))
     if (field := fields.get(_BIRTH)) is not None:
         if not -STAMP_END < field + base < STAMP_END:
-            _bad("holds an impossible birth")
+            shapes.bad("holds an impossible birth")
         record.birth = field + base
     if (field := fields.get(_VERSIONS)) is not None:
         record.versions = tuple(_version(item, slots, context, base) for item in field)
         if len({version.dot for version in record.versions}) != len(record.versions):
-            _bad("holds two versions of one dot")
+            shapes.bad("holds two versions of one dot")
     if (field := fields.get(_NAMES)) is not None:
-        record.removed = _stamp(field[0] + base)
-        record.names = dict(_dots(field[1:], slots, context))
+        record.removed = shapes.stamp(field[0] + base)
+        record.names = dict(shapes.dots(field[1:], slots, context))
     if (field := fields.get(_CONTENT)) is not None:
-        record.content = dict(_dots(field, slots, context))
+        record.content = dict(shapes.dots(field, slots, context))
     if (field := fields.get(_XATTRS)) is not None:
         record.xattrs = _xattrs(field, slots, base)
     if (field := fields.get(_FORWARDS)) is not None:
         record.forwards = tuple(_forward(item, base) for item in field)
         if len({forward[:3] for forward in record.forwards}) != len(record.forwards):
-            _bad("holds two forwards of one name")
+            shapes.bad("holds two forwards of one name")
     if (field := fields.get(_RDEV)) is not None:
         if not 0 <= field < 1 << 64:
-            _bad("holds an impossible device number")
+            shapes.bad("holds an impossible device number")
         record.rdev = field
     if (field := fields.get(_CHANGED)) is not None:
-        record.changed = _stamp(field + base)
+        record.changed = shapes.stamp(field + base)
     if unknown is not None:
         record.unknown = unknown
     return record
@@ -249,8 +242,8 @@ def _decode(fields: dict[Any, Any]) -> Record:
 
 def _version(item: Any, slots: list[Slot], context: dict[Slot, int], base: int) -> Version:
     if type(item) is not list or len(item) not in (8, 10, 11):
-        _bad("holds a version of another length")
-    dot = _dot(item[0], item[1], slots, context)
+        shapes.bad("holds a version of another length")
+    dot = shapes.dot(item[0], item[1], slots, context)
     root, size, mtime, node, rank, face = item[2:8]
     if (
         type(root) is not bytes
@@ -258,37 +251,42 @@ def _version(item: Any, slots: list[Slot], context: dict[Slot, int], base: int) 
         or type(node) is not bytes
         or len(node) > NODE_BYTES_MAX
     ):
-        _bad("holds a version without a content root")
-    if type(size) is not int or not 0 <= size < _INT_END or type(face) is not int or not 0 <= face < 1 << 62:
-        _bad("holds a version of impossible size or number")
-    mtime = _int(mtime[0] if type(mtime) is list and len(mtime) == 1 else mtime + base)
-    rank = _stamp(rank + base)
+        shapes.bad("holds a version without a content root")
+    if (
+        type(size) is not int
+        or not 0 <= size < shapes.INT_END
+        or type(face) is not int
+        or not 0 <= face < 1 << 62
+    ):
+        shapes.bad("holds a version of impossible size or number")
+    mtime = shapes.integer(mtime[0] if type(mtime) is list and len(mtime) == 1 else mtime + base)
+    rank = shapes.stamp(rank + base)
     stamp = rank
     path: tuple[Dot, ...] = ()
     ordinal = 0
     if len(item) == 11:
         ordinal = item[10]
         if type(ordinal) is not int or not 0 < ordinal <= ORDINAL_MAX:
-            _bad("holds a version of impossible ordinal")
+            shapes.bad("holds a version of impossible ordinal")
     if len(item) > 8:
-        stamp = _stamp(item[8] + base)
-        path = _dots(item[9], slots, context)
+        stamp = shapes.stamp(item[8] + base)
+        path = shapes.dots(item[9], slots, context)
         if len(path) > PATH_DOTS_MAX:
-            _bad("holds a version of too long a descent")
+            shapes.bad("holds a version of too long a descent")
     return Version(dot, root, size, mtime, node, rank, Number(face), stamp, path, ordinal)
 
 
 def _owner(field: Any, slots: list[Slot], base: int) -> Ownership:
-    stamp, slot = _stamp(field[0] + base), _at(slots, field[1])
+    stamp, slot = shapes.stamp(field[0] + base), shapes.slot_at(slots, field[1])
     if len(field) == 2:
         return Ownership(stamp, slot, None)
     _, _, uid, gid, user, group = field
     for number in (uid, gid):
         if type(number) is not int or not 0 <= number < (1 << 32) - 1:
-            _bad("holds an owner of impossible number")
+            shapes.bad("holds an owner of impossible number")
     for name in (user, group):
         if type(name) is not str or len(name.encode()) > OWNER_NAME_BYTES_MAX:
-            _bad("holds an owner of impossible name")
+            shapes.bad("holds an owner of impossible name")
     return Ownership(stamp, slot, Owner(uid, gid, user, group))
 
 
@@ -296,10 +294,10 @@ def _xattrs(field: dict[Any, Any], slots: list[Slot], base: int) -> dict[bytes, 
     out: dict[bytes, Attribute] = {}
     for name, item in field.items():
         if type(name) is not bytes or not 0 < len(name) <= XATTR_NAME_BYTES_MAX or b"\0" in name:
-            _bad("holds an extended attribute without a name")
-        stamp, slot, value = _register(item, slots, base)
+            shapes.bad("holds an extended attribute without a name")
+        stamp, slot, value = shapes.register(item, slots, base)
         if value is not None and type(value) is not bytes:
-            _bad("holds an extended attribute that is not bytes")
+            shapes.bad("holds an extended attribute that is not bytes")
         out[name] = Attribute(stamp, slot, value)
     return out
 
@@ -308,97 +306,9 @@ def _forward(item: Any, base: int) -> Forward:
     target, slot, n, stamp, flat = item
     covered: dict[Slot, int] = {}
     if type(flat) is not list:
-        _bad("holds a forward that covers no list")
+        shapes.bad("holds a forward that covers no list")
     for at in range(0, len(flat), 2):
-        covered[_slot(flat[at])] = _n(flat[at + 1])
-    return Forward(_inode(target), _slot(slot), _n(n), _stamp(stamp + base), covered)
-
-
-def _register(field: Any, slots: list[Slot], base: int) -> tuple[Stamp, Slot, Any]:
-    delta, at, value = field
-    return _stamp(delta + base), _at(slots, at), value
-
-
-def _dots(flat: Any, slots: list[Slot], context: dict[Slot, int]) -> tuple[Dot, ...]:
-    if type(flat) is not list:
-        _bad("holds dots that are no list")
-    return tuple(_dot(flat[at], flat[at + 1], slots, context) for at in range(0, len(flat), 2))
-
-
-def _dot(at: Any, n: Any, slots: list[Slot], context: dict[Slot, int]) -> Dot:
-    slot = _at(slots, at)
-    if type(n) is not int or not 0 < n <= context[slot]:
-        _bad("names a change that it has not seen")
-    return slot, n
-
-
-def _at(slots: list[Slot], at: Any) -> Slot:
-    if type(at) is not int or at < 0:
-        _bad("names no slot")
-    return slots[at]
-
-
-def _slot(raw: Any) -> Slot:
-    if type(raw) is not bytes or len(raw) != SLOT_BYTES:
-        _bad("names no slot")
-    return Slot(_unpack_id(raw))
-
-
-def _inode(raw: Any) -> InodeId:
-    if type(raw) is not bytes or len(raw) != INODE_ID_BYTES:
-        _bad("names no inode")
-    return InodeId(_unpack_id(raw))
-
-
-def _name(raw: Any) -> bytes:
-    if type(raw) is not bytes or not is_name(raw):
-        _bad("holds an impossible name")
-    return bytes(raw)
-
-
-def _n(n: Any) -> int:
-    if type(n) is not int or not 0 < n < _N_END:
-        _bad("counts impossibly")
-    return int(n)
-
-
-def _stamp(stamp: Any) -> Stamp:
-    if type(stamp) is not int or not 0 <= stamp < STAMP_END:
-        _bad("holds an impossible time")
-    return Stamp(stamp)
-
-
-def _int(value: Any) -> int:
-    if type(value) is not int or not _INT_MIN <= value < _INT_END:
-        _bad("holds an impossible number")
-    return int(value)
-
-
-def _register_of_later(field: Any) -> object:
-    if type(field) is not list or len(field) != 3:
-        _bad("holds a later register of another shape")
-    _stamp(field[0])
-    _slot(field[1])
-    return _settled(field)
-
-
-def _map_of_later(field: Any) -> object:
-    if type(field) is not dict:
-        _bad("holds a later map of another shape")
-    for key, register in field.items():
-        if type(key) not in (int, str, bytes):
-            _bad("holds a later map of another shape")
-        _register_of_later(register)
-    return _settled(field)
-
-
-def _settled(field: Any) -> object:
-    """`field`, if it comes back from its own bytes: what is carried on must not change on the way."""
-    raw = _encoder.encode(field)
-    if _encoder.encode(_decoder.decode(raw)) != raw:
-        _bad("holds a later field that cannot be carried on")
-    return field
-
-
-def _bad(what: str) -> NoReturn:
-    raise FormatError(f"a record {what}")
+        covered[shapes.slot(flat[at])] = shapes.count(flat[at + 1])
+    return Forward(
+        shapes.inode(target), shapes.slot(slot), shapes.count(n), shapes.stamp(stamp + base), covered
+    )

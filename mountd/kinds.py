@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from dittofs.control.protocol import EntryKind
+from dittofs.control.files import EntryKind
 from dittofs.tree.record import Kind
 
 KIND_NAMES: Final[dict[Kind, EntryKind]] = {

@@ -23,24 +23,26 @@ from dittofs.control.conflicts import (
 )
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
-from dittofs.control.paths import components, path_bytes, path_fields
-from dittofs.control.protocol import (
+from dittofs.control.files import (
     CHUNK_IDS_MAX,
     NOW,
     AddRequest,
     AddResult,
-    CheckItem,
-    CheckRequest,
     ChunkRun,
     ChunksRequest,
-    DamageEvent,
     Entry,
-    Event,
     FileRequest,
-    Finding,
-    Health,
     ListItem,
     ListRequest,
+)
+from dittofs.control.paths import components, path_bytes, path_fields
+from dittofs.control.protocol import (
+    CheckItem,
+    CheckRequest,
+    DamageEvent,
+    Event,
+    Finding,
+    Health,
     MountRequest,
     MountResult,
     PeerEvent,

@@ -10,8 +10,8 @@ from dittofs.cli.asking import Place, client, locate
 from dittofs.cli.output import Progress, escaped, human_size, say, say_json
 from dittofs.control.client import PART_BYTES, Client
 from dittofs.control.faults import EXIT_FINE, Refusal
+from dittofs.control.files import AddRequest, AddResult
 from dittofs.control.paths import path_fields
-from dittofs.control.protocol import AddRequest, AddResult
 
 DESCRIPTION = """\
 Copy files into a volume, whether it is mounted or not. Each is there, whole and safe from a power

@@ -22,8 +22,9 @@ from dittofs.control.conflicts import (
     ResolveResult,
 )
 from dittofs.control.faults import EXIT_CONFLICTS, EXIT_FINE, Refusal
+from dittofs.control.files import AddRequest
 from dittofs.control.paths import path_bytes, path_fields
-from dittofs.control.protocol import AddRequest, VolumeStatus
+from dittofs.control.protocol import VolumeStatus
 
 DESCRIPTION = """\
 Versions of a file that were written apart, and things that were given one name: see them, compare them, and

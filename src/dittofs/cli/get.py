@@ -13,8 +13,8 @@ from dittofs.cli.asking import client, locate
 from dittofs.cli.output import Progress, escaped, human_size, say, say_json
 from dittofs.control.client import Download
 from dittofs.control.faults import EXIT_FINE, Refusal
+from dittofs.control.files import ChunksRequest, FileRequest
 from dittofs.control.paths import path_fields
-from dittofs.control.protocol import ChunksRequest, FileRequest
 
 DESCRIPTION = """\
 Copy a file out of a volume, whether it is mounted or not; or put chunks together by their hashes,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dittofs.cli.asking import Place, client, locate
 from dittofs.cli.output import counted, escaped, human_size, say, say_json, when
 from dittofs.control.faults import EXIT_FINE, Refusal
+from dittofs.control.files import ChunkRun, Entry, ListItem, ListRequest
 from dittofs.control.paths import path_bytes, path_fields
-from dittofs.control.protocol import ChunkRun, Entry, ListItem, ListRequest
 
 DESCRIPTION = """\
 List files with their size and age. PATH is a path below a mount, or VOLUME:PATH, mounted or not;

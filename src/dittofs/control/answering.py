@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from dittofs.control import conflicts, history, protocol, routes, sharing, storage, undoing
+from dittofs.control import conflicts, files, history, protocol, routes, sharing, storage, undoing
 from dittofs.control.connection import BYTES_TYPE, ITEMS_TYPE, ClientGone, Connection
 from dittofs.control.faults import Refusal, refusal_of
 from dittofs.control.paths import components, path_bytes
@@ -141,9 +141,7 @@ def _check_path(request: object) -> None:
             path_bytes(request)
             if bool(request.path) + bool(request.volume) + request.all != 1:
                 raise Refusal("usage", "unmount takes one of a directory, a volume or all")
-        case (
-            protocol.ListRequest() | protocol.AddRequest() | protocol.FileRequest() | protocol.CheckRequest()
-        ):
+        case files.ListRequest() | files.AddRequest() | files.FileRequest() | protocol.CheckRequest():
             components(path_bytes(request))
 
 
@@ -158,7 +156,7 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             reply = await service.mount(request)
         case routes.UNMOUNT, protocol.UnmountRequest():
             reply = await service.unmount(request)
-        case routes.ADD_FILE, protocol.AddRequest():
+        case routes.ADD_FILE, files.AddRequest():
             async with aclosing(connection.body()) as parts:
                 reply = await service.add(request, parts)
         case routes.REMOVE, sharing.RemoveRequest():
@@ -195,7 +193,7 @@ async def _answer_items(service: Service, connection: Connection, route: Route, 
     match route, request:
         case routes.EVENTS, None:
             await _answer_events(service, connection)
-        case routes.LIST, protocol.ListRequest():
+        case routes.LIST, files.ListRequest():
             await _send_lines(connection, _in_steps(service.list(request)))
         case routes.CHECK, protocol.CheckRequest():
             await _send_lines(connection, _as_lines(service.check(request)))
@@ -227,7 +225,7 @@ async def _answer_items(service: Service, connection: Connection, route: Route, 
             raise AssertionError(route)
 
 
-async def _in_steps(items: Iterator[protocol.ListItem]) -> AsyncGenerator[bytes, None]:
+async def _in_steps(items: Iterator[files.ListItem]) -> AsyncGenerator[bytes, None]:
     while step := list(itertools.islice(items, LIST_ITEMS_PER_STEP)):
         yield _encoder.encode_lines(step)
         await trio.lowlevel.checkpoint()
@@ -295,9 +293,9 @@ async def _pump_events(
 async def _answer_bytes(service: Service, connection: Connection, request: object) -> None:
     content: Content
     match request:
-        case protocol.FileRequest():
+        case files.FileRequest():
             content = await service.get_file(request)
-        case protocol.ChunksRequest():
+        case files.ChunksRequest():
             content = await service.get_chunks(request)
         case history.HistoryFileRequest():
             content = await service.history_file(request)

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from dittofs.control import conflicts, history, protocol, routes, sharing, storage, undoing
+from dittofs.control import conflicts, files, history, protocol, routes, sharing, storage, undoing
 from dittofs.control.faults import FAULTS, Refusal
 from dittofs.control.protocol import Failure
 from dittofs.control.routes import Carried, Item, Route
@@ -88,8 +88,8 @@ class Client:
     def stop(self) -> protocol.StopResult:
         return cast(protocol.StopResult, self._value(routes.STOP, None, ANSWER_S))
 
-    def list(self, request: protocol.ListRequest) -> Iterator[protocol.ListItem]:
-        return cast(Iterator[protocol.ListItem], self._items(routes.LIST, request))
+    def list(self, request: files.ListRequest) -> Iterator[files.ListItem]:
+        return cast(Iterator[files.ListItem], self._items(routes.LIST, request))
 
     def check(self, request: protocol.CheckRequest) -> Iterator[protocol.CheckItem]:
         return cast(Iterator[protocol.CheckItem], self._items(routes.CHECK, request))
@@ -169,19 +169,19 @@ class Client:
         items = self._items(routes.CHECKOUT, request)
         return cast(Iterator[history.CheckoutProgress | history.CheckoutDone], items)
 
-    def get_file(self, request: protocol.FileRequest) -> Download:
+    def get_file(self, request: files.FileRequest) -> Download:
         return Download(self._ask(routes.GET_FILE, request, None))
 
-    def get_chunks(self, request: protocol.ChunksRequest) -> Download:
+    def get_chunks(self, request: files.ChunksRequest) -> Download:
         return Download(self._ask(routes.GET_CHUNKS, request, None))
 
-    def add(self, request: protocol.AddRequest, parts: Iterable[bytes]) -> protocol.AddResult:
+    def add(self, request: files.AddRequest, parts: Iterable[bytes]) -> files.AddResult:
         """Upload `parts` as a file: exactly `request.size` bytes if that is given.
 
         If `parts` raises, nothing of it becomes visible in the volume.
         """
         with self._ask(routes.ADD_FILE, request, None, parts) as response:
-            return cast(protocol.AddResult, _decoded(response, routes.ADD_FILE))
+            return cast(files.AddResult, _decoded(response, routes.ADD_FILE))
 
     def _value(self, route: Route, request: msgspec.Struct | None, timeout_s: float | None) -> object:
         with self._ask(route, request, timeout_s) as response:
@@ -252,7 +252,7 @@ class Client:
         elif request is not None:
             target = f"{target}?{_query(request)}"
         size = -1
-        if isinstance(request, protocol.AddRequest) and parts is not None:
+        if isinstance(request, files.AddRequest) and parts is not None:
             body, size = parts, request.size
             headers["content-type"] = "application/octet-stream"
             if size >= 0:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from dittofs.control.protocol import EntryKind
+from dittofs.control.files import EntryKind
 
 Policy = Literal["merge", "both", "newest", "mine"]
 POLICIES: Final[tuple[Policy, ...]] = ("merge", "both", "newest", "mine")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from dittofs.control.protocol import EntryKind
+from dittofs.control.files import EntryKind
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 What = Literal[

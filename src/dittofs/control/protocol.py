@@ -1,4 +1,4 @@
-"""The local API as data: the daemon, its volumes, files and events. `sharing` is about other devices.
+"""The local API as data: the daemon, its volumes and events. `files`, `sharing` and others continue it.
 
 Client and server share both; `routes` says what is asked how. A reader ignores fields it does not know,
 and a field added later has a default, so both may be of different ages; what cannot be said that way gets
@@ -6,9 +6,9 @@ another `API_VERSION` and another prefix. Times are nanoseconds since 1970 (`_ns
 of duration (`_s`). `path` and `path_raw`: see `dittofs.control.paths`.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from dittofs.control.faults import Refusal
 from dittofs.control.undoing import HeldBatch
@@ -20,8 +20,6 @@ EXIT_ALREADY_RUNNING: Final = 75
 
 JSON_BYTES_MAX: Final = 1 << 20
 """The largest request in JSON."""
-CHUNK_IDS_MAX: Final = 1024
-"""The most chunk ids in one `ChunkRun`."""
 
 
 class Failure(Struct, frozen=True, tag="failure"):
@@ -220,88 +218,7 @@ class StopResult(Struct, frozen=True):
     pid: int
 
 
-# --- files and chunks ---
-
-Length = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
-ChunkHex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-NOW: Final = -(2**63)
-"""As a time: whenever it is carried out."""
-EntryKind = Literal["file", "directory", "symlink", "fifo", "socket", "character", "block"]
-
-
-class ListRequest(Struct, frozen=True):
-    """List what is at or below `path` in a volume, in readable order, parents before children."""
-
-    volume: str
-    path: str = ""  # inside the volume
-    path_raw: bytes = b""
-    recursive: bool = True
-    missing: bool = False  # only files with bytes that are not on this device
-    chunks: bool = False  # follow each file with its `ChunkRun`s
-
-
-class Entry(Struct, frozen=True, tag="entry"):
-    """One name in a volume."""
-
-    path: str  # inside the volume, without a leading slash
-    kind: EntryKind
-    size: int
-    mtime_ns: int
-    mode: int  # permission bits
-    path_raw: bytes = b""
-    bytes_here: int = 0
-    number: int = 0  # st_ino
-    id: str = ""  # the inode's id
-    is_conflict: bool = False
-    is_local: bool = False  # ignored, or not yet published: only on this device
-
-
-class ChunkRun(Struct, frozen=True, tag="chunks"):
-    """Consecutive chunks of the `Entry` before it, at most `CHUNK_IDS_MAX`. A hole has an empty id."""
-
-    offset: int  # of the first, in the file
-    ids: tuple[str, ...]  # hexadecimal
-    sizes: tuple[int, ...]
-    here: tuple[bool, ...]
-
-
-class AddRequest(Struct, frozen=True):
-    """Store the body of the request as the file `path` in a volume."""
-
-    volume: str
-    path: str  # inside the volume, of the file itself
-    path_raw: bytes = b""
-    size: Length = -1  # of the body, so that a full disk is noticed first; -1: unknown
-    mode: Annotated[int, Meta(ge=0, le=0o777)] = 0o644
-    mtime_ns: Annotated[int, Meta(ge=NOW, le=2**63 - 1)] = NOW
-    parents: bool = True  # make missing directories
-    replace: bool = False  # give an existing file this content; refused ("exists") otherwise
-
-
-class AddResult(Struct, frozen=True):
-    """The file is in the volume, whole and durable."""
-
-    path: str
-    size: int
-    path_raw: bytes = b""
-    was_replaced: bool = False
-
-
-class FileRequest(Struct, frozen=True):
-    """Read a file: `length` bytes from `offset`, -1 for all that follow."""
-
-    volume: str
-    path: str
-    path_raw: bytes = b""
-    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-    length: Length = -1
-
-
-class ChunksRequest(Struct, frozen=True):
-    """Read chunks by id (hexadecimal), one after the other."""
-
-    volume: str
-    ids: tuple[ChunkHex, ...]
+# --- check ---
 
 
 class CheckRequest(Struct, frozen=True):
@@ -397,7 +314,6 @@ class StoppingEvent(Struct, frozen=True, tag="stopping"):
     """The daemon stops; the last event."""
 
 
-ListItem = Entry | ChunkRun
 CheckItem = CheckProgress | Finding | CheckDone
 Event = (
     VolumeEvent

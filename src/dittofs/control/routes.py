@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dittofs.control import conflicts, history, protocol, sharing, storage, undoing
+from dittofs.control import conflicts, files, history, protocol, sharing, storage, undoing
 from dittofs.control.protocol import PREFIX, Failure
 
 Reply = (
@@ -16,7 +16,7 @@ Reply = (
     | protocol.MountResult
     | protocol.UnmountResult
     | protocol.StopResult
-    | protocol.AddResult
+    | files.AddResult
     | sharing.RemoveResult
     | sharing.LeaveResult
     | sharing.RecoveryResult
@@ -29,7 +29,7 @@ Reply = (
     | storage.RetireResult
 )
 Item = (
-    protocol.ListItem
+    files.ListItem
     | protocol.CheckItem
     | protocol.Event
     | sharing.SharingItem
@@ -81,7 +81,7 @@ UNMOUNT: Final = Route(
 )
 STOP: Final = Route("POST", f"{PREFIX}/stop", Carried.NOTHING, None, Answered.VALUE, protocol.StopResult)
 LIST: Final = Route(
-    "GET", f"{PREFIX}/list", Carried.QUERY, protocol.ListRequest, Answered.ITEMS, protocol.ListItem | Failure
+    "GET", f"{PREFIX}/list", Carried.QUERY, files.ListRequest, Answered.ITEMS, files.ListItem | Failure
 )
 CHECK: Final = Route(
     "POST",
@@ -91,13 +91,11 @@ CHECK: Final = Route(
     Answered.ITEMS,
     protocol.CheckItem | Failure,
 )
-GET_FILE: Final = Route("GET", f"{PREFIX}/file", Carried.QUERY, protocol.FileRequest, Answered.BYTES, None)
+GET_FILE: Final = Route("GET", f"{PREFIX}/file", Carried.QUERY, files.FileRequest, Answered.BYTES, None)
 ADD_FILE: Final = Route(
-    "PUT", f"{PREFIX}/file", Carried.QUERY_AND_BODY, protocol.AddRequest, Answered.VALUE, protocol.AddResult
+    "PUT", f"{PREFIX}/file", Carried.QUERY_AND_BODY, files.AddRequest, Answered.VALUE, files.AddResult
 )
-GET_CHUNKS: Final = Route(
-    "POST", f"{PREFIX}/chunks", Carried.JSON, protocol.ChunksRequest, Answered.BYTES, None
-)
+GET_CHUNKS: Final = Route("POST", f"{PREFIX}/chunks", Carried.JSON, files.ChunksRequest, Answered.BYTES, None)
 SHARE: Final = Route(
     "POST", f"{PREFIX}/share", Carried.JSON, sharing.ShareRequest, Answered.ITEMS, sharing.ShareItem | Failure
 )

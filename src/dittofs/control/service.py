@@ -12,17 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dittofs.control import conflicts, history, sharing, storage, undoing
+from dittofs.control.files import AddRequest, AddResult, ChunksRequest, FileRequest, ListItem, ListRequest
 from dittofs.control.protocol import (
-    AddRequest,
-    AddResult,
     CheckItem,
     CheckRequest,
-    ChunksRequest,
     Event,
-    FileRequest,
     Health,
-    ListItem,
-    ListRequest,
     MountRequest,
     MountResult,
     StatusReport,

@@ -9,25 +9,27 @@ import trio
 from dittofs.control import conflicts, history, storage, undoing
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
-from dittofs.control.paths import path_bytes, path_fields
-from dittofs.control.protocol import (
+from dittofs.control.files import (
     AddRequest,
     AddResult,
+    ChunkRun,
+    ChunksRequest,
+    Entry,
+    FileRequest,
+    ListItem,
+    ListRequest,
+)
+from dittofs.control.paths import path_bytes, path_fields
+from dittofs.control.protocol import (
     CheckDone,
     CheckItem,
     CheckProgress,
     CheckRequest,
-    ChunkRun,
-    ChunksRequest,
     Custody,
     DeviceStatus,
-    Entry,
     Event,
-    FileRequest,
     Finding,
     Health,
-    ListItem,
-    ListRequest,
     MemberStatus,
     MountRequest,
     MountResult,

@@ -10,6 +10,7 @@ from dittofs.control import (
     conflicts,
     connection,
     events,
+    files,
     history,
     paths,
     protocol,
@@ -24,7 +25,7 @@ from dittofs.control.faults import FAULTS
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "control.md").read_text()
 STRUCTS = {
     one: None  # each once
-    for module in (protocol, sharing, undoing, conflicts, history, storage)
+    for module in (protocol, files, sharing, undoing, conflicts, history, storage)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, msgspec.Struct) and one is not msgspec.Struct
 }

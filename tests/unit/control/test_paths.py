@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dittofs.control.faults import Refusal
+from dittofs.control.files import FileRequest
 from dittofs.control.paths import PATH_BYTES_MAX, components, path_bytes, path_fields
-from dittofs.control.protocol import FileRequest
 
 
 @given(st.binary(max_size=300).filter(lambda raw: b"\0" not in raw))

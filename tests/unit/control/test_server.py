@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 import trio
 
-from dittofs.control import protocol
+from dittofs.control import files, protocol
 from dittofs.control.client import Client
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_bytes, path_fields
@@ -35,8 +35,8 @@ async def refusal_from(function: Callable[[], object]) -> Refusal:
     return caught.value
 
 
-def upload(client: Client, path: bytes, content: bytes, size: int | None = None) -> protocol.AddResult:
-    request = protocol.AddRequest(
+def upload(client: Client, path: bytes, content: bytes, size: int | None = None) -> files.AddResult:
+    request = files.AddRequest(
         volume="Shared", **path_fields(path), size=len(content) if size is None else size
     )
     parts = [content[start : start + 10_000] for start in range(0, len(content), 10_000)]
@@ -140,10 +140,10 @@ async def test_requests_that_make_no_sense_are_usage_errors(running: Running) ->
         lambda: client.mount(protocol.MountRequest(path="/with\0nul")),
         lambda: client.unmount(protocol.UnmountRequest()),
         lambda: client.unmount(protocol.UnmountRequest(path="/x", all=True)),
-        lambda: list(client.list(protocol.ListRequest(volume="Shared", path="../x"))),
-        lambda: list(client.list(protocol.ListRequest(volume="Shared", path="n" * 256))),
-        lambda: client.get_file(protocol.FileRequest(volume="Shared", path="a", offset=-1)),
-        lambda: client.get_chunks(protocol.ChunksRequest(volume="Shared", ids=("xyz",))),
+        lambda: list(client.list(files.ListRequest(volume="Shared", path="../x"))),
+        lambda: list(client.list(files.ListRequest(volume="Shared", path="n" * 256))),
+        lambda: client.get_file(files.FileRequest(volume="Shared", path="a", offset=-1)),
+        lambda: client.get_chunks(files.ChunksRequest(volume="Shared", ids=("xyz",))),
     ):
         assert (await refusal_from(ask)).code == "usage"
 
@@ -152,28 +152,28 @@ async def test_any_name_and_content_come_back_as_they_went(running: Running) -> 
     content = os.urandom(1_000_003)
     result = await in_thread(lambda: upload(running.client, HOSTILE, content))
     assert (path_bytes(result), result.size) == (HOSTILE, len(content))
-    request = protocol.FileRequest(volume="Shared", **path_fields(HOSTILE))
+    request = files.FileRequest(volume="Shared", **path_fields(HOSTILE))
 
     def get() -> tuple[bytes, int, int]:
         download = running.client.get_file(request)
         return b"".join(download), download.mode, download.mtime_ns
 
     assert await in_thread(get) == (content, 0o640, 1_700_000_000_000_000_001)
-    entries = await in_thread(lambda: list(running.client.list(protocol.ListRequest(volume="Shared"))))
-    assert [path_bytes(entry) for entry in entries if isinstance(entry, protocol.Entry)] == [HOSTILE]
+    entries = await in_thread(lambda: list(running.client.list(files.ListRequest(volume="Shared"))))
+    assert [path_bytes(entry) for entry in entries if isinstance(entry, files.Entry)] == [HOSTILE]
 
 
 async def test_an_empty_file_and_one_of_unknown_size_are_stored(running: Running) -> None:
     await in_thread(lambda: upload(running.client, b"empty", b""))
     await in_thread(lambda: upload(running.client, b"unknown", b"x" * 30_000, size=-1))
     assert running.service.files == {b"empty": b"", b"unknown": b"x" * 30_000}
-    ask = protocol.FileRequest(volume="Shared", path="empty")
+    ask = files.FileRequest(volume="Shared", path="empty")
     assert b"".join(await in_thread(lambda: list(running.client.get_file(ask)))) == b""
 
 
 async def test_a_range_of_a_file_is_read(running: Running) -> None:
     running.service.files[b"f"] = bytes(range(256))
-    ask = protocol.FileRequest(volume="Shared", path="f", offset=10, length=5)
+    ask = files.FileRequest(volume="Shared", path="f", offset=10, length=5)
     assert b"".join(await in_thread(lambda: list(running.client.get_file(ask)))) == bytes(range(10, 15))
 
 
@@ -189,11 +189,11 @@ async def test_an_upload_cut_in_the_middle_leaves_nothing(running: Running) -> N
         yield b"x" * 5000
         raise OSError("the disk it comes from fails")
 
-    request = protocol.AddRequest(volume="Shared", path="half", size=10_000)
+    request = files.AddRequest(volume="Shared", path="half", size=10_000)
     with pytest.raises(OSError, match="fails"):
         await in_thread(lambda: running.client.add(request, parts()))
     with pytest.raises(OSError, match="fails"):
-        unsized = protocol.AddRequest(volume="Shared", path="half")
+        unsized = files.AddRequest(volume="Shared", path="half")
         await in_thread(lambda: running.client.add(unsized, parts()))
     await in_thread(running.client.health)
     assert (running.service.files, running.service.uploads_cut) == ({}, 2)
@@ -201,7 +201,7 @@ async def test_an_upload_cut_in_the_middle_leaves_nothing(running: Running) -> N
 
 @pytest.mark.logs_warning("a request failed by a bug", "a reply was cut short")
 async def test_a_reply_that_ends_early_is_never_taken_for_whole(running: Running) -> None:
-    ask = protocol.ChunksRequest(volume="Shared", ids=("ab" * 32,))
+    ask = files.ChunksRequest(volume="Shared", ids=("ab" * 32,))
     download = await in_thread(lambda: running.client.get_chunks(ask))
     assert download.size == 33
     refusal = await refusal_from(lambda: list(download))
@@ -237,7 +237,7 @@ async def test_a_long_listing_is_made_as_fast_as_it_is_read(
     made = 0
     original = running.service.list
 
-    def counting(request: protocol.ListRequest) -> Iterator[protocol.ListItem]:
+    def counting(request: files.ListRequest) -> Iterator[files.ListItem]:
         nonlocal made
         for item in original(request):
             made += 1
@@ -252,7 +252,7 @@ async def test_a_long_listing_is_made_as_fast_as_it_is_read(
         assert (await in_thread(running.client.health)).version == "1.2.3"
         await trio.testing.wait_all_tasks_blocked()
         assert 0 < made < 15_000
-    entries = await in_thread(lambda: list(running.client.list(protocol.ListRequest(volume="Shared"))))
+    entries = await in_thread(lambda: list(running.client.list(files.ListRequest(volume="Shared"))))
     assert len(entries) == 30_000
 
 

@@ -10,9 +10,10 @@ from dittofs.chunks.content import ContentReader
 from dittofs.errors import Damaged, FormatError
 from dittofs.ids import Slot, Stamp
 from dittofs.tree.record import Dot, Ref
-from dittofs.volume.replica import Replica, Transaction
+from dittofs.volume.replica import Replica
 from dittofs.volume.rows import ContentRow, Increment, LayerRow, Taken, content_key, decode, encode
 from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing, StagingGone
+from dittofs.volume.transaction import Transaction
 
 LAYER_ID_BYTES = 12
 READERS_MAX = 64

@@ -6,10 +6,10 @@ from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref
 from dittofs.volume.contents import Content, Published
 from dittofs.volume.events import REPLACES_POINT
 from dittofs.volume.jobs import Job
-from dittofs.volume.replica import Transaction
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import State
+from dittofs.volume.transaction import Transaction
 
 
 class Entering:

@@ -6,8 +6,8 @@ from dittofs.ids import INODE_ID_BYTES, InodeId, inode_id
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, NewVersion, Owner
 from dittofs.volume.importing_source import Item
-from dittofs.volume.replica import Transaction
 from dittofs.volume.state import State, owner_of
+from dittofs.volume.transaction import Transaction
 
 DIRECTORY_MODE: Final = 0o755
 

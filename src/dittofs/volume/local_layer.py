@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dittofs.errors import Damaged, DittoError, FormatError
 from dittofs.ids import InodeId, Number, number_of
 from dittofs.tree.record import Kind
-from dittofs.volume.replica import Replica, Transaction
+from dittofs.volume.replica import Replica
 from dittofs.volume.rows import LocalEntry, decode, encode
+from dittofs.volume.transaction import Transaction
 
 
 class LocalLayer:

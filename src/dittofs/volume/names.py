@@ -12,9 +12,9 @@ from dittofs.tree.naming import MARK
 from dittofs.tree.record import Kind, NewVersion, Owner, Ref
 from dittofs.volume import acl
 from dittofs.volume.inodes import Inode
-from dittofs.volume.replica import Transaction
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.state import NAME_BYTES_MAX, Caller, State, owner_of, owner_row, replace_entry
+from dittofs.volume.transaction import Transaction
 
 LINKS_MAX = 65_000
 SYMLINK_BYTES_MAX = 4_095

@@ -13,7 +13,8 @@ from dittofs.ids import GENESIS_SLOT, Slot, slot_of_client
 from dittofs.journal.damage import IndexDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.tree import Tree
-from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica, writer_setting
+from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
+from dittofs.volume.writers import writer_setting
 
 log = structlog.get_logger()
 

@@ -1,12 +1,15 @@
-"""Putting into the history what a step did: a row each, but points of an open file replace each other."""
+"""Putting into the history what a step did: a row each, but points of an open file replace each other.
+
+And what the brake asks of it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from dittofs.ids import InodeId
 from dittofs.journal.history import HistoryRow
 from dittofs.journal.journal import Journal
 from dittofs.tree.entry import Effect
-from dittofs.volume.events import contents_of, replaces_point
+from dittofs.volume.events import contents_in, contents_of, replaces_point
 
 
 def record(journal: Journal, effects: Iterable[Effect], now_ns: int) -> None:
@@ -42,3 +45,12 @@ def _point(journal: Journal, effect: Effect) -> HistoryRow | None:
         if row.kind in ("create", "remove"):
             return None
     return None
+
+
+def was_shown(journal: Journal, inode: InodeId, root: bytes, size: int) -> bool:
+    """Whether that content of an inode was replaced or went with it, as far as is known."""
+    for row in journal.history.of_inode(inode):
+        gone = contents_of(row.before) if row.kind == "content" else contents_in(row)
+        if any((one.root, one.size) == (root, size) for one in gone):
+            return True
+    return False

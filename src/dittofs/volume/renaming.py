@@ -16,9 +16,9 @@ from dittofs.volume.events import node_of
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED, Found, Names
 from dittofs.volume.publication import Publisher
-from dittofs.volume.replica import Transaction
 from dittofs.volume.rows import LocalEntry, Taken
 from dittofs.volume.state import NAME_BYTES_MAX, State, replace_entry
+from dittofs.volume.transaction import Transaction
 
 NOREPLACE = 1
 EXCHANGE = 2

@@ -24,8 +24,9 @@ from dittofs.tree.holds import KIND as HELD
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
-from dittofs.volume.events import contents_in, contents_of
-from dittofs.volume.recording import record
+from dittofs.volume.recording import record, was_shown
+from dittofs.volume.transaction import Transaction
+from dittofs.volume.writers import writer_setting
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -39,44 +40,6 @@ HEALED = "healed"
 """Kind of the local rows that name slots of ours which stood for two histories and are given up."""
 LOCAL_VIA = b""
 """The voucher of what was written here."""
-
-
-def writer_setting(slot: Slot) -> str:
-    """The setting that says what the device of a writer is called."""
-    return f"writer/{client_of_slot(slot):012x}"
-
-
-class Transaction:
-    """One change: tree operations, local rows, and what follows once both are in the journal."""
-
-    def __init__(self, tree: Tree, not_allowed: str | None = None) -> None:
-        self._tree = tree
-        self._not_allowed = not_allowed
-        self.is_unasked = False
-        """Whether no program asked for it: all that show the volume must look again."""
-        self._group: Group | None = None
-        self._after: list[Callable[[], None]] = []
-
-    @property
-    def group(self) -> Group:
-        """The tree operations of this change, made at first use. ReadOnlyVolume if this device may not."""
-        if self._group is None:
-            if self._not_allowed is not None:
-                raise ReadOnlyVolume(self._not_allowed)
-            self._group = self._tree.group()
-        return self._group
-
-    @property
-    def has_group(self) -> bool:
-        return self._group is not None
-
-    def after(self, action: Callable[[], None]) -> None:
-        """Run `action` once the change is committed: memory follows the journal, never the other way."""
-        self._after.append(action)
-
-    def run_after(self) -> None:
-        for action in self._after:
-            action()
 
 
 class Replica:
@@ -112,7 +75,7 @@ class Replica:
         self._own_slots = own_slots
         healed = {Slot(key.decode("ascii")) for key, _ in journal.scan_local(HEALED, b"")}
         tree.exchange.judge.forkable |= own_slots - healed
-        tree.brake.was_shown = self._was_shown
+        tree.brake.was_shown = partial(was_shown, journal)
         self.label = label
         self.boot = boot
         self._must_remount = False
@@ -277,14 +240,6 @@ class Replica:
                 self.journal.delete_local(HELD, key)
             for key in keys if is_index_readable else ():
                 self.tree.brake.hold_again(InodeId(key.decode("ascii")))
-
-    def _was_shown(self, inode: InodeId, root: bytes, size: int) -> bool:
-        """Whether that content of an inode was replaced or went with it, as far as is known."""
-        for row in self.journal.history.of_inode(inode):
-            gone = contents_of(row.before) if row.kind == "content" else contents_in(row)
-            if any((one.root, one.size) == (root, size) for one in gone):
-                return True
-        return False
 
     def show_held(self, inodes: Sequence[InodeId]) -> None:
         """Show held inodes as the documents have them (accepting what the brake held)."""

@@ -21,7 +21,7 @@ from dittofs.tree.record import Kind, NewVersion, Owner
 from dittofs.tree.setting_back import SetBack
 from dittofs.volume.events import Past, PastContent, node_of
 from dittofs.volume.past import PastEntry, Pasts
-from dittofs.volume.replica import Transaction
+from dittofs.volume.transaction import Transaction
 from dittofs.volume.volume import Volume
 
 RESTORED: Final = b"restored"

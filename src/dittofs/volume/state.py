@@ -19,9 +19,10 @@ from dittofs.volume.ignore import FILE_NAME as IGNORE_FILE_NAME
 from dittofs.volume.ignore import IgnoreRules
 from dittofs.volume.inodes import Inode, InodeTable, Last, Stat, Virtual
 from dittofs.volume.local_layer import LocalLayer
-from dittofs.volume.replica import Replica, Transaction
+from dittofs.volume.replica import Replica
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.source import ChunkSource, NoSource
+from dittofs.volume.transaction import Transaction
 
 NAME_BYTES_MAX = 255
 SET_ID_BITS = 0o6000

@@ -6,22 +6,23 @@ valid state; to run it again does the rest, and nothing twice.
 """
 
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
 from dittofs.errors import ChunkMissing, Damaged, FormatError, FSError
-from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot, slot_of_client
+from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, NewVersion
 from dittofs.volume.browsing import Browsing
 from dittofs.volume.contents import Published
 from dittofs.volume.events import Past, PastName, whole_of
-from dittofs.volume.replica import Transaction
+from dittofs.volume.transaction import Transaction
 from dittofs.volume.undo import StepKind, Undoing, Window, undoing_of
 from dittofs.volume.volume import Volume
+from dittofs.volume.writers import writers_in
 
 ROWS_PER_SLICE: Final = 256
 INODES_PER_GROUP: Final = 16
@@ -52,19 +53,13 @@ class Step:
 def slots_of(volume: Volume, device: str) -> frozenset[Slot]:
     """The writers that call themselves `device`: a label among writers, not a proof."""
     tree = volume.replica.tree
-    return frozenset(slot for slot in _writers(volume) if tree.label(slot) == device)
+    return frozenset(slot for slot in writers_in(tree.settings()) if tree.label(slot) == device)
 
 
 def labels(volume: Volume) -> list[str]:
     """What the writers of the volume call themselves."""
-    return sorted({volume.replica.tree.label(slot) for slot in _writers(volume)})
-
-
-def _writers(volume: Volume) -> Iterator[Slot]:
-    for name in volume.replica.tree.settings():
-        kind, _, client = name.partition("/")
-        if kind == "writer":
-            yield slot_of_client(int(client, 16))
+    tree = volume.replica.tree
+    return sorted({tree.label(slot) for slot in writers_in(tree.settings())})
 
 
 async def undo(

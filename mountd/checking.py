@@ -16,7 +16,7 @@ from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError
 from dittofs.ids import ChunkId
 from dittofs.tree.record import DOCUMENTS, Kind
 from dittofs.volume.browsing import Browsing, Seen
-from dittofs.volume.contents import Published
+from dittofs.volume.published import Published
 from dittofs.volume.source import Wanted
 from dittofs.volume.volume import Volume
 

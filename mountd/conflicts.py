@@ -31,7 +31,6 @@ from dittofs.tree.record import Kind
 from dittofs.volume.conflicts import Conflict as Found
 from dittofs.volume.conflicts import Conflicts, Side
 from dittofs.volume.conflicts_resolving import Resolving, Unclear, chosen
-from dittofs.volume.contents import Published
 from dittofs.volume.events import node_of
 from dittofs.volume.merge import NotMerged
 from dittofs.volume.merge_lines import TEXT_BYTES_MAX, is_text
@@ -46,6 +45,7 @@ from dittofs.volume.merge_policy import (
     rules_in,
     setting_name,
 )
+from dittofs.volume.published import Published
 from mountd.kinds import KIND_NAMES
 
 PART_BYTES = 1 << 20

@@ -14,8 +14,8 @@ from typing import Any, Final
 from dittofs.errors import FSError
 from dittofs.ids import InodeId, Number
 from dittofs.tree.record import Kind
-from dittofs.volume.contents import UNBORN, Published
 from dittofs.volume.inodes import Inode, PastShown, Stat
+from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.snapshots import SnapshotView, find_snapshot, snapshots_of
 from dittofs.volume.state import DIRECTORY_BYTES, SET_ID_BITS, State, gid_of, uid_of
 from dittofs.volume.times import SECOND_NS, parse_time, time_name

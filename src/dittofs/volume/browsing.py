@@ -11,8 +11,9 @@ from dittofs.chunks.content import ContentReader, Part
 from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.ids import INODE_ID_BYTES, InodeId, inode_id
 from dittofs.tree.record import Kind
-from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.contents import Content
 from dittofs.volume.inodes import Inode, Stat
+from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import Caller
 from dittofs.volume.volume import Volume

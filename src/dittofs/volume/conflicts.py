@@ -12,7 +12,8 @@ from dittofs.errors import FSError
 from dittofs.ids import ROOT, InodeId, Slot
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, Ref, Version
-from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.contents import Content
+from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.state import State
 
 

@@ -15,8 +15,8 @@ from dittofs.tree.entry import Change
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import WITH_CONTENT, Kind
 from dittofs.volume.conflicts import Conflict, Conflicts, Side
-from dittofs.volume.contents import UNBORN, Published
 from dittofs.volume.inodes import Inode, PastShown, Stat
+from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.state import DIRECTORY_BYTES, State
 
 NAME: Final = b"conflicts"

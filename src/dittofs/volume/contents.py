@@ -9,7 +9,8 @@ from functools import partial
 from dittofs.chunks.content import ContentReader
 from dittofs.errors import Damaged, FormatError
 from dittofs.ids import Slot, Stamp
-from dittofs.tree.record import Dot, Ref
+from dittofs.tree.record import Ref
+from dittofs.volume.published import Published
 from dittofs.volume.replica import Replica
 from dittofs.volume.rows import ContentRow, Increment, LayerRow, Taken, content_key, decode, encode
 from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing, StagingGone
@@ -19,26 +20,6 @@ LAYER_ID_BYTES = 12
 READERS_MAX = 64
 SEQUENCE_BYTES = 4
 DEPTH_MAX = 32  # layers of one content: each is a call deeper when it is read
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The version a content starts from: what was shown when its writer opened the file."""
-
-    root: bytes
-    size: int
-    replaces: tuple[Dot, ...]
-    rank: Stamp | None = None
-    """The rank to inherit: set for an edit of a conflict entry."""
-    point_over: tuple[bytes, ...] | None = None
-    """Set if this is no version of the history but a publication point of a file that its writer has had
-    open since: the version nodes of what it replaced. Forgotten with the process, so that nothing is taken
-    for a point that was not.
-    """
-
-
-UNBORN = Published(b"", 0, ())
-"""Where a file begins that has no version."""
 
 
 @dataclass(slots=True)

@@ -3,9 +3,10 @@
 from dittofs.ids import ROOT, InodeId, Stamp
 from dittofs.tree.naming import CONFLICT, tagged_name
 from dittofs.tree.record import Dot, Kind, NewVersion, Owner, Ref
-from dittofs.volume.contents import Content, Published
+from dittofs.volume.contents import Content
 from dittofs.volume.events import REPLACES_POINT
 from dittofs.volume.jobs import Job
+from dittofs.volume.published import Published
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import State

@@ -10,10 +10,11 @@ from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import Damaged, FSError
 from dittofs.ids import Stamp
 from dittofs.tree.record import Kind
-from dittofs.volume.contents import UNBORN, Content
+from dittofs.volume.contents import Content
 from dittofs.volume.fetching import can_fetch, prefetch, read_fetched
 from dittofs.volume.inodes import Inode
 from dittofs.volume.publication import Publisher
+from dittofs.volume.published import UNBORN
 from dittofs.volume.readahead import ReadAhead
 from dittofs.volume.staging import Base
 from dittofs.volume.state import State, replace_entry

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from dittofs.ids import InodeId, Number, number_of
 from dittofs.tree.record import Kind, Ref
-from dittofs.volume.contents import Content, Published
+from dittofs.volume.contents import Content
+from dittofs.volume.published import Published
 
 BLOCK_BYTES = 512
 FILE_TYPE = {

@@ -9,7 +9,8 @@ from dittofs.chunks.store import AbsentChunk, ChunkStore
 from dittofs.errors import ChunkMissing, Damaged, DittoError
 from dittofs.ids import Slot, Stamp
 from dittofs.tree.record import Ref
-from dittofs.volume.contents import Content, Published
+from dittofs.volume.contents import Content
+from dittofs.volume.published import Published
 from dittofs.volume.staging import Layer
 
 SMALL_BYTES_MAX = 64 << 10  # one chunk

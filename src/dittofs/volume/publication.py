@@ -24,11 +24,12 @@ from dittofs.errors import (
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree.record import Kind, Ref, Version
 from dittofs.volume.borrowing import lacks_chunks
-from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.contents import Content
 from dittofs.volume.entering import Entering
 from dittofs.volume.events import node_of
 from dittofs.volume.fetching import can_fetch
 from dittofs.volume.jobs import Job, require_whole, store_job, store_jobs
+from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import State
 from dittofs.volume.waiting import Waiting

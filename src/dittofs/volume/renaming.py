@@ -11,11 +11,12 @@ from dittofs.errors import DiskError, DiskFull, FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp, number_of
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, Ref, Version
-from dittofs.volume.contents import UNBORN, Content, Published
+from dittofs.volume.contents import Content
 from dittofs.volume.events import node_of
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED, Found, Names
 from dittofs.volume.publication import Publisher
+from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.rows import LocalEntry, Taken
 from dittofs.volume.state import NAME_BYTES_MAX, State, replace_entry
 from dittofs.volume.transaction import Transaction

@@ -16,8 +16,8 @@ from dittofs.tree import holds
 from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind, Version
 from dittofs.volume.attributes import CHUNK
-from dittofs.volume.contents import Published
 from dittofs.volume.events import contents_in, contents_of, node_of, whole_of, xattr_of
+from dittofs.volume.published import Published
 from dittofs.volume.state import State
 
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits + "-_"

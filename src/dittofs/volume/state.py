@@ -14,11 +14,12 @@ from dittofs.errors import FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Number, Stamp, number_of
 from dittofs.tree.entry import Attributes, Entry
 from dittofs.tree.record import Kind, Owner, Ref, Version
-from dittofs.volume.contents import UNBORN, Content, Contents, Published
+from dittofs.volume.contents import Content, Contents
 from dittofs.volume.ignore import FILE_NAME as IGNORE_FILE_NAME
 from dittofs.volume.ignore import IgnoreRules
 from dittofs.volume.inodes import Inode, InodeTable, Last, Stat, Virtual
 from dittofs.volume.local_layer import LocalLayer
+from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.replica import Replica
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.source import ChunkSource, NoSource

@@ -17,8 +17,8 @@ from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, NewVersion
 from dittofs.volume.browsing import Browsing
-from dittofs.volume.contents import Published
 from dittofs.volume.events import Past, PastName, whole_of
+from dittofs.volume.published import Published
 from dittofs.volume.transaction import Transaction
 from dittofs.volume.undo import StepKind, Undoing, Window, undoing_of
 from dittofs.volume.volume import Volume

@@ -79,10 +79,10 @@ class UndoDesk:
         if request.action != "list" and not request.dry_run and batches:
             if request.action == "reject":
                 _require_writer(opened)
-            total = len(held_of(opened.volume, device))
+            total = len(held_of(opened.volume.replica, device))
             decide = accept if request.action == "accept" else reject
             told = time.monotonic()
-            done = decide(opened.volume, device)
+            done = decide(opened.volume.replica, device)
             async with aclosing(done):
                 async for count in done:
                     if time.monotonic() - told > PROGRESS_S:
@@ -100,7 +100,7 @@ def held(opened: SharedVolume, device: str = "", *, with_paths: bool = False) ->
         if device in ("", one.device):
             paths: tuple[str, ...] = ()
             if with_paths:
-                found = (tree.names(inode)[:1] for inode in held_of(opened.volume, one.device))
+                found = (tree.names(inode)[:1] for inode in held_of(opened.volume.replica, one.device))
                 named = itertools.islice((names[0] for names in found if names), PATHS_MAX)
                 state = opened.volume.state
                 paths = tuple(

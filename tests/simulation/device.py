@@ -353,7 +353,7 @@ class SwarmDevice(Rig):
         if replica.not_allowed is not None or replica.read_only is not None or not numbers:
             return
         number = self.chance.choice(numbers)
-        with replica._journalled():
+        with replica.journalled():
             taken = replica.tree.exchange.compact(number)
             if taken is not None:
                 replica._append(taken)

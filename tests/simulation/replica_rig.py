@@ -87,7 +87,7 @@ class ReplicaRig:
     def compact(self, number: int) -> bool:
         """Begin a fresh epoch of a document, due or not."""
         replica = self.replica
-        with replica._journalled():
+        with replica.journalled():
             taken = self.tree.exchange.compact(number)
             assert taken is not None
             replica._append(taken)

@@ -1,47 +1,74 @@
-"""Deciding about what the brake holds, in groups of bounded size.
+"""What the brake holds, in groups of bounded size: deciding about it, and mending its rows.
 
 A crash leaves the rest held, which is a valid state; to decide again does the rest.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
+import structlog
 import trio
 
 from dittofs.ids import InodeId
-from dittofs.volume.volume import Volume
+from dittofs.journal.damage import IndexDamaged
+from dittofs.tree.holds import KIND
+from dittofs.volume.replica import Replica
+
+log = structlog.get_logger()
 
 INODES_PER_GROUP: Final = 16
 """One transaction, some milliseconds."""
 
 
-def held_of(volume: Volume, device: str) -> list[InodeId]:
+def held_of(replica: Replica, device: str) -> list[InodeId]:
     """The inodes that are held of a device; of all if it is empty."""
-    held = volume.replica.tree.brake.holds.all
+    held = replica.tree.brake.holds.all
     return [inode for inode, (whose, _) in held.items() if device in ("", whose)]
 
 
-async def accept(volume: Volume, device: str) -> AsyncGenerator[int, None]:
+async def accept(replica: Replica, device: str) -> AsyncGenerator[int, None]:
     """Show what the device did; yields how many inodes are done."""
-    inodes = held_of(volume, device)
+    inodes = held_of(replica, device)
     for start in range(0, len(inodes), INODES_PER_GROUP):
         batch = inodes[start : start + INODES_PER_GROUP]
-        volume.replica.show_held(batch)
+        replica.show_held(batch)
         await trio.lowlevel.checkpoint()
         yield start + len(batch)
 
 
-async def reject(volume: Volume, device: str) -> AsyncGenerator[int, None]:
+async def reject(replica: Replica, device: str) -> AsyncGenerator[int, None]:
     """Make everything again what is shown of it, on all devices; yields how many inodes are done.
 
     ReadOnlyVolume if this device may not write.
     """
-    inodes = held_of(volume, device)
+    inodes = held_of(replica, device)
     for start in range(0, len(inodes), INODES_PER_GROUP):
         batch = inodes[start : start + INODES_PER_GROUP]
-        with volume.replica.change() as change:
+        with replica.change() as change:
             change.is_unasked = True
             for inode in batch:
                 change.group.take_back(inode)
         await trio.lowlevel.checkpoint()
         yield start + len(batch)
+
+
+def mend_held(replica: Replica) -> None:
+    """Rows of held inodes that cannot be read are made of what the index shows. Blocking, when opened."""
+    bad: list[bytes] = []
+    for _ in replica.journal.scan_local(KIND, b"", bad):
+        pass
+    if not bad:
+        return
+    log.error("rows of held inodes are damaged and made anew", rows=len(bad))
+    try:
+        _hold_again(replica, bad)
+    except IndexDamaged:
+        _hold_again(replica, bad, is_index_readable=False)  # it is made anew, of what the documents say
+
+
+def _hold_again(replica: Replica, keys: Sequence[bytes], *, is_index_readable: bool = True) -> None:
+    with replica.journalled():
+        for key in keys:
+            replica.journal.delete_local(KIND, key)
+        for key in keys if is_index_readable else ():
+            replica.tree.brake.hold_again(InodeId(key.decode("ascii")))

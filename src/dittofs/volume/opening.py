@@ -13,6 +13,7 @@ from dittofs.ids import GENESIS_SLOT, Slot, slot_of_client
 from dittofs.journal.damage import IndexDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.tree import Tree
+from dittofs.volume.braking import mend_held
 from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
 from dittofs.volume.writers import writer_setting
 
@@ -92,7 +93,7 @@ def _join(
         label=label,
         boot=machine.encode(),
     )
-    replica.mend_held()
+    mend_held(replica)
     if journal.get_meta(INITIALISED) is None:
         with journal.transaction():
             change = tree.initialise()

@@ -20,7 +20,6 @@ from dittofs.tree.delivery import Delivery, fork_setting
 from dittofs.tree.entry import Change
 from dittofs.tree.exchange import Taken
 from dittofs.tree.group import Group
-from dittofs.tree.holds import KIND as HELD
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
@@ -108,7 +107,7 @@ class Replica:
         self._require_usable()
         transaction = Transaction(self.tree, self.not_allowed)
         change: Change | None = None
-        with self._journalled(transaction):
+        with self.journalled(transaction):
             yield transaction
             if transaction.has_group:
                 self._sign(transaction.group)
@@ -197,7 +196,7 @@ class Replica:
         return delivery.is_new
 
     def _take(self, delivery: Delivery, via: bytes, *, is_round: bool) -> Taken:
-        with self._journalled():
+        with self.journalled():
             taken = self.tree.exchange.take(delivery, via, is_round=is_round)
             self._append(taken)
         return taken
@@ -212,7 +211,7 @@ class Replica:
         self.require_writable()
         if not self.tree.exchange.is_compaction_due(number):
             return False
-        with self._journalled():
+        with self.journalled():
             taken = self.tree.exchange.compact(number)
             if taken is not None:
                 self._append(taken)
@@ -221,30 +220,10 @@ class Replica:
             self._tell(taken.change)
         return taken is not None
 
-    def mend_held(self) -> None:
-        """Rows of held inodes that cannot be read are made of what the index shows. Blocking, when opened."""
-        bad: list[bytes] = []
-        for _ in self.journal.scan_local(HELD, b"", bad):
-            pass
-        if not bad:
-            return
-        log.error("rows of held inodes are damaged and made anew", rows=len(bad))
-        try:
-            self._hold_again(bad)
-        except IndexDamaged:
-            self._hold_again(bad, is_index_readable=False)  # it is made anew, of what the documents say
-
-    def _hold_again(self, keys: Sequence[bytes], *, is_index_readable: bool = True) -> None:
-        with self._journalled():
-            for key in keys:
-                self.journal.delete_local(HELD, key)
-            for key in keys if is_index_readable else ():
-                self.tree.brake.hold_again(InodeId(key.decode("ascii")))
-
     def show_held(self, inodes: Sequence[InodeId]) -> None:
         """Show held inodes as the documents have them (accepting what the brake held)."""
         self._require_usable()
-        with self._journalled():
+        with self.journalled():
             taken = self.tree.exchange.release(inodes)
             self._append(taken)
         self._tell(taken.change)
@@ -276,7 +255,7 @@ class Replica:
             fresh = self.journal.claim_writer(self.entropy, self.boot.decode())
             names[slot_of_client(client)] = slot_of_client(fresh)
         try:
-            with self._journalled():
+            with self.journalled():
                 taken = self.tree.exchange.rename(fresh, names)
                 self._append(taken)
                 self.journal.clear_index()
@@ -313,7 +292,7 @@ class Replica:
             listener(change)
 
     @contextmanager
-    def _journalled(self, transaction: Transaction | None = None) -> Iterator[None]:
+    def journalled(self, transaction: Transaction | None = None) -> Iterator[None]:
         """A transaction of the journal. If it fails, what memory holds of the tree goes back with it."""
         damages = len(self.journal.damage)
         try:

@@ -85,6 +85,7 @@ from mountd.conflicts import ConflictDesk
 from mountd.history import HistoryDesk
 from mountd.importing import import_tree
 from mountd.kinds import KIND_NAMES
+from mountd.members import MemberDesk
 from mountd.membership import outside
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
@@ -105,6 +106,7 @@ class DaemonService:
         self._stop = stop
         self._reports = Reports(node, mounting)
         self._sharing = Sharing(node, mounting, self._reports)
+        self._members = MemberDesk(node, mounting)
         self._conflicts = ConflictDesk(node)
         self._undoing = UndoDesk(node)
         self._storage = StorageDesk(node, self._reports)
@@ -197,16 +199,16 @@ class DaemonService:
         return sync(opened, request.timeout_s)
 
     async def remove(self, request: RemoveRequest) -> RemoveResult:
-        return await self._sharing.remove(request)
+        return await self._members.remove(request)
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
-        return await self._sharing.leave(request)
+        return await self._members.leave(request)
 
     async def recovery(self, request: RecoveryRequest) -> RecoveryResult:
-        return await self._sharing.recovery(request)
+        return await self._members.recovery(request)
 
     async def copies(self, request: CopiesRequest) -> CopiesResult:
-        return await self._sharing.copies(request)
+        return await self._members.copies(request)
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:
         browsing = self._browsing(request.volume)

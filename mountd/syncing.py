@@ -9,7 +9,7 @@ import trio
 
 from dittofs.cli.output import counted, human_size
 from dittofs.control.sharing import SyncItem, SyncProgress, SyncResult
-from dittofs.replication.custody import SAFE_COPIES
+from dittofs.replication.lonely import SAFE_COPIES
 from dittofs.shared_volume import SharedVolume
 
 STEP_S: Final = 0.5

@@ -8,7 +8,6 @@ slices; until then `tally` says that it is still counting.
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -19,6 +18,7 @@ from dittofs.chunks.seal import ChunkKind
 from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import InodeId
+from dittofs.replication.lonely import Lonely, LonelyContents, Tally
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.wholeness import is_single, whole
 from dittofs.tree.entry import Change
@@ -32,55 +32,9 @@ NONCE: Final = "custody"
 TOLD: Final = "told"
 NONCE_BYTES: Final = 16
 SLICE: Final = 200  # contents looked at between two requests of others
-SAFE_COPIES: Final = 2
 CAME_S: Final = 2.0
 
 Item = tuple[InodeId, bytes, int]
-
-
-@dataclass(slots=True)
-class Lonely:
-    """A content that fewer devices hold than should."""
-
-    root: bytes
-    size: int
-    inodes: tuple[InodeId, ...] = ()
-    is_here: bool = False
-    holders: frozenset[DeviceId] = frozenset()
-    counted: tuple["_Sum", ...] = ()
-    """The sums that hold `counted_files` of it."""
-    counted_files: int = 0
-
-    @property
-    def copies(self) -> int:
-        return self.is_here + len(self.holders)
-
-
-@dataclass(slots=True, eq=False)
-class _Sum:
-    """Of some of the lonely contents."""
-
-    files: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Files and bytes of live versions by who holds them."""
-
-    is_counting: bool
-    """The tree has not been gone through yet: the rest is a lower bound."""
-    only_here: int = 0
-    only_here_bytes: int = 0
-    only_elsewhere: int = 0
-    """On one other device, and not here."""
-    only_elsewhere_bytes: int = 0
-    missing: int = 0
-    """On no device that has said so."""
-    missing_bytes: int = 0
-    unsent: int = 0
-    """Here, and on fewer devices than the policy asks."""
-    unsent_bytes: int = 0
 
 
 class Custody:
@@ -101,9 +55,7 @@ class Custody:
         """The other devices that may hold content."""
         self._copies = copies
         """How many devices should hold each content."""
-        self._lonely: dict[bytes, Lonely] = {}
-        self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
-        self._of_inode: dict[InodeId, tuple[bytes, ...]] = {}
+        self._lonely = LonelyContents(copies)
         self._came: set[bytes] = set()
         self._became_here: set[bytes] | None = None
         """What became whole while contents are looked at: the look may have been before that."""
@@ -187,10 +139,10 @@ class Custody:
             for root in roots:
                 if journal.get_local(HOLD, device + root) is None:
                     journal.put_local(HOLD, device + root, b"")
-                lonely = self._lonely.get(root)
+                lonely = self._lonely.find(root)
                 if lonely is not None:
                     lonely.holders |= {device}
-                    self._settle(lonely)
+                    self._lonely.settle(lonely)
         self.on_holds(device, roots)
         self._signal()
 
@@ -216,10 +168,10 @@ class Custody:
         if self._became_here is not None:
             self._became_here.update(roots)
         for root in roots:
-            lonely = self._lonely.get(root)
+            lonely = self._lonely.find(root)
             if lonely is not None:
                 lonely.is_here = True
-                self._settle(lonely)
+                self._lonely.settle(lonely)
         self.on_here(roots)
         self._signal()
 
@@ -243,25 +195,15 @@ class Custody:
 
     def tally(self) -> Tally:
         """The sums over what is lonely, kept up to date as that changes."""
-        return Tally(
-            self.is_counting,
-            self._only_here.files,
-            self._only_here.bytes,
-            self._only_elsewhere.files,
-            self._only_elsewhere.bytes,
-            self._missing.files,
-            self._missing.bytes,
-            self._unsent.files,
-            self._unsent.bytes,
-        )
+        return self._lonely.tally(is_counting=self.is_counting)
 
     def lonely(self) -> Iterable[Lonely]:
         """Contents with too few copies, the oldest first."""
-        return list(self._lonely.values())
+        return self._lonely.all()
 
     def find(self, root: bytes) -> Lonely | None:
         """The content, if too few devices hold it."""
-        return self._lonely.get(root)
+        return self._lonely.find(root)
 
     def is_known_whole(self, root: bytes) -> bool:
         """Whether a content is known to be here, without reading any of it.
@@ -279,44 +221,6 @@ class Custody:
     def _signal(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
-
-    def _settle(self, lonely: Lonely) -> None:
-        """Forget what is held by enough devices, or what no file has; count what stays."""
-        self._count(lonely, -1)
-        lonely.counted = ()
-        if lonely.copies >= max(SAFE_COPIES, self._copies()) or not lonely.inodes:
-            self._lonely.pop(lonely.root, None)
-            for inode in lonely.inodes:
-                self._forget(inode, lonely.root)
-            return
-        lonely.counted, lonely.counted_files = self._sums_of(lonely), len(lonely.inodes)
-        self._count(lonely, +1)
-
-    def _sums_of(self, lonely: Lonely) -> tuple[_Sum, ...]:
-        unsent = (self._unsent,) if lonely.is_here and lonely.copies < self._copies() else ()
-        if not lonely.copies:
-            return (self._missing,)
-        if lonely.copies < SAFE_COPIES:
-            return (self._only_here if lonely.is_here else self._only_elsewhere, *unsent)
-        return unsent
-
-    def _count(self, lonely: Lonely, sign: int) -> None:
-        for total in lonely.counted:
-            total.files += sign * lonely.counted_files
-            total.bytes += sign * lonely.counted_files * lonely.size
-
-    def _went(self, inode: InodeId, roots: set[bytes]) -> None:
-        for root in roots:
-            self._forget(inode, root)
-            lonely = self._lonely.get(root)
-            if lonely is not None:
-                lonely.inodes = tuple(one for one in lonely.inodes if one != inode)
-                self._settle(lonely)
-
-    def _forget(self, inode: InodeId, root: bytes) -> None:
-        roots = tuple(one for one in self._of_inode.pop(inode, ()) if one != root)
-        if roots:
-            self._of_inode[inode] = roots
 
     # -- following the tree
 
@@ -345,15 +249,13 @@ class Custody:
     async def _look_at_what_came(self) -> None:
         """Programs read what was elsewhere: some of it may be whole here now."""
         came, self._came = self._came, set()
-        found = [one for root in came if (one := self._lonely.get(root)) is not None and not one.is_here]
+        found = [one for root in came if (one := self._lonely.find(root)) is not None and not one.is_here]
         items = [(inode, one.root, one.size) for one in found for inode in one.inodes]
         for start in range(0, len(items), SLICE):
             await self._examine(items[start : start + SLICE], is_live=True)
 
     async def _scan(self) -> None:
         self._lonely.clear()
-        self._of_inode.clear()
-        self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
         if not self._members():
             return  # everything is only here: that needs no list of it
         some: list[Item] = []
@@ -377,7 +279,7 @@ class Custody:
             if isinstance(one, Change):
                 arrived, went = self.content.roots_of(one)
                 for inode, root, _ in went:
-                    self._went(inode, {root} if root else set(self._of_inode.get(inode, ())))
+                    self._lonely.went(inode, root)
                     came = [item for item in came if item[0] != inode or root not in (b"", item[1])]
                 if one.is_round or len(arrived) > SLICE:
                     self._queue.extendleft(reversed(arrived))
@@ -404,15 +306,12 @@ class Custody:
         told: set[bytes] = set()
         journal = self._replica.journal
         for inode, root, size in items:
-            lonely = self._lonely.get(root)
+            lonely = self._lonely.find(root)
             if lonely is None:
                 holders = frozenset(one for one in members if journal.get_local(HOLD, one + root) is not None)
-                lonely = self._lonely[root] = Lonely(root, size, (), here[root], holders)
+                lonely = Lonely(root, size, (), here[root], holders)
             lonely.is_here = here[root]
-            if inode not in lonely.inodes:
-                lonely.inodes += (inode,)
-                self._of_inode[inode] = (*self._of_inode.get(inode, ()), root)
-            self._settle(lonely)
+            self._lonely.came(inode, lonely)
             if root not in told:
                 told.add(root)
                 (became.append(root) if here[root] else absent.append((root, size)))
@@ -424,7 +323,7 @@ class Custody:
             else:
                 self.on_here(became)
         elif not is_live:
-            self.on_lonely([root for root in told if root in self._lonely])
+            self.on_lonely([root for root in told if self._lonely.find(root) is not None])
         self.on_absent(absent)
         self._signal()
 

@@ -12,8 +12,9 @@ import structlog
 import trio
 
 from dittofs.errors import DittoError
-from dittofs.replication.custody import Custody, Lonely
+from dittofs.replication.custody import Custody
 from dittofs.replication.fetcher import Fetcher
+from dittofs.replication.lonely import Lonely
 from dittofs.replication.parts import LocalReplica
 from dittofs.replication.session import Session
 from dittofs.replication.wholeness import Wanted, is_single, missing, whole

@@ -21,7 +21,7 @@ from dittofs.control.protocol import (
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.node import Node
-from dittofs.replication.peers import PeerStatus
+from dittofs.replication.peer_status import PeerStatus
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.undoing import held

@@ -13,6 +13,7 @@ import trio
 
 from dittofs.errors import DittoError
 from dittofs.replication.custody import Custody
+from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
 from dittofs.replication.lonely import Lonely
 from dittofs.replication.parts import LocalReplica
@@ -30,6 +31,7 @@ WANTED_MAX: Final = 200_000
 FREE_BYTES_MIN: Final = 256 << 20
 """Room that is left on this disk for its user: nothing is kept for others below it."""
 BATCH_CONTENTS: Final = 256
+ROOTS_QUEUED_MAX: Final = 256
 
 Contents = Sequence[tuple[bytes, int]]
 
@@ -57,6 +59,7 @@ class Keeping:
         self._free_bytes = free_bytes
         self._sessions: dict[Session, dict[bytes, int]] = {}
         """What each peer was asked to keep and has not answered yet, with sizes."""
+        self._roots: dict[Session, trio.MemorySendChannel[tuple[wire.AnyMessage, bytes]]] = {}
         self._declined: dict[tuple[Session, bytes], float] = {}
         self._wanted: deque[tuple[bytes, int]] = deque()
         self._is_wanted: set[bytes] = set()
@@ -75,16 +78,46 @@ class Keeping:
     # -- sessions
 
     def connected(self, session: Session) -> None:
-        """Ask what the peer holds of what too few hold, then ask it to keep."""
+        """Ask what the peer holds of what too few hold, then ask it to keep; answer what it asks."""
+        sender, receiver = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](ROOTS_QUEUED_MAX)
+        self._roots[session] = sender
+        session.spawn(self._handle_roots, session, receiver)
+        session.spawn(self.ask, session)
         self._sessions[session] = {}
         self._push_wake.set()
         self._wake.set()
 
+    def knows(self, session: Session) -> bool:
+        """Whether the session is connected."""
+        return session in self._sessions
+
     def disconnected(self, session: Session) -> None:
         self._sessions.pop(session, None)
+        self._roots.pop(session, None)
         for key in [key for key in self._declined if key[0] is session]:
             del self._declined[key]
         self._push_wake.set()
+
+    def take(self, session: Session, message: wire.AnyMessage, body: bytes) -> None:
+        """A question or statement of a peer about contents. ProtocolError if there are too many at once."""
+        try:
+            self._roots[session].send_nowait((message, body))
+        except trio.WouldBlock:
+            raise ProtocolError("asks about more contents than can be answered") from None
+
+    async def _handle_roots(
+        self, session: Session, channel: "trio.MemoryReceiveChannel[tuple[wire.AnyMessage, bytes]]"
+    ) -> None:
+        async for message, body in channel:
+            match message:
+                case wire.Ask():
+                    await self.answer(session, wire.decode_roots(body))
+                case wire.Keep():
+                    self.keep(session, wire.decode_sized_roots(body))
+                case wire.Holds(number=number):
+                    self.holds(session, wire.decode_roots(body), number)
+                case wire.Released():
+                    self.released(session, wire.decode_roots(body))
 
     def _ask_all(self, roots: Sequence[bytes]) -> None:
         """Which of these contents does anybody have?"""

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import structlog
@@ -20,10 +18,12 @@ from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
+from dittofs.replication.losses import Losses
 from dittofs.replication.members import Members
 from dittofs.replication.outbox import Outbox
 from dittofs.replication.pace import Pace
 from dittofs.replication.parts import LiveContent, LocalReplica
+from dittofs.replication.peer_status import PeerStatus, status_of
 from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.session import Session
 from dittofs.replication.stream import Stream
@@ -36,28 +36,8 @@ log = structlog.get_logger()
 RACE_S: Final = 3.0  # links that both sides began at the same time come within this
 PROBE_S: Final = 2.0
 BANNED_S: Final = 3600.0
-ROOTS_QUEUED_MAX: Final = 256
 COMPARE_PAUSE_S: Final = 0.05
-LOST_S: Final = 60.0  # between two times that all others are told anew what is held here
-LOST_TOGETHER_S: Final = 2.0  # so much is gathered; a read that found a loss may have fetched it by then
 PACE_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    """One other device of the volume, as `status` shows it."""
-
-    device: DeviceId
-    name: str
-    role: Role
-    is_connected: bool
-    path: str = ""
-    round_trip_s: float = 0.0
-    """0: not measured yet."""
-    is_in_step: bool = False
-    """It has every change made here, durably, and none of its own is being pulled."""
-    bytes_sent: int = 0
-    bytes_received: int = 0
 
 
 class Peers:
@@ -88,7 +68,6 @@ class Peers:
         """Told `up` and `down` with the device."""
         self._sessions: dict[DeviceId, Session] = {}
         self._banned: dict[DeviceId, float] = {}
-        self._roots: dict[Session, trio.MemorySendChannel[tuple[wire.AnyMessage, bytes]]] = {}
         self.stream = Stream(replica, content, self._live)
         self.custody = Custody(replica, content, members=self._holders, copies=self.copies)
         self.fetcher = Fetcher(replica, self._ban)
@@ -112,7 +91,7 @@ class Peers:
         """Told when a session has fallen silent: its device had better be dialled anew."""
         self.retired: Callable[[], frozenset[DeviceId]] = frozenset
         """The members that nobody waits for, and whose copies do not count."""
-        self._has_lost = trio.Event()
+        self.losses = Losses(replica.chunks, self._tell_of_loss)
         self._is_closed = False
         self._holders_of: Membership | None = None
         self._holder_ids: list[DeviceId] = []
@@ -253,10 +232,6 @@ class Peers:
     def opened(self, session: Session) -> None:
         """The session is open: everything that wants to know does."""
         self.custody.met(session.device, session.theirs.custody, session.theirs.told)
-        sender, receiver = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](ROOTS_QUEUED_MAX)
-        self._roots[session] = sender
-        session.spawn(self._handle_roots, session, receiver)
-        session.spawn(self.keeping.ask, session)
         self.fetcher.connected(session)
         self.keeping.connected(session)
         self._signal()
@@ -268,7 +243,7 @@ class Peers:
         self.on_doubt()
 
     def _closed(self, session: Session) -> None:
-        was_open = self._roots.pop(session, None) is not None
+        was_open = self.keeping.knows(session)
         self.fetcher.disconnected(session)
         self.keeping.disconnected(session)
         self._signal()
@@ -315,50 +290,16 @@ class Peers:
         self.fetcher.take_absent(session, requests)
 
     def take_roots(self, session: Session, message: wire.AnyMessage, body: bytes) -> None:
-        try:
-            self._roots[session].send_nowait((message, body))
-        except trio.WouldBlock:
-            raise ProtocolError("asks about more contents than can be answered") from None
-
-    async def _handle_roots(
-        self, session: Session, channel: "trio.MemoryReceiveChannel[tuple[wire.AnyMessage, bytes]]"
-    ) -> None:
-        async for message, body in channel:
-            match message:
-                case wire.Ask():
-                    await self.keeping.answer(session, wire.decode_roots(body))
-                case wire.Keep():
-                    self.keeping.keep(session, wire.decode_sized_roots(body))
-                case wire.Holds(number=number):
-                    self.keeping.holds(session, wire.decode_roots(body), number)
-                case wire.Released():
-                    self.keeping.released(session, wire.decode_roots(body))
+        self.keeping.take(session, message, body)
 
     async def durable(self) -> None:
         await self.stream.flushed()
 
     def chunk_lost(self) -> None:
         """A chunk that was here cannot be read any more: what is held here is told anew, to everybody."""
-        self._has_lost.set()
-
-    async def _tell_of_losses(self) -> None:
-        """For ever: whatever finds a loss, opening the store, a read, a check or another device that asks."""
-        chunks = self.replica.chunks
-        token = trio.lowlevel.current_trio_token()
-        chunks.on_loss = partial(token.run_sync_soon, self.chunk_lost, idempotent=True)
-        try:
-            if chunks.losses:
-                self._tell_of_loss()
-            while True:
-                await self._has_lost.wait()
-                await trio.sleep(LOST_TOGETHER_S)
-                self._tell_of_loss()
-                await trio.sleep(LOST_S)
-        finally:
-            chunks.on_loss = lambda: None
+        self.losses.note()
 
     def _tell_of_loss(self) -> None:
-        self._has_lost = trio.Event()
         self.custody.renew()
         self._end_all("a chunk was lost here, so what is held here is told anew")
 
@@ -366,28 +307,8 @@ class Peers:
 
     def status(self) -> list[PeerStatus]:
         """Every other member, connected or not."""
-        found = []
-        for member in self.members.membership.members():
-            if member.device == self.device:
-                continue
-            session = self.session(member.device)
-            if session is None:
-                found.append(PeerStatus(member.device, member.name, member.role, is_connected=False))
-                continue
-            found.append(
-                PeerStatus(
-                    member.device,
-                    member.name,
-                    member.role,
-                    is_connected=True,
-                    path=session.link.description,
-                    round_trip_s=session.round_trip_s if session.is_measured else 0.0,
-                    is_in_step=session.live.is_in_step and not session.rounds.is_pulling,
-                    bytes_sent=session.outbox.total_bytes,
-                    bytes_received=session.bytes_received,
-                )
-            )
-        return found
+        members = self.members.membership.members()
+        return [status_of(one, self.session(one.device)) for one in members if one.device != self.device]
 
     async def told(self) -> None:
         """Return when every connected device has every change of ours, durably."""
@@ -427,7 +348,7 @@ class Peers:
             nursery.start_soon(kept_up, self.custody.run, self.custody.recount)
             nursery.start_soon(kept_up, self.keeping.run, self.custody.recount)
             nursery.start_soon(kept_up, self._measure, self.custody.recount)
-            nursery.start_soon(kept_up, self._tell_of_losses, self.chunk_lost)
+            nursery.start_soon(kept_up, self.losses.run, self.losses.note)
 
     async def _measure(self) -> None:
         while True:

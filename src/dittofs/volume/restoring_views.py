@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import trio
 
-from dittofs.errors import FSError
+from dittofs.errors import FormatError, FSError
 from dittofs.ids import ROOT, InodeId, Slot, Stamp
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent, PastName
@@ -28,7 +28,8 @@ class ViewRestoring:
     async def run(self, names: Sequence[bytes], *, dry_run: bool) -> AsyncGenerator[Restored, None]:
         """What is not as the view has it, each as it is set back; parents before children.
 
-        FSError(ENOENT) if the view has nothing at `names`.
+        FSError(ENOENT) if the view has nothing at `names`. FormatError: a writer made a listing that no
+        volume ever had.
         """
         entry, parent = await found_in(self._view, names)
         waiting = [(b"/".join(names), parent, entry)]
@@ -50,6 +51,9 @@ class ViewRestoring:
         self, path: bytes, parent: InodeId, one: ViewEntry, *, dry_run: bool
     ) -> Restored | None:
         inode = one.inodes[0]
+        kind = self._volume.replica.tree.kind(inode)
+        if kind not in (None, one.kind):  # no inode ever changes its kind
+            raise FormatError(f"the snapshot says of {path.decode(errors='replace')} what it never was")
         now = self._pasts.now(inode)
         is_there = now is not None and any(
             name.is_plain and (name.parent, name.name) == (parent, one.name) for name in now.names.values()

@@ -8,7 +8,7 @@ second time. The setting `snapshot/<name>` in the meta document names the root's
 import errno
 import re
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -20,10 +20,12 @@ from dittofs.chunks.manifest import chunk_root
 from dittofs.chunks.source import BytesSource
 from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import Damaged, FormatError, FSError
-from dittofs.ids import ChunkId, InodeId
-from dittofs.tree.record import Kind, Owner
+from dittofs.ids import ChunkId
+from dittofs.tree.encoding import ROOT_BYTES_MAX
+from dittofs.tree.record import STAMP_END, Kind
 from dittofs.volume.attributes import CHUNK
 from dittofs.volume.fetching import read_fetched
+from dittofs.volume.listing import LISTING_BYTES_MAX, decode_listing, encode_listing
 from dittofs.volume.publication import Publisher
 from dittofs.volume.replica import Replica
 from dittofs.volume.state import State
@@ -62,25 +64,6 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     bytes: int
 
 
-class _Line(msgspec.Struct, array_like=True, frozen=True):
-    name: bytes
-    kind: int
-    inodes: list[str]
-    mode: int
-    owner: tuple[int, int, str, str] | None
-    mtime: int
-    birth: int
-    size: int
-    root: bytes
-    nlink: int
-    rdev: int
-    xattrs: dict[bytes, bytes]
-    is_aside: bool
-
-
-_lines = msgspec.msgpack.Decoder(list[_Line])
-
-
 class SnapshotView:
     """A snapshot to be looked at. Listings and bytes that are on other devices are fetched when asked for."""
 
@@ -99,40 +82,16 @@ class SnapshotView:
     def entries(self, directory: ViewEntry) -> Entries | Coroutine[Any, Any, Entries]:
         if not directory.size:
             return {}
+        if directory.size > LISTING_BYTES_MAX:
+            raise FormatError(f"the listing of a snapshot of {directory.size} bytes")
         reader = ContentReader(self._state.replica.chunks, directory.root, directory.size)
         try:
-            return _decoded(reader.read(0, directory.size))
+            return decode_listing(reader.read(0, directory.size))
         except (AbsentChunk, Damaged) as error:
             return self._fetched(reader, directory.size, error)
 
     async def _fetched(self, reader: ContentReader, size: int, error: AbsentChunk | Damaged) -> Entries:
-        return _decoded(await read_fetched(self._state.source, reader, 0, size, error))
-
-
-def _decoded(data: bytes) -> Entries:
-    try:
-        lines = _lines.decode(data)
-        return {line.name: _entry(line) for line in lines}
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise FormatError(f"the listing of a snapshot of unknown form: {error}") from error
-
-
-def _entry(line: _Line) -> ViewEntry:
-    return ViewEntry(
-        line.name,
-        Kind(line.kind),
-        tuple(InodeId(one) for one in line.inodes),
-        line.mode,
-        None if line.owner is None else Owner(*line.owner),
-        line.mtime,
-        line.birth,
-        line.size,
-        line.root,
-        line.nlink,
-        line.rdev,
-        line.xattrs,
-        line.is_aside,
-    )
+        return decode_listing(await read_fetched(self._state.source, reader, 0, size, error))
 
 
 def snapshots_of(replica: Replica) -> list[Snapshot]:
@@ -142,11 +101,18 @@ def snapshots_of(replica: Replica) -> list[Snapshot]:
         if name.startswith(SETTING):
             try:
                 stored = msgspec.msgpack.decode(raw, type=_Stored)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-            if stored.format == FORMAT:
+            if stored.format == FORMAT and _is_sound(name.removeprefix(SETTING), stored):
                 found.append(Snapshot(name.removeprefix(SETTING), *msgspec.structs.astuple(stored)[1:]))
     return sorted(found, key=lambda one: (one.at, one.name), reverse=True)
+
+
+def _is_sound(name: str, stored: _Stored) -> bool:
+    """Whether a writer's setting says what `create_snapshot` could have said."""
+    is_listed = 0 <= stored.size <= LISTING_BYTES_MAX and len(stored.root) <= ROOT_BYTES_MAX
+    is_counted = stored.files >= 0 and stored.bytes >= 0
+    return NAME.fullmatch(name) is not None and is_listed and is_counted and 0 <= stored.at < STAMP_END
 
 
 def find_snapshot(replica: Replica, name: str) -> Snapshot | None:
@@ -179,43 +145,24 @@ async def create_snapshot(replica: Replica, publisher: Publisher, name: str) -> 
 
 async def _stored(replica: Replica, view: TimeView, directory: ViewEntry) -> tuple[bytes, int, int, int]:
     """Store a directory's listing, and those below it first: its root and size; files and bytes in it."""
-    lines: list[_Line] = []
+    lines: list[ViewEntry] = []
     files = total = 0
-    for number, (name, entry) in enumerate(sorted((await settled(view.entries(directory))).items()), 1):
+    for number, (_, entry) in enumerate(sorted((await settled(view.entries(directory))).items()), 1):
         root, size = entry.root, entry.size
         if entry.kind is Kind.DIRECTORY:
             root, size, inside, count = await _stored(replica, view, entry)
             files, total = files + inside, total + count
         else:
             files, total = files + 1, total + size
-        lines.append(_line(name, entry, root, size))
+        lines.append(replace(entry, root=root, size=size))
         if number % ENTRIES_IN_A_ROW == 0:
             await trio.lowlevel.checkpoint()
-    data = msgspec.msgpack.encode(lines)
+    data = encode_listing(lines)
 
     def store() -> bytes:
         return store_content(replica.chunks, BytesSource(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
 
     return await replica.run_blocking(store), len(data), files, total
-
-
-def _line(name: bytes, entry: ViewEntry, root: bytes, size: int) -> _Line:
-    owner = entry.owner
-    return _Line(
-        name,
-        int(entry.kind),
-        list(entry.inodes),
-        entry.mode,
-        None if owner is None else (owner.uid, owner.gid, owner.user, owner.group),
-        entry.mtime,
-        entry.birth,
-        size,
-        root,
-        entry.nlink,
-        entry.rdev,
-        dict(entry.xattrs),
-        entry.is_aside,
-    )
 
 
 def delete_snapshot(replica: Replica, name: str) -> Snapshot:
@@ -241,7 +188,7 @@ def snapshot_roots(replica: Replica) -> Iterator[tuple[bytes, int]]:
             continue
         met.add(root)
         yield root, size
-        for entry in _decoded(ContentReader(replica.chunks, root, size).read(0, size)).values():
+        for entry in decode_listing(ContentReader(replica.chunks, root, size).read(0, size)).values():
             if entry.kind is Kind.DIRECTORY:
                 waiting.append((entry.root, entry.size))
             elif entry.kind is Kind.FILE and entry.size:

@@ -13,48 +13,32 @@ from dittofs.blocking import RunBlocking
 from dittofs.chunks.chunker import Chunking
 from dittofs.clock import Clock, Entropy
 from dittofs.config import BrakeSettings, HistorySettings, Paths, Settings
-from dittofs.disk import DiskLock
 from dittofs.errors import ConfigError, Damaged, DittoError
+from dittofs.home import Home, close_parts
 from dittofs.identity.granting import found_volume, grant
-from dittofs.identity.key_files import KeyFiles, OwnerOnly
 from dittofs.identity.keys import (
-    DEVICE_FILE,
-    Device,
     DeviceId,
     VolumeSecrets,
-    create_device,
-    create_volume_secrets,
-    open_device,
-    open_volume_secrets,
-    replace_volume_secrets,
-    write_volume_secrets,
 )
 from dittofs.identity.pairing import Joined
 from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
-from dittofs.known_addresses import KnownAddresses
-from dittofs.local_disk import LocalDisk
 from dittofs.pairing_desk import PairingDesk
-from dittofs.registry import FILE as REGISTRY
 from dittofs.registry import Registry, VolumeRecord, require_volume_name
 from dittofs.replication.members import Members
 from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
-from dittofs.shared_volume import SharedVolume, keys_of
+from dittofs.shared_volume import SharedVolume
 from dittofs.tree.brake import Limits
 from dittofs.volume.live_content import LiveContents
 from dittofs.volume.merge_drivers import Drivers
-from dittofs.volume.opening import open_replica
 from dittofs.volume.replica import Replica
 from dittofs.volume.retention import DAY_S, HOUR_S, Keep
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
 
-VOLUMES = "volumes"
-DAEMON_LOCK = "daemon.lock"
-DIRECTORY_BYTES = 8
 INSTANCE_BYTES = 16
 ADDRESSES_S = 5.0
 
@@ -90,19 +74,19 @@ class Node:
         self._open: dict[str, SharedVolume] = {}
         self._opening = trio.Lock()
         self._failures: dict[str, str] = {}
-        self._registry: Registry | None = None
-        self._disk: LocalDisk | None = None
-        self._lock: DiskLock | None = None
-        self._device: Device | None = None
-        self._known_addresses: KnownAddresses | None = None
+        self._opened_home: Home | None = None
         self._instance = entropy(INSTANCE_BYTES)
         self._is_networked = False
         self._networking = trio.CancelScope()
 
     @property
+    def _home(self) -> Home:
+        assert self._opened_home is not None, "the node has started"
+        return self._opened_home
+
+    @property
     def _volumes(self) -> Registry:
-        assert self._registry is not None, "the node has started"
-        return self._registry
+        return self._home.registry
 
     @property
     def state_directory(self) -> Path:
@@ -111,22 +95,19 @@ class Node:
 
     @property
     def device_id(self) -> bytes:
-        assert self._device is not None
-        return self._device.id
+        return self._home.device.id
 
     def start(self) -> None:
         """Blocking: take the daemon's lock, read keys and registry. InUse, ConfigError, Damaged."""
-        self._paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        disk = self._disk = LocalDisk(str(self._paths.state))
-        self._lock = disk.lock(DAEMON_LOCK)
-        files = self._key_files(disk)
-        self._device = (
-            open_device(files) if files.exists(DEVICE_FILE) else create_device(files, self._entropy)
+        home = self._opened_home = Home(
+            self._paths.state,
+            clock=self._clock,
+            entropy=self._entropy,
+            run_blocking=self._run_blocking,
+            label=self.label,
         )
-        self._registry = Registry(disk, str(self._paths.state / REGISTRY), self._run_blocking)
-        self._known_addresses = KnownAddresses(disk)
         self.network = Network(
-            self._device,
+            home.device,
             clock=self._clock,
             entropy=self._entropy,
             bind=self._settings.bind or None,
@@ -134,17 +115,14 @@ class Node:
             static=self._settings.peers,
             uses_mdns=self._settings.uses_mdns,
         )
-        self.network.connector.on_address = self._known_addresses.note
+        self.network.connector.on_address = home.known_addresses.note
         self.desk = PairingDesk(
-            self._device, self.network, entropy=self._entropy, label=self.label, find=self.volume_with_id
+            home.device, self.network, entropy=self._entropy, label=self.label, find=self.volume_with_id
         )
-
-    def _key_files(self, disk: LocalDisk) -> KeyFiles:
-        return KeyFiles(disk, OwnerOnly(self._paths.state))
 
     def place(self, name: str) -> Path:
         """The directory that holds a volume's keys and data."""
-        return self._paths.state / VOLUMES / self._volumes.records[name].directory
+        return self._home.place(self._volumes.records[name])
 
     def names(self) -> list[str]:
         """Names of all volumes, sorted."""
@@ -203,9 +181,9 @@ class Node:
         record = self._volumes.records.get(name)
         try:
             if record is None:
-                record = await self._run_blocking(self._create, name)
+                record = await self._run_blocking(self._home.create, name)
                 await self._volumes.put(record)
-            replica, secrets = await self._run_blocking(self._open_replica, record)
+            replica, secrets = await self._run_blocking(self._home.open_replica, record)
             opened = await self._run_blocking(self._join_parts, record, replica, secrets, trusts_root)
         except DittoError as error:
             self._failures[name] = str(error)
@@ -220,8 +198,7 @@ class Node:
 
     def _connect(self, opened: SharedVolume) -> None:
         assert self.network is not None
-        assert self._known_addresses is not None
-        known = self._known_addresses.of(opened.id)
+        known = self._home.known_addresses.of(opened.id)
         self.network.connector.add(opened.peers, opened.secrets.secret, known)
         if not self._is_networked:
             self._is_networked = True
@@ -240,8 +217,8 @@ class Node:
             await self._save_addresses()
 
     async def _save_addresses(self) -> None:
-        known = self._known_addresses
-        if known is not None and known.is_changed:
+        known = self._home.known_addresses
+        if known.is_changed:
             try:
                 await self._run_blocking(known.save)
             except DittoError as error:
@@ -258,81 +235,36 @@ class Node:
             if name in self._volumes.records:
                 raise ConfigError(f'this device has another volume called "{name}": give another --name')
             async with self._opening:
-                record = await self._run_blocking(self._create_joined, joined, name)
+                record = await self._run_blocking(self._home.create_joined, joined, name)
                 await self._volumes.put(record)
                 opened = await self._open_one(name, trusts_root=False)
         assert self.network is not None
         addresses = [Address.parse(text) for text in joined.addresses]
         self.network.connector.tell(opened.id, joined.inviter, addresses)
-        assert self._known_addresses is not None
         for address in reversed(addresses):
-            self._known_addresses.note(opened.id, joined.inviter, address)
+            self._home.known_addresses.note(opened.id, joined.inviter, address)
         await self._save_addresses()
         return opened
-
-    def _create_joined(self, joined: Joined, name: str) -> VolumeRecord:
-        """Blocking: keys and records of a volume that others made. It is here once the registry names it."""
-        assert self._disk is not None
-        directory = self._entropy(DIRECTORY_BYTES).hex()
-        place = f"{VOLUMES}/{directory}"
-        self._disk.make_directory(place)
-        write_volume_secrets(self._key_files(self._disk), place, joined.secrets)
-        record = VolumeRecord(name=name, directory=directory, volume_id=joined.secrets.volume_id.hex())
-        replica, secrets = self._open_replica(record)
-        try:
-            Members(replica.journal, secrets.genesis).add(joined.records)
-        finally:
-            _close_parts(replica)
-        return record
 
     async def forget(self, name: str) -> None:
         """Close a volume and take it out of the registry. What lies on the disk stays there."""
         await self.close_volume(name)
-        assert self._known_addresses is not None
-        self._known_addresses.forget(VolumeId(bytes.fromhex(self._volumes.records[name].volume_id)))
+        self._home.known_addresses.forget(VolumeId(bytes.fromhex(self._volumes.records[name].volume_id)))
         await self._volumes.remove(name)
-
-    def _create(self, name: str) -> VolumeRecord:
-        """Blocking: keys for a volume that did not exist. It does once the registry names it."""
-        require_volume_name(name)
-        assert self._disk is not None
-        directory = self._entropy(DIRECTORY_BYTES).hex()
-        place = f"{VOLUMES}/{directory}"
-        self._disk.make_directory(place)
-        secrets = create_volume_secrets(self._key_files(self._disk), place, self._entropy)
-        return VolumeRecord(name=name, directory=directory, volume_id=secrets.volume_id.hex())
-
-    def _open_replica(self, record: VolumeRecord) -> tuple[Replica, VolumeSecrets]:
-        """Blocking: journal, chunks and tree of one volume."""
-        assert self._disk is not None
-        place = f"{VOLUMES}/{record.directory}"
-        secrets = open_volume_secrets(self._key_files(self._disk), place)
-        replica = open_replica(
-            LocalDisk(str(self._paths.state / place)),
-            keys_of(secrets),
-            clock=self._clock,
-            entropy=self._entropy,
-            run_blocking=self._run_blocking,
-            label=self.label,
-            machine=_machine(),
-        )
-        return replica, secrets
 
     def _join_parts(
         self, record: VolumeRecord, replica: Replica, secrets: VolumeSecrets, trusts_root: bool
     ) -> SharedVolume:
         """Blocking: a volume that works, recovered, of its replica. Closes the replica if that fails."""
-        assert self._disk is not None
-        assert self._device is not None
         try:
             members = Members(replica.journal, secrets.genesis)
             if not members.membership.records:
                 if secrets.root is None:
                     raise Damaged(record.name, "the records of its members are missing")
-                members.add(found_volume(secrets, self._device, self.label))
-            elif secrets.root is not None and members.membership.deciding(self._device.id) is None:
+                members.add(found_volume(secrets, self._home.device, self.label))
+            elif secrets.root is not None and members.membership.deciding(self._home.device.id) is None:
                 # A fresh identity of the device that keeps the owner key.
-                publics = make_publics(self._device)
+                publics = make_publics(self._home.device)
                 members.add(
                     [grant(members.membership, secrets, secrets.root, publics, Role.OWNER, self.label)]
                 )
@@ -348,7 +280,7 @@ class Node:
                 replica,
                 LiveContents(replica),
                 members,
-                device=self._device.id,
+                device=self._home.device.id,
                 volume=secrets.volume_id,
                 label=self.label,
                 instance=self._instance,
@@ -359,15 +291,13 @@ class Node:
             opened = SharedVolume(
                 record.name,
                 volume,
-                self._device,
+                self._home.device,
                 secrets,
                 members,
                 peers,
                 entropy=self._entropy,
                 run_blocking=self._run_blocking,
-                save_secrets=partial(
-                    replace_volume_secrets, self._key_files(self._disk), f"{VOLUMES}/{record.directory}"
-                ),
+                save_secrets=partial(self._home.save_secrets, record),
                 storage=self._settings.storage,
             )
             opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
@@ -402,29 +332,16 @@ class Node:
         assert self.network is not None
         self.network.connector.remove(opened.id)
         await opened.ended()
-        await self._run_blocking(_close_parts, opened.volume.replica)
+        await self._run_blocking(close_parts, opened.volume.replica)
 
     async def close(self) -> None:
         """Close all volumes and give the lock back."""
         for name in list(self._open):
             await self.close_volume(name)
         self._networking.cancel()
-        await self._save_addresses()
-        if self._lock is not None:
-            self._lock.close()
-
-
-def _close_parts(replica: Replica) -> None:
-    try:
-        replica.chunks.close()
-    finally:
-        replica.journal.close(replica.tree.tick())
-
-
-def _machine() -> str:
-    """This machine and its boot, so that a state directory that was copied or survived a power cut shows."""
-    parts = [Path(path) for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")]
-    return "/".join(path.read_text().strip() if path.exists() else "unknown" for path in parts)
+        if self._opened_home is not None:
+            await self._save_addresses()
+            self._opened_home.close()
 
 
 def _keep(settings: HistorySettings) -> Keep:

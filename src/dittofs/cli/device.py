@@ -30,11 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     # What follows needs the keys, not the daemon: only here is that much imported.
     from dittofs.clock import system_entropy
     from dittofs.disk import InUse
+    from dittofs.home import DAEMON_LOCK
     from dittofs.identity.key_files import KeyFiles, OwnerOnly
     from dittofs.identity.keys import DEVICE_FILE
     from dittofs.identity.renewal import renew_device
     from dittofs.local_disk import LocalDisk
-    from dittofs.node import DAEMON_LOCK
     from dittofs.registry import FILE, read_registry
 
     if not (paths.state / DEVICE_FILE).exists():

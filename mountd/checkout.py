@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,15 +15,18 @@ from dittofs.errors import DittoError, FSError
 from dittofs.tree.record import Kind
 from dittofs.volume.views import View, ViewEntry, settled
 from dittofs.volume.volume import Volume
+from mountd.checkout_target import Parts, Target
 
 PROGRESS_INTERVAL_S: Final = 0.5
 PART_BYTES: Final = 1 << 20
 LEFT_OUT_MAX: Final = 20
-NAME_BYTES: Final = 200
 
 
 class Checkout:
-    """One run. Nothing that is there is replaced without `force`; a file appears whole or not at all."""
+    """One run. Nothing that is there is replaced without `force`; a file appears whole or not at all.
+
+    Nothing is ever written outside the directory, whatever is in it or in the view.
+    """
 
     def __init__(self, volume: Volume, view: View, directory: str, *, force: bool) -> None:
         self._volume = volume
@@ -35,32 +39,49 @@ class Checkout:
     async def run(self, names: tuple[bytes, ...]) -> AsyncGenerator[CheckoutProgress | CheckoutDone, None]:
         """Write what was at a path and below it."""
         entry = await self._find(names)
-        await trio.to_thread.run_sync(self._require_empty)
+        target = await trio.to_thread.run_sync(self._target)
+        try:
+            async for progress in self._write_all(target, entry, names):
+                yield progress
+        finally:
+            target.close()
+        yield CheckoutDone(self._files, self._bytes, self._directories, left_out=tuple(self._left_out))
+
+    async def _write_all(
+        self, target: Target, entry: ViewEntry, names: Parts
+    ) -> AsyncGenerator[CheckoutProgress, None]:
         last = trio.current_time()
-        waiting = [(os.fsencode(self._directory), entry)]
-        times: list[tuple[bytes, ViewEntry]] = []
+        waiting: list[tuple[Parts, ViewEntry]] = [((), entry)]
+        full: list[tuple[Parts, ViewEntry]] = []
         if entry.kind is not Kind.DIRECTORY:
-            waiting = [(os.fsencode(self._directory) + b"/" + names[-1], entry)]
+            waiting = [(names[-1:], entry)]
         while waiting:
-            path, one = waiting.pop()
-            try:
-                await self._write(path, one)
+            parts, one = waiting.pop()
+            with self._leaving_out(parts):
+                await self._write(target, parts, one)
                 if one.kind is Kind.DIRECTORY:
-                    times.append((path, one))
+                    full.append((parts, one))
                     below = await settled(self._view.entries(one))
-                    waiting += [(path + b"/" + name, found) for name, found in reversed(below.items())]
-            except (DittoError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise Refusal("no_space", "the disk is full; what was written stays") from error
-                if len(self._left_out) < LEFT_OUT_MAX:
-                    self._left_out.append(f"{path.decode(errors='replace')}: {error}")
+                    waiting += [((*parts, name), found) for name, found in reversed(below.items())]
             if trio.current_time() - last >= PROGRESS_INTERVAL_S:
                 last = trio.current_time()
                 yield CheckoutProgress(self._files, self._bytes)
             await trio.lowlevel.checkpoint()
-        for path, one in reversed(times):
-            await trio.to_thread.run_sync(_finish_directory, path, one)
-        yield CheckoutDone(self._files, self._bytes, self._directories, left_out=tuple(self._left_out))
+        for parts, one in reversed(full):
+            with self._leaving_out(parts):
+                await trio.to_thread.run_sync(target.finish_directory, parts, one)
+
+    @contextmanager
+    def _leaving_out(self, parts: Parts) -> Iterator[None]:
+        """What cannot be written is told at the end. Refusal ("no_space") ends the run."""
+        try:
+            yield
+        except (DittoError, OSError, ValueError) as error:  # ValueError: a link's target with a zero byte
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Refusal("no_space", "the disk is full; what was written stays") from error
+            if len(self._left_out) < LEFT_OUT_MAX:
+                path = b"/".join((os.fsencode(self._directory), *parts))
+                self._left_out.append(f"{path.decode(errors='replace')}: {error}")
 
     async def _find(self, names: tuple[bytes, ...]) -> ViewEntry:
         entry = self._view.top()
@@ -72,8 +93,8 @@ class Checkout:
             entry = below[name]
         return entry
 
-    def _require_empty(self) -> None:
-        """Blocking. Refuses ("exists") what holds something."""
+    def _target(self) -> Target:
+        """Blocking: the directory, made if it is not there. Refuses ("exists") what holds something."""
         directory = self._directory
         if os.path.lexists(directory):
             if not os.path.isdir(directory):  # noqa: PTH112
@@ -83,30 +104,25 @@ class Checkout:
                 raise Refusal("exists", text, "Name another directory, or replace files there with --force")
         else:
             Path(directory).mkdir(parents=True)
+        return Target(directory, force=self._force)
 
-    async def _write(self, path: bytes, one: ViewEntry) -> None:
+    async def _write(self, target: Target, parts: Parts, one: ViewEntry) -> None:
         match one.kind:
             case Kind.DIRECTORY:
-                await trio.to_thread.run_sync(_make_directory, path)
+                await trio.to_thread.run_sync(target.make_directory, parts)
                 self._directories += 1
             case Kind.SYMLINK:
-                await trio.to_thread.run_sync(_make_symlink, path, one, self._force)
+                await trio.to_thread.run_sync(target.make_symlink, parts, one)
                 self._files += 1
             case Kind.FILE:
-                await self._write_file(path, one)
+                await self._write_file(target, parts, one)
                 self._files += 1
             case _:
                 raise FSError(errno.EOPNOTSUPP, "a special file is not written")
 
-    async def _write_file(self, path: bytes, one: ViewEntry) -> None:
+    async def _write_file(self, target: Target, parts: Parts, one: ViewEntry) -> None:
         base = self._volume.state.contents.reader(one.root, one.size)
-        above, _, name = path.rpartition(b"/")
-        temporary = above + b"/." + name[:NAME_BYTES] + b".part"
-        if not self._force and await trio.to_thread.run_sync(os.path.lexists, path):
-            raise FSError(errno.EEXIST)
-        descriptor = await trio.to_thread.run_sync(
-            lambda: os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        )
+        file = await trio.to_thread.run_sync(target.begin_file, parts)
         try:
             offset = 0
             while offset < one.size:
@@ -114,47 +130,11 @@ class Checkout:
                 part = answer if isinstance(answer, bytes) else await answer
                 if not part:
                     raise FSError(errno.EIO, "it is shorter than it says")
-                await trio.to_thread.run_sync(_write_all, descriptor, part)
+                await trio.to_thread.run_sync(file.write, part)
                 offset += len(part)
                 self._bytes += len(part)
-            await trio.to_thread.run_sync(_finish_file, descriptor, temporary, path, one)
+            await trio.to_thread.run_sync(file.finish, one)
         except BaseException:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_discard, temporary)
+                await trio.to_thread.run_sync(file.discard)
             raise
-        finally:
-            os.close(descriptor)
-
-
-def _write_all(descriptor: int, part: bytes) -> None:
-    view = memoryview(part)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _finish_file(descriptor: int, temporary: bytes, path: bytes, one: ViewEntry) -> None:
-    os.fchmod(descriptor, one.mode & 0o777)
-    os.utime(descriptor, ns=(one.mtime, one.mtime))
-    os.rename(temporary, path)  # noqa: PTH104
-
-
-def _discard(temporary: bytes) -> None:
-    if os.path.lexists(temporary):
-        os.unlink(temporary)  # noqa: PTH108
-
-
-def _make_directory(path: bytes) -> None:
-    if not os.path.isdir(path):  # noqa: PTH112
-        os.mkdir(path, 0o700)  # noqa: PTH102
-
-
-def _finish_directory(path: bytes, one: ViewEntry) -> None:
-    os.chmod(path, one.mode & 0o777)  # noqa: PTH101
-    os.utime(path, ns=(one.mtime, one.mtime))
-
-
-def _make_symlink(path: bytes, one: ViewEntry, force: bool) -> None:
-    if force and os.path.islink(path):  # noqa: PTH114
-        os.unlink(path)  # noqa: PTH108
-    os.symlink(one.root, path)  # noqa: PTH211 - the name is bytes
-    os.utime(path, ns=(one.mtime, one.mtime), follow_symlinks=False)

@@ -18,7 +18,7 @@ from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
-from dittofs.replication.losses import Losses
+from dittofs.replication.lost_chunks import LostChunks
 from dittofs.replication.members import Members
 from dittofs.replication.outbox import Outbox
 from dittofs.replication.pace import Pace
@@ -91,7 +91,7 @@ class Peers:
         """Told when a session has fallen silent: its device had better be dialled anew."""
         self.retired: Callable[[], frozenset[DeviceId]] = frozenset
         """The members that nobody waits for, and whose copies do not count."""
-        self.losses = Losses(replica.chunks, self._tell_of_loss)
+        self.lost_chunks = LostChunks(replica.chunks, self._tell_of_loss)
         self._is_closed = False
         self._holders_of: Membership | None = None
         self._holder_ids: list[DeviceId] = []
@@ -297,7 +297,7 @@ class Peers:
 
     def chunk_lost(self) -> None:
         """A chunk that was here cannot be read any more: what is held here is told anew, to everybody."""
-        self.losses.note()
+        self.lost_chunks.note()
 
     def _tell_of_loss(self) -> None:
         self.custody.renew()
@@ -348,7 +348,7 @@ class Peers:
             nursery.start_soon(kept_up, self.custody.run, self.custody.recount)
             nursery.start_soon(kept_up, self.keeping.run, self.custody.recount)
             nursery.start_soon(kept_up, self._measure, self.custody.recount)
-            nursery.start_soon(kept_up, self.losses.run, self.losses.note)
+            nursery.start_soon(kept_up, self.lost_chunks.run, self.lost_chunks.note)
 
     async def _measure(self) -> None:
         while True:

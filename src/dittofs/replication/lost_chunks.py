@@ -12,7 +12,7 @@ LOST_S: Final = 60.0  # between two times that all others are told anew what is 
 LOST_TOGETHER_S: Final = 2.0  # so much is gathered; a read that found a loss may have fetched it by then
 
 
-class Losses:
+class LostChunks:
     """Of one store. `run` must be running."""
 
     def __init__(self, chunks: ChunkStore, tell: Callable[[], None]) -> None:

@@ -5,15 +5,12 @@ shown now is lost by it but what is named in `replaces`. The dead come back too,
 long as their record is known.
 """
 
-import binascii
 import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dittofs.errors import FormatError, FSError
+from dittofs.errors import FSError
 from dittofs.ids import InodeId, Slot, Stamp
-from dittofs.tree import encoding
-from dittofs.tree.encoding import RecordTooLarge
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
 from dittofs.tree.record import (
@@ -82,20 +79,7 @@ def set_back(writing: Writing, inode: InodeId, back: SetBack, stamp: Stamp) -> N
         holder.place = Place(at, transaction.slot, transaction.n, parent, name, before)
         holder.context = join_contexts(holder.context, record.context)
     _set_attributes(record, back, transaction, stamp)
-    _check(transaction)
     writing.commit(transaction, stamp)
-
-
-def _check(transaction: Transaction) -> None:
-    """What is set back comes from afar: other devices must be able to read what is made of it."""
-    for records in transaction.records.values():
-        for record in records.values():
-            try:
-                encoding.decode(encoding.encode(record))
-            except RecordTooLarge:
-                pass  # told by the commit
-            except (FormatError, OverflowError, binascii.Error) as error:
-                raise FSError(errno.EINVAL, str(error)) from None
 
 
 def _versions(

@@ -1,6 +1,7 @@
 """Transactions of local operations: one shard, one update, one step of the index."""
 
 import base64
+import binascii
 import dataclasses
 import errno
 import hashlib
@@ -119,7 +120,8 @@ class Writing:
         """Write the transaction to its document and follow it in the index.
 
         `touched` is the time, in nanoseconds, at which directories' entries changed; the stamp by default.
-        Raises FSError(ENOSPC), having changed nothing, if a record would become too large.
+        Raises FSError, having changed nothing: ENOSPC if a record would become too large, EINVAL if it would
+        hold what nobody could read back.
         """
         raw: dict[InodeId, dict[str, bytes]] = {}
         greatest = stamp
@@ -129,10 +131,7 @@ class Writing:
                 if stamp > latest:
                     record.changed = latest = stamp
                 greatest = max(greatest, latest)
-            try:
-                raw[inode] = {link: encoding.encode(record) for link, record in records.items()}
-            except FormatError as error:
-                raise FSError(errno.ENOSPC, str(error)) from None
+            raw[inode] = {link: _readable(record) for link, record in records.items()}
         values = {key_of(inode, link): value for inode, links in raw.items() for link, value in links.items()}
         epoch, update = self._documents.write(transaction.shard, values)
         self._updates.append((transaction.shard, epoch, update))
@@ -166,6 +165,18 @@ class Writing:
         return Change(
             tuple(self._updates), tuple(self._effects), frozenset(touched.inodes), frozenset(touched.names)
         )
+
+
+def _readable(record: Record) -> bytes:
+    """The bytes of a record. One that is written and cannot be read would stop every device for good."""
+    try:
+        value = encoding.encode(record)
+        encoding.decode(value)
+    except encoding.RecordTooLarge as error:
+        raise FSError(errno.ENOSPC, str(error)) from None
+    except (FormatError, OverflowError, binascii.Error) as error:
+        raise FSError(errno.EINVAL, str(error)) from None
+    return value
 
 
 def seen_by(inode: Inode, also: Mapping[Slot, int]) -> dict[Slot, int]:

@@ -30,6 +30,11 @@ TIME_MIN, TIME_MAX = -(1 << 63), (1 << 63) - 1
 """Nanoseconds that can be kept: the years 1678 to 2262. A time beyond becomes the nearest, as on ext4."""
 
 
+def kept_time(at: int) -> int:
+    """The nearest time that can be kept."""
+    return min(max(at, TIME_MIN), TIME_MAX)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What setattr is asked to change; None leaves a field as it is."""
@@ -70,8 +75,8 @@ class AttributeOperations:
 
     def _set(self, inode: Inode, wanted: Wanted) -> Stat:
         state = self._state
-        atime = None if wanted.atime is None else min(max(wanted.atime, TIME_MIN), TIME_MAX)
-        mtime = None if wanted.mtime is None else min(max(wanted.mtime, TIME_MIN), TIME_MAX)
+        atime = None if wanted.atime is None else kept_time(wanted.atime)
+        mtime = None if wanted.mtime is None else kept_time(wanted.mtime)
         if wanted.size is not None:
             self._files.truncate(inode, wanted.size)
         if wanted.mode is not None or wanted.uid is not None or wanted.gid is not None:

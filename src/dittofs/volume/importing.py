@@ -259,7 +259,7 @@ class Importing:
         with self.volume.replica.change() as change:
             change.is_unasked = True
             stamp = self.volume.state.tick()
-            change.group.set_mtime(place.inode, place.made.stat.st_mtime_ns, stamp=stamp)
+            change.group.set_mtime(place.inode, place.made.mtime, stamp=stamp)
 
     async def _take(
         self, place: _Place, batch: list[Item], beside: Mapping[bytes, list[bytes]]

@@ -47,7 +47,7 @@ class Making:
         if known is not None and is_free and self._tree.stat((known, None)) is not None:
             change.group.link((known, None), parent, item.name, stamp=stamp)
             return known
-        mtime = item.stat.st_mtime_ns
+        mtime = item.mtime
         version = None
         if item.kind is Kind.FILE:
             version = NewVersion(item.root, item.size, mtime, item.node)
@@ -85,8 +85,8 @@ class Making:
             inode=inode,
             mode=DIRECTORY_MODE if stat is None else stat.st_mode & 0o7777,
             owner=None if item is None else self._owner(item),
-            birth=int(stamp) if stat is None else min(stat.st_mtime_ns, int(stamp)),
-            mtime=None if stat is None else stat.st_mtime_ns,
+            birth=int(stamp) if item is None else min(item.mtime, int(stamp)),
+            mtime=None if item is None else item.mtime,
             version=None,
             xattrs={} if item is None else item.xattrs,
             stamp=stamp,

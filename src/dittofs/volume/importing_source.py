@@ -23,6 +23,7 @@ from dittofs.volume.attributes import (
     VIRTUAL_NAMESPACE,
     XATTR_INLINE_BYTES_MAX,
     XATTRS_BYTES_MAX,
+    kept_time,
 )
 
 _KINDS: Final = {
@@ -69,6 +70,11 @@ class Item:
     @property
     def size(self) -> int:
         return self.stat.st_size if self.kind is Kind.FILE else 0
+
+    @property
+    def mtime(self) -> int:
+        """Its time of modification, or the nearest that can be kept."""
+        return kept_time(self.stat.st_mtime_ns)
 
     @property
     def is_same(self) -> bool:
@@ -171,7 +177,7 @@ def store(chunks: ChunkStore, slot: Slot, items: Sequence[Item]) -> None:
         with suppress(OSError):  # a file system without them
             item.xattrs = _xattrs(chunks, item)
         if item.kind is Kind.FILE and not item.is_same:
-            size, mtime = item.size, item.stat.st_mtime_ns
+            size, mtime = item.size, item.mtime
             item.node = store_version_node(chunks, item.root, size, mtime, slot, [])
     chunks.sync()
 

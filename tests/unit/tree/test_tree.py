@@ -260,6 +260,21 @@ def test_a_record_that_would_become_too_large_is_refused(one: Replica) -> None:
     assert one.tree.xattrs(inode) == {}
 
 
+def test_what_no_device_could_read_back_is_refused_and_changes_nothing(one: Replica) -> None:
+    one.make("f", "x")
+    inode = one.entry("f").inode
+    before = stat(one, "f")
+
+    def write(mtime: int) -> None:
+        version = NewVersion(b"r" * 32, 1, mtime, b"")
+        with one.group() as group:
+            group.write(inode, version, replaces=(), stamp=one.tree.tick())
+
+    for mtime in (1 << 63, 1 << 70, -(1 << 63) - 1):
+        refused(errno.EINVAL, lambda mtime=mtime: write(mtime))  # type: ignore[misc]
+    assert stat(one, "f") == before
+
+
 def test_directories_nest_to_the_limit_and_no_deeper(one: Replica) -> None:
     def directory(at: InodeId) -> InodeId:
         below = one.world.inode()

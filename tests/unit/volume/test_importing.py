@@ -13,6 +13,7 @@ import trio
 
 from dittofs.blocking import run_inline
 from dittofs.errors import FSError
+from dittofs.volume.attributes import TIME_MAX
 from dittofs.volume.conflicts import Conflicts
 from dittofs.volume.importing import Importing, Note, Progress, Totals
 from dittofs.volume.importing_source import entries, store
@@ -265,6 +266,22 @@ async def test_a_slice_that_fails_is_told_and_leaves_nothing_running(rig: Rig, t
     with pytest.raises(FSError, match="the disk is full"):
         await join(rig, tree)
     assert rig.volume.replica.read_only is None
+
+
+async def test_a_time_that_cannot_be_kept_becomes_the_nearest_that_can(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/directory").mkdir()
+    (tmp_path / "old/file").write_bytes(b"x")
+    (tmp_path / "old/link").symlink_to("x")
+    for name in ("file", "link", "directory"):
+        late = 10_413_792_000  # the year 2300, which ext4 keeps
+        os.utime(tmp_path / "old" / name, (late, late), follow_symlinks=False)
+    totals, notes = await join(rig, tmp_path / "old")
+    assert (totals.added, totals.directories, notes) == (2, 1, [])
+    for _ in range(2):
+        assert [rig.stat(name).mtime for name in rig.listing("")] == [TIME_MAX] * 3
+        await rig.close()
+        rig.open()
 
 
 def files_of(tree: Path) -> list[Path]:

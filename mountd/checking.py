@@ -149,10 +149,9 @@ async def _check_store(volume: Volume, count: _Count, *, repair: bool) -> AsyncG
             if step.chunk is not None and step.kind is not None and step.kind in ChunkKind._value2member_map_:
                 count.lost.append((ChunkKind(step.kind), step.chunk))
             is_mendable = step.chunk is not None or step.what == "index"
-            severity = "warning" if step.is_harmless else "damage"
             detail = f"{step.what}: {step.detail}"
             yield Finding(
-                "warning" if severity == "warning" else "damage",
+                "warning" if step.is_harmless else "damage",
                 "pack",
                 detail,
                 mend=mend if is_mendable else "",

@@ -30,7 +30,7 @@ from dittofs.control.history import (
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.control.service import Content
 from dittofs.errors import FSError, ReadOnlyVolume
-from dittofs.ids import ROOT, InodeId
+from dittofs.ids import ROOT
 from dittofs.node import Node
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent
@@ -134,7 +134,10 @@ class HistoryDesk:
         if pasts.now(inode) is not None:
             done = await restoring.content(inode, content)
         else:
-            at, past = _last_life(volume, inode)
+            lived = pasts.last_life(inode)
+            if lived is None:
+                raise Refusal("not_found", "what it was is not known any more")
+            at, past = lived
             whole = _with(past, content)
             done = await restoring.back(inode, whole, at=at)
         yield done_item(done, versions.name(inode, content), content.id)
@@ -320,15 +323,6 @@ def _time(volume: Volume, text: str) -> int:
         since = time_name(first) if first is not None else "now"
         raise Refusal("not_found", f"this device knows nothing of that time: its history begins {since}")
     return min(at, now)
-
-
-def _last_life(volume: Volume, inode: InodeId) -> tuple[int, Past]:
-    """What a removed inode was when it lived last, and when."""
-    for row in volume.replica.journal.history.of_inode(inode):
-        past = Pasts(volume.replica).of(inode, row.at - 1)
-        if past is not None:
-            return row.at - 1, past
-    raise Refusal("not_found", "what it was is not known any more")
 
 
 def _with(past: Past, content: PastContent) -> Past:

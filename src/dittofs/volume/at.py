@@ -5,7 +5,6 @@ somebody looks, and of the directories that were looked at only the last few are
 """
 
 import errno
-import hashlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import Any, Final
 from dittofs.errors import FSError
 from dittofs.ids import InodeId, Number
 from dittofs.tree.record import Kind
-from dittofs.volume.inodes import Inode, PastShown, Stat
+from dittofs.volume.inodes import Inode, PastShown, Stat, VirtualFile, virtual_number
 from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.snapshots import SnapshotView, find_snapshot, snapshots_of
 from dittofs.volume.state import DIRECTORY_BYTES, SET_ID_BITS, State, gid_of, uid_of
@@ -29,7 +28,6 @@ LISTINGS_MAX: Final = 64
 NAMES_MAX: Final = 256
 KEPT_NS: Final = 600 * SECOND_NS
 """`1h` means the same so long after it was used last: who copies it sees one time."""
-VIRTUAL_BIT: Final = 1 << 62
 _HOUR_NS: Final = 3600 * SECOND_NS
 _DAY_NS: Final = 24 * _HOUR_NS
 
@@ -63,29 +61,6 @@ class ViewDirectory:
 
     def parent(self) -> Inode | None:
         return self.at.above(self.above)
-
-
-@dataclass(slots=True, eq=False)
-class ViewFile:
-    """Anything else in a view."""
-
-    name: bytes
-    above: Number
-
-    def content(self) -> bytes:
-        return b""
-
-    def prepare(self) -> None:
-        return None
-
-    def children(self, _start: int, _count: int) -> Sequence[Inode]:
-        return ()
-
-    def lookup(self, _name: bytes) -> Inode | None:
-        return None
-
-    def parent(self) -> Inode | None:
-        return None
 
 
 class At:
@@ -189,8 +164,7 @@ class At:
     ) -> Inode:
         what = ",".join(entry.inodes) or entry.root.hex()
         aside = name.hex() if entry.is_aside else ""
-        digest = hashlib.blake2b(f"{key}/{what}/{aside}".encode(), digest_size=8).digest()
-        number = Number(int.from_bytes(digest, "big") & (VIRTUAL_BIT - 1) | VIRTUAL_BIT)
+        number = virtual_number(f"{key}/{what}/{aside}".encode())
         known = self._state.inodes.get(number)
         if known is not None and known.virtual is not None and known.virtual.name == name:
             return known
@@ -198,7 +172,7 @@ class At:
         if entry.kind is Kind.DIRECTORY:
             inode.virtual = ViewDirectory(name, self, view, key, entry, number, above.number)
         else:
-            inode.virtual = ViewFile(name, above.number)
+            inode.virtual = VirtualFile(name)
         inode.past = self._past(inode, entry, is_lasting=not is_top)
         self._state.inodes.add(inode)
         return inode

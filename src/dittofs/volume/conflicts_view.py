@@ -4,25 +4,23 @@
 and time. Contents come from other devices when they are read.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from dittofs.ids import InodeId, Number, Stamp
+from dittofs.ids import InodeId, Stamp
 from dittofs.tree.entry import Change
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import WITH_CONTENT, Kind
 from dittofs.volume.conflicts import Conflict, Conflicts, Side
-from dittofs.volume.inodes import Inode, PastShown, Stat
+from dittofs.volume.inodes import Inode, PastShown, Stat, VirtualFile, virtual_number
 from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.state import DIRECTORY_BYTES, State
 
 NAME: Final = b"conflicts"
 SHOWN_MAX: Final = 2_000
 """Conflicts; the rest is shown as these are resolved."""
-VIRTUAL_BIT: Final = 1 << 62
 
 _Entries = dict[bytes, Side | None]
 """By name: a side, or None for a directory."""
@@ -52,29 +50,6 @@ class ConflictsDirectory:
     def lookup(self, name: bytes) -> Inode | None:
         entries = self.view.entries(self.path)
         return self.view.shown(self, name, entries[name]) if name in entries else None
-
-    def parent(self) -> Inode | None:
-        return self.above
-
-
-@dataclass(slots=True, eq=False)
-class ConflictsFile:
-    """One side."""
-
-    name: bytes
-    above: Inode
-
-    def content(self) -> bytes:
-        return b""
-
-    def prepare(self) -> None:
-        return None
-
-    def children(self, _start: int, _count: int) -> Sequence[Inode]:
-        return ()
-
-    def lookup(self, _name: bytes) -> Inode | None:
-        return None
 
     def parent(self) -> Inode | None:
         return self.above
@@ -123,8 +98,7 @@ class ConflictsView:
         """The inode of an entry."""
         table = self._state.inodes
         what = b"" if side is None or side.version is None else side.version.root
-        digest = hashlib.blake2b(b"/".join((NAME, directory.path + name, what)), digest_size=8).digest()
-        number = Number(int.from_bytes(digest, "big") & (VIRTUAL_BIT - 1) | VIRTUAL_BIT)
+        number = virtual_number(b"/".join((NAME, directory.path + name, what)))
         inode = table.get(number)
         if inode is None:
             kind = Kind.DIRECTORY if side is None else side.entry.kind
@@ -133,7 +107,7 @@ class ConflictsView:
         if side is None:
             inode.virtual = ConflictsDirectory(name, self, directory.path + name + b"/", inode, above)
         else:
-            inode.virtual = ConflictsFile(name, above)
+            inode.virtual = VirtualFile(name)
         inode.past = self._past(inode, side)
         table.add(inode)
         return inode

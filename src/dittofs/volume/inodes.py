@@ -1,7 +1,8 @@
 """Inodes as programs see them: a number, what it stands for now, and its attributes."""
 
+import hashlib
 import stat as stat_bits
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ from dittofs.volume.contents import Content
 from dittofs.volume.published import Published
 
 BLOCK_BYTES = 512
+VIRTUAL_BIT = 1 << 62
+"""Set in the numbers of what exists in no tree."""
 FILE_TYPE = {
     Kind.FILE: stat_bits.S_IFREG,
     Kind.DIRECTORY: stat_bits.S_IFDIR,
@@ -68,6 +71,36 @@ class Virtual(Protocol):
 
     def parent(self) -> "Inode | None":
         """The directory above; None: `.dittofs` itself, or the root."""
+
+
+@dataclass(slots=True)
+class VirtualFile:
+    """A virtual thing that is no directory."""
+
+    name: bytes
+    make: Callable[[], bytes] = bytes
+    """What it says, asked for when it is read; what an inode shows of the past is not made."""
+
+    def content(self) -> bytes:
+        return self.make()
+
+    def prepare(self) -> None:
+        return None
+
+    def children(self, _start: int, _count: int) -> Sequence["Inode"]:
+        return ()
+
+    def lookup(self, _name: bytes) -> "Inode | None":
+        return None
+
+    def parent(self) -> "Inode | None":
+        return None
+
+
+def virtual_number(what: bytes) -> Number:
+    """The number of a virtual thing that is told apart by these bytes."""
+    digest = hashlib.blake2b(what, digest_size=8).digest()
+    return Number(int.from_bytes(digest, "big") & (VIRTUAL_BIT - 1) | VIRTUAL_BIT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 of one directory.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,16 +60,15 @@ class Pasts:
 
     def path(self, inode: InodeId, at: int, *, past: Past | None = None) -> bytes | None:
         """Where an inode was, below the root; None: it did not live, or hung nowhere."""
-        parts: list[bytes] = []
-        while inode != ROOT:
-            found = past or self.of(inode, at)
-            past = None
-            if found is None or not found.names or len(parts) > PATH_DEPTH_MAX:
-                return None
-            name = next(iter(found.names.values()))
-            parts.append(name.name)
-            inode = name.parent
-        return b"/".join(reversed(parts))
+        return _path(self.of, inode, at, past)
+
+    def last_life(self, inode: InodeId) -> tuple[int, Past] | None:
+        """When a removed inode lived last, and what it was then; None: that is not known any more."""
+        for row in self._replica.journal.history.of_inode(inode):
+            past = self.of(inode, row.at - 1)
+            if past is not None:
+                return row.at - 1, past
+        return None
 
     def directory_mtime(self, inodes: Sequence[InodeId], past: Past | None, at: int) -> int:
         """When a directory had changed last, as stat(2) said it at a time."""
@@ -218,13 +217,20 @@ class Backwards:
 
     def path(self, inode: InodeId, at: int, past: Past | None = None) -> bytes | None:
         """Where it was; `past` if it is known better."""
-        parts: list[bytes] = []
-        while inode != ROOT:
-            found = past or self.past(inode, at)
-            past = None
-            if found is None or not found.names or len(parts) > PATH_DEPTH_MAX:
-                return None
-            name = next(iter(found.names.values()))
-            parts.append(name.name)
-            inode = name.parent
-        return b"/".join(reversed(parts))
+        return _path(self.past, inode, at, past)
+
+
+def _path(
+    of: Callable[[InodeId, int], Past | None], inode: InodeId, at: int, past: Past | None
+) -> bytes | None:
+    """By the first name of everything above; None: something of that did not live, or hung nowhere."""
+    parts: list[bytes] = []
+    while inode != ROOT:
+        found = past or of(inode, at)
+        past = None
+        if found is None or not found.names or len(parts) > PATH_DEPTH_MAX:
+            return None
+        name = next(iter(found.names.values()))
+        parts.append(name.name)
+        inode = name.parent
+    return b"/".join(reversed(parts))

@@ -21,6 +21,7 @@ from dittofs.volume.events import Past, PastName, whole_of
 from dittofs.volume.published import Published
 from dittofs.volume.transaction import Transaction
 from dittofs.volume.undo import StepKind, Undoing, Window, undoing_of
+from dittofs.volume.versions import is_below
 from dittofs.volume.volume import Volume
 from dittofs.volume.writers import writers_in
 
@@ -246,7 +247,7 @@ class _Undoing:
     def _step(self, undoing: Undoing, inode: InodeId) -> Step | None:
         """What is told of it; None if it is not below the path that was asked for."""
         path = self._path(undoing.where)
-        if self._under and path != self._under and not path.startswith(self._under + b"/"):
+        if not is_below(path, self._under):
             return None
         missing = self._missing(inode, undoing)
         kind, reason = undoing.kind, undoing.reason

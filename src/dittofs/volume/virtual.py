@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from dittofs.ids import InodeId, Number
 from dittofs.tree.record import Kind
-from dittofs.volume.at import VIRTUAL_BIT, At
+from dittofs.volume.at import At
 from dittofs.volume.conflicts_view import ConflictsView
-from dittofs.volume.inodes import Inode
+from dittofs.volume.inodes import VIRTUAL_BIT, Inode, VirtualFile
 from dittofs.volume.names import RESERVED
 from dittofs.volume.state import State
 
@@ -32,29 +32,6 @@ From a terminal:
   dittofs status      the same, for all volumes
   dittofs --help      everything else
 """
-
-
-@dataclass(slots=True)
-class VirtualFile:
-    """A file whose content is made when it is read."""
-
-    name: bytes
-    make: Callable[[], bytes]
-
-    def content(self) -> bytes:
-        return self.make()
-
-    def children(self, _start: int, _count: int) -> Sequence[Inode]:
-        return ()
-
-    def prepare(self) -> None:
-        return None
-
-    def lookup(self, _name: bytes) -> Inode | None:
-        return None
-
-    def parent(self) -> Inode | None:
-        return None
 
 
 @dataclass(slots=True)

@@ -286,7 +286,8 @@ class Group:
 
         FSError(ENOENT) if nothing is known of it any more.
         """
-        set_back(self._writing, inode, back, stamp)
+        replaces = frozenset(self._all_taken_back(inode, back.replaces))
+        set_back(self._writing, inode, replace(back, replaces=replaces), stamp)
 
     def take_back(self, inode: InodeId) -> None:
         """Make a held inode what is shown of it, for all devices. One that is not held stays as it is."""

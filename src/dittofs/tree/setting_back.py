@@ -63,10 +63,10 @@ def set_back(writing: Writing, inode: InodeId, back: SetBack, stamp: Stamp) -> N
     """Carry it out. FSError: ENOENT if nothing is known of the inode, or of one of the names; EINVAL for
     what other devices would not take.
     """
-    known = writing.rows.inode(inode)
+    transaction = writing.begin(inode)
+    known = writing.rows.inode(inode)  # what was held of it is known from here on
     if known.record is None or known.meaning is None or not back.names.keys() <= {"", *known.links}:
         raise FSError(errno.ENOENT)
-    transaction = writing.begin(inode)
     record = transaction.edit(inode)
     if back.contents:
         record.versions = _versions(known.meaning, record, back, transaction, stamp)

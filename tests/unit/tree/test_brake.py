@@ -8,6 +8,8 @@ import pytest
 from dittofs.errors import ReadOnlyVolume
 from dittofs.tree.brake import Limits
 from dittofs.tree.holds import with_holds
+from dittofs.tree.record import NewVersion
+from dittofs.tree.setting_back import SetBack
 from dittofs.tree.view import view
 from tests.property.tree_replicas import assert_same, observe
 from tests.simulation.replica_rig import ReplicaRig, pull
@@ -430,3 +432,30 @@ def test_a_link_made_to_a_held_file_keeps_its_content() -> None:
     devices.settle()
     assert a.show() == b.show()
     assert a.show()["kept"] == b"content 5"
+
+
+def test_setting_a_held_file_back_keeps_what_a_third_device_wrote_to_it_meanwhile() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    c.tree.brake.limits = replace(MANY, is_on=False)
+    inode = b.entry(path(3)).inode
+    first = b.tree.version((inode, None))
+    assert first is not None
+    b.write(path(3), b"second")
+    devices.settle()
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    c.write(path(3), b"a day of work")
+    devices.carry(a)
+    devices.carry(c)
+    assert b.show()[path(3)] == b"second"
+    shown = b.tree.versions(inode)[:1]
+    older = NewVersion(first.root, first.size, first.mtime, b"")
+    back = SetBack(contents=(older,), replaces=frozenset(one.dot for one in shown))
+    b.do(lambda group, stamp: group.set_back(inode, back, stamp=stamp))
+    check(b)
+    accept(b)
+    devices.settle()
+    for rig in devices.rigs:
+        of_it = [content for name, content in rig.show().items() if name.startswith("d/f3")]
+        assert sorted(of_it) == [b"a day of work", b"content 3"]

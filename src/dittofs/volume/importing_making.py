@@ -4,7 +4,7 @@ from typing import Final
 
 from dittofs.ids import INODE_ID_BYTES, InodeId, inode_id
 from dittofs.tree.entry import Entry
-from dittofs.tree.record import Kind, NewVersion, Owner
+from dittofs.tree.record import WITH_CONTENT, Kind, NewVersion, Owner
 from dittofs.volume.importing_source import Item
 from dittofs.volume.state import State, owner_of
 from dittofs.volume.transaction import Transaction
@@ -18,7 +18,7 @@ class Making:
     def __init__(self, state: State) -> None:
         self._state = state
         self._tree = state.replica.tree
-        self._links: dict[tuple[int, int], InodeId] = {}
+        self._links: dict[tuple[int, ...], InodeId] = {}
 
     def is_same(self, item: Item, entry: Entry) -> bool:
         """Whether an entry of the volume is what would be made; it is remembered for further names then."""
@@ -44,15 +44,15 @@ class Making:
         """Make what is no directory. A name that is not free is claimed beside who has it."""
         stamp = self._state.tick()
         known = self._links.get(item.identity) if item.is_linked else None
-        if known is not None and is_free and self._tree.stat((known, None)) is not None:
+        if known is not None and is_free and self._is_still(known, item):
             change.group.link((known, None), parent, item.name, stamp=stamp)
             return known
         mtime = item.mtime
         version = None
         if item.kind is Kind.FILE:
-            version = NewVersion(item.root, item.size, mtime, item.node)
+            version = NewVersion(*item.content, mtime, item.node)
         elif item.kind is Kind.SYMLINK:
-            version = NewVersion(item.target, len(item.target), mtime, b"")
+            version = NewVersion(*item.content, mtime, b"")
         inode = self._fresh()
         change.group.create(
             parent,
@@ -72,6 +72,16 @@ class Making:
         if item.is_linked:
             self._links[item.identity] = inode
         return inode
+
+    def _is_still(self, inode: InodeId, item: Item) -> bool:
+        """Whether what was made of one name of a file is what would be made of another."""
+        version = self._tree.version((inode, None))
+        is_content = item.kind not in WITH_CONTENT or (
+            version is not None and version.content == item.content
+        )
+        return (
+            self._tree.kind(inode) is item.kind and self._tree.stat((inode, None)) is not None and is_content
+        )
 
     def directory(self, change: Transaction, parent: InodeId, name: bytes, item: Item | None) -> InodeId:
         """Make a directory, like `item` if that is given; it gets the name whoever has it."""

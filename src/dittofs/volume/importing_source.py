@@ -64,8 +64,14 @@ class Item:
         return self.kind is not Kind.DIRECTORY and self.stat.st_nlink > 1
 
     @property
-    def identity(self) -> tuple[int, int]:
-        return self.stat.st_dev, self.stat.st_ino
+    def identity(self) -> tuple[int, ...]:
+        """Equal for names of one file. Its number alone may be another's once it was removed."""
+        return *_state(self.stat), self.stat.st_ctime_ns
+
+    @property
+    def content(self) -> tuple[bytes, int]:
+        """What it is in the volume, once it was read."""
+        return (self.target, len(self.target)) if self.kind is Kind.SYMLINK else (self.root, self.size)
 
     @property
     def size(self) -> int:

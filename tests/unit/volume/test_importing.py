@@ -13,9 +13,11 @@ import trio
 
 from dittofs.blocking import run_inline
 from dittofs.errors import FSError
+from dittofs.ids import ROOT
 from dittofs.volume.attributes import TIME_MAX
 from dittofs.volume.conflicts import Conflicts
 from dittofs.volume.importing import Importing, Note, Progress, Totals
+from dittofs.volume.importing_making import Making
 from dittofs.volume.importing_source import entries, store
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
@@ -266,6 +268,34 @@ async def test_a_slice_that_fails_is_told_and_leaves_nothing_running(rig: Rig, t
     with pytest.raises(FSError, match="the disk is full"):
         await join(rig, tree)
     assert rig.volume.replica.read_only is None
+
+
+async def test_a_file_that_got_the_number_of_a_removed_one_is_not_joined_with_it(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """A file with two names is removed while the import runs, and its inode number is given to another."""
+    (tmp_path / "one").write_bytes(b"of one")
+    (tmp_path / "two").write_bytes(b"of two")
+    for name in ("one", "two"):
+        os.link(tmp_path / name, tmp_path / f"{name} again")
+    found = {item.name.decode(): item for item in entries(os.fsencode(tmp_path))[0] if item.is_linked}
+    first, second = found["one"].stat, found["two"].stat
+    reused = {name: getattr(second, name) for name in ("st_mtime_ns", "st_ctime_ns", "st_mtime", "st_ctime")}
+    for name in ("two", "two again"):
+        found[name].stat = os.stat_result((second[0], first.st_ino, *second[2:]), reused)
+        (found[name].root, found[name].node) = (b"t" * 32, b"")
+    for name in ("one", "one again"):
+        (found[name].root, found[name].node) = (b"o" * 32, b"")
+    making = Making(rig.volume.state)
+    for item in found.values():
+        with rig.volume.replica.change() as change:
+            making.make(change, ROOT, item, is_free=True)
+    numbers = {name: rig.stat(name).number for name in found}
+    assert numbers["one"] == numbers["one again"] != numbers["two"] == numbers["two again"]
+    for name in ("one", "two"):
+        version = rig.volume.replica.tree.version(rig.walk(name).ref)
+        assert version is not None
+        assert version.root[:1] == name[:1].encode()
 
 
 async def test_a_time_that_cannot_be_kept_becomes_the_nearest_that_can(rig: Rig, tmp_path: Path) -> None:

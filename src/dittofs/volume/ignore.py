@@ -1,10 +1,7 @@
 """`.dittoignore`: which names stay on this device, in gitignore syntax."""
 
-import warnings
-
-import pathspec
-
 from dittofs.errors import FormatError
+from dittofs.volume.patterns import check, compiled
 
 FILE_NAME = b".dittoignore"
 FILE_BYTES_MAX = 1 << 20
@@ -20,10 +17,10 @@ class IgnoreRules:
         lines = [*BUILT_IN, *text.splitlines()]
         for number, line in enumerate(lines, 1 - len(BUILT_IN)):
             try:
-                _compiled([line])
+                check(line)
             except ValueError as error:
                 raise FormatError(f".dittoignore line {number}: {error}") from error
-        self._spec = _compiled(lines)
+        self._spec = compiled(lines)
         self.is_plain = not text.strip()
         """Only the built-in rules, which look at the last component alone."""
 
@@ -35,10 +32,3 @@ class IgnoreRules:
             return False
         text = path.decode("utf-8", "surrogateescape")
         return self._spec.match_file(text + "/" if is_directory else text)
-
-
-def _compiled(lines: list[str]) -> pathspec.GitIgnoreSpec:
-    with warnings.catch_warnings():
-        # `[[]` is a class in gitignore; in a regular expression it may come to mean something else some day.
-        warnings.simplefilter("ignore", FutureWarning)
-        return pathspec.GitIgnoreSpec.from_lines(lines)

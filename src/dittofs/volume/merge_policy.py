@@ -6,13 +6,13 @@ as in `.gitignore`; what none matches is merged where that is clean. Pure.
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
-import pathspec
 
 from dittofs.errors import FormatError
+from dittofs.volume.patterns import check, compiled
 
 PolicyName = Literal["merge", "both", "newest", "mine"]
 POLICIES: Final[tuple[PolicyName, ...]] = ("merge", "both", "newest", "mine")
@@ -77,7 +77,7 @@ def is_pattern(pattern: str) -> bool:
     if len(pattern.encode("utf-8", "surrogatepass")) > PATTERN_BYTES_MAX:
         return False
     try:
-        _compiled([pattern])
+        check(pattern)
     except ValueError:
         return False
     return True
@@ -93,9 +93,9 @@ class Policies:
     """The rules of a volume at one time."""
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
-        self._never = _compiled(NEVER_MERGED)
+        self._never = compiled(NEVER_MERGED)
         built_in = [Rule(0, pattern, "both") for pattern in BUILT_IN]
-        self._rules = [(_compiled([rule.pattern]), rule) for rule in (*built_in, *rules)]
+        self._rules = [(compiled([rule.pattern]), rule) for rule in (*built_in, *rules)]
 
     def of(self, path: bytes) -> Rule | None:
         """The rule for a file; None: nothing is said about it, so it is merged where that is clean."""
@@ -108,7 +108,3 @@ class Policies:
     def is_never_merged(self, path: bytes) -> bool:
         """Whether the file belongs to a program that keeps several files consistent."""
         return self._never.match_file(path.decode("utf-8", "surrogateescape"))
-
-
-def _compiled(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
-    return pathspec.GitIgnoreSpec.from_lines(lines)

@@ -4,6 +4,7 @@ import pytest
 
 from dittofs.errors import FormatError
 from dittofs.volume.ignore import IgnoreRules
+from dittofs.volume.merge_policy import is_pattern
 
 
 def test_gitignore_syntax_decides_and_a_later_line_wins() -> None:
@@ -33,3 +34,16 @@ def test_a_name_that_is_no_text_can_be_judged() -> None:
 def test_a_line_that_cannot_be_understood_is_named() -> None:
     with pytest.raises(FormatError, match="line 2"):
         IgnoreRules("ok\n!\n")
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 12 + "*b", "**/a/**/a/**/b", "*a*a*a*b"])
+def test_a_pattern_that_would_take_for_ever_is_refused_and_named(pattern: str) -> None:
+    with pytest.raises(FormatError, match="line 2: more than"):
+        IgnoreRules(f"fine\n{pattern}")
+    assert not is_pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["*.min.*.js", "**/build/**/*.o", r"a\*b\*c\*d\*", "node_modules/"])
+def test_a_pattern_of_use_is_taken(pattern: str) -> None:
+    assert IgnoreRules(pattern).matches(b"x", is_directory=False) is False
+    assert is_pattern(pattern)

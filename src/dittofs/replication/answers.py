@@ -17,6 +17,7 @@ from dittofs.chunks.marking import named_root
 from dittofs.chunks.seal import ChunkKind
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import InodeId
+from dittofs.journal.answered import note_answer
 from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.custody import HOLD, Custody
 from dittofs.replication.parts import LocalReplica, Retained
@@ -70,7 +71,7 @@ class Answers:
         self._request = request
         self._fresh: set[tuple[DeviceId, bytes]] = set()
         """Who said since it asked us that it holds a content."""
-        self._heard: dict[DeviceId, int] = {}
+        self._heard: dict[DeviceId, bytes] = {}
         self._whole: set[tuple[bytes, int]] = set()
         self.reasons: dict[DeviceId, str] = {}
         """Why a device has no answer yet."""
@@ -99,7 +100,7 @@ class Answers:
         return [
             other
             for other in self._others()
-            if other not in gone and rounds.round_of(settings, other) > answered.get(other, 0)
+            if other not in gone and rounds.round_of(settings, other) != answered.get(other, b"")
         ]
 
     async def give(self) -> None:
@@ -112,9 +113,9 @@ class Answers:
             return
         settings = self._replica.tree.settings()
         for device in due:
-            number = rounds.round_of(settings, device)
-            if self._heard.get(device) != number:
-                self._heard[device] = number
+            name = rounds.round_of(settings, device)
+            if self._heard.get(device) != name:
+                self._heard[device] = name
                 self._fresh = {one for one in self._fresh if one[0] != device}
         unsettled = await self._unsettled()
         ready = [device for device in due if self._is_settled(device, unsettled)]
@@ -123,25 +124,29 @@ class Answers:
         await self._forget_dead(ready)
         await self._look_at_bases()
         # From here on nothing awaits: what is true now is what the answer says.
-        lacking = [one for one in self._retained.bases() if one not in self._whole]
-        if lacking or self._retained.holds_back:
-            why = (
-                f"{len(lacking)} files that are being written are not all on this device"
-                if lacking
-                else "the brake holds changes"
-            )
+        why = self._why_not()
+        if why:
             self.reasons.update(dict.fromkeys(due, why))
             return
         self._commit(ready)
+
+    def _why_not(self) -> str:
+        lacking = [one for one in self._retained.bases() if one not in self._whole]
+        if lacking:
+            return f"{len(lacking)} files that are being written are not all on this device"
+        if self._retained.is_naming:
+            return "a snapshot is taken here, or something is brought back"
+        return "the brake holds changes" if self._retained.holds_back else ""
 
     def _commit(self, devices: Sequence[DeviceId]) -> None:
         settings = self._replica.tree.settings()
         members = set(self._others())
         known = rounds.answers_of(settings, self._device)
-        answers = {one: number for one, number in known.items() if one in members}
+        answers = {one: name for one, name in known.items() if one in members}
         answers.update({one: rounds.round_of(settings, one) for one in devices})
         with self._replica.change() as change:
             change.group.set_setting(rounds.SEEN + self._device.hex(), rounds.encode(answers))
+            note_answer(self._replica.journal)
         for device in devices:
             self.reasons.pop(device, None)
         log.info("others may sweep what nothing names", devices=len(devices))

@@ -54,7 +54,8 @@ _NS: Final = 1_000_000_000
 class OpenRound(msgspec.Struct, array_like=True, frozen=True):
     """A round whose first half is done."""
 
-    number: int
+    name: bytes
+    """Random: no other round is called so, not even by this device before it was set back to a backup."""
     begun: int
     """When the first mark began, nanoseconds since 1970."""
     chunks: int
@@ -161,8 +162,11 @@ class Collector:
 
     def outstanding(self) -> list[Outstanding]:
         """Who has not answered the open round."""
+        row = self._round()
+        if row is None:
+            return []
         settings = self._replica.tree.settings()
-        return rounds.outstanding(settings, self._peers.device, self._peers.writers())
+        return rounds.outstanding(settings, self._peers.device, row.name, self._peers.writers())
 
     async def collect(self) -> None:
         """Do now what can be done: begin a round if none is open, end it if nothing is in the way."""
@@ -242,7 +246,10 @@ class Collector:
 
     def _round(self) -> OpenRound | None:
         row = self._replica.journal.get_local(ROW, OPEN)
-        return None if row is None else _open.decode(row)
+        try:
+            return None if row is None else _open.decode(row)
+        except msgspec.MsgspecError:
+            return None  # of another version: a round begins anew
 
     # -- our own round
 
@@ -286,11 +293,12 @@ class Collector:
         if not self._is_worth(amount, is_asked=is_asked):
             await run_blocking(garbage.end_round)
             return
-        number = rounds.round_of(self._replica.tree.settings(), self._peers.device) + 1
+        name = self._replica.entropy(rounds.NAME_BYTES)
         with self._replica.change() as change:
             if self._peers.writers():
-                change.group.set_setting(rounds.ROUND + self._peers.device.hex(), rounds.encode(number))
-            row = OpenRound(number, begun, amount.chunks, amount.bytes)
+                change.group.set_setting(rounds.ROUND + self._peers.device.hex(), rounds.encode(name))
+                self._retirement.announced(name)
+            row = OpenRound(name, begun, amount.chunks, amount.bytes)
             self._replica.journal.put_local(ROW, OPEN, rounds.encode(row))
         log.info("a round of garbage has begun", chunks=amount.chunks, bytes=amount.bytes)
 
@@ -305,10 +313,11 @@ class Collector:
         chunks, run_blocking = self._replica.chunks, self._replica.run_blocking
         marks = await run_blocking(chunks.garbage.marks)
         unknown = await self._marking.mark(marks)
+        is_naming = self._retained.is_naming  # at the instant of the mark: it may name what was not marked
         if unknown:
             await self._marking.resolve(unknown, marks)
-        if self._why_not() or self.outstanding() or self._round() != row:
-            return  # something changed meanwhile
+        if is_naming or self._why_not() or self.outstanding() or self._round() != row:
+            return  # later: something changed meanwhile, or is about to
         await self._release(marks)
         swept = await run_blocking(chunks.garbage.sweep, marks)
         room = await self.make_room()

@@ -1,7 +1,8 @@
 """What devices tell each other before chunks are swept, in settings of the volume (wire.md, decision 0030).
 
-`gc/<device>` = k: that device has marked for the kth time; it sweeps what it found when all have answered.
-`gc-seen/<device>` = {device: k}: it answers. `retired/<device>`: nobody waits for it. Pure.
+`gc/<device>` = name: that device has marked; it sweeps what it found when all have answered the round of that
+name, which is random: a device that was set back to a backup names none as it did before.
+`gc-seen/<device>` = {device: name}: it answers. `retired/<device>`: nobody waits for it. Pure.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,8 +15,9 @@ from dittofs.identity.keys import DeviceId
 ROUND: Final = "gc/"
 SEEN: Final = "gc-seen/"
 RETIRED: Final = "retired/"
-_number = msgspec.msgpack.Decoder(int)
-_numbers = msgspec.msgpack.Decoder(dict[bytes, int])
+NAME_BYTES: Final = 16
+_name = msgspec.msgpack.Decoder(bytes)
+_names = msgspec.msgpack.Decoder(dict[bytes, bytes])
 
 
 class Retired(msgspec.Struct, array_like=True, frozen=True):
@@ -36,8 +38,8 @@ class Outstanding(NamedTuple):
     """A device that has not answered the round yet."""
 
     device: DeviceId
-    answered: int
-    """The last round it answered; 0: none."""
+    answered: bytes
+    """The last round it answered; empty: none."""
 
 
 def encode(value: object) -> bytes:
@@ -45,18 +47,18 @@ def encode(value: object) -> bytes:
     return msgspec.msgpack.encode(value)
 
 
-def round_of(settings: Mapping[str, bytes], device: DeviceId) -> int:
-    """The number of a device's last announced round; 0: there was none."""
+def round_of(settings: Mapping[str, bytes], device: DeviceId) -> bytes:
+    """The name of a device's last announced round; empty: there was none."""
     try:
-        return max(0, _number.decode(settings.get(ROUND + device.hex(), b"\0")))
+        return _name.decode(settings.get(ROUND + device.hex(), b"\xc4\0"))
     except msgspec.MsgspecError:
-        return 0
+        return b""
 
 
-def answers_of(settings: Mapping[str, bytes], device: DeviceId) -> dict[bytes, int]:
+def answers_of(settings: Mapping[str, bytes], device: DeviceId) -> dict[bytes, bytes]:
     """Which round of whom a device has answered last."""
     try:
-        return _numbers.decode(settings.get(SEEN + device.hex(), b"\x80"))
+        return _names.decode(settings.get(SEEN + device.hex(), b"\x80"))
     except msgspec.MsgspecError:
         return {}  # of a later version: it has answered nothing
 
@@ -74,13 +76,16 @@ def retired(settings: Mapping[str, bytes]) -> dict[DeviceId, Retired]:
 
 
 def outstanding(
-    settings: Mapping[str, bytes], device: DeviceId, others: Iterable[DeviceId]
+    settings: Mapping[str, bytes], device: DeviceId, name: bytes, others: Iterable[DeviceId]
 ) -> list[Outstanding]:
-    """Those of `others` that have not answered the last round of `device`, retired ones apart."""
-    number, gone = round_of(settings, device), retired(settings)
+    """Those of `others` that have not answered the round `name` of `device`, retired ones apart.
+
+    The name is what the device itself remembers: of the setting another history of it may have the last word.
+    """
+    gone = retired(settings)
     found = []
     for other in others:
-        answered = answers_of(settings, other).get(device, 0)
-        if other not in gone and answered < number:
+        answered = answers_of(settings, other).get(device, b"")
+        if other not in gone and answered != name:
             found.append(Outstanding(other, answered))
     return found

@@ -66,6 +66,10 @@ class Retained(Protocol):
     def holds_back(self) -> bool:
         """Whether the brake keeps this device from seeing what others did."""
 
+    @property
+    def is_naming(self) -> bool:
+        """Whether something is under way here that names what is shown no more."""
+
     def named(self) -> Iterator[tuple[Named, bool]]:
         """All that is named, and whether by what the volume shows now. What comes meanwhile: `came`."""
 

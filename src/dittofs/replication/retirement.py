@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 ROW: Final = "gc"
 KNOWN: Final = b"retired"  # when this device was retired, as far as it has drawn the consequences
-REJOINING: Final = b"rejoining"  # the round by which it asked to be waited for again
+REJOINING: Final = b"rejoining"  # the name of the round by which it asked to be waited for again
 SEEN: Final = b"seen/"
 SEEN_INTERVAL_NS: Final = 600 * 10**9
 DAY_NS: Final = 24 * 3600 * 10**9
@@ -58,16 +58,17 @@ class Retirement:
         if row is None:
             return True
         settings = self._replica.tree.settings()
-        number = int.from_bytes(row, "big")
-        gone = self.all
-        if any(
-            rounds.answers_of(settings, other).get(self._peers.device, 0) < number
-            for other in self._peers.writers()
-            if other not in gone
-        ):
+        if rounds.outstanding(settings, self._peers.device, row, self._peers.writers()):
             return False
-        self._put(REJOINING, None)
+        journal = self._replica.journal
+        with journal.transaction():
+            journal.delete_local(ROW, REJOINING)
         return True
+
+    def announced(self, name: bytes) -> None:
+        """Within the transaction that announces a round: who answers that knows that this device is back."""
+        if self._replica.journal.get_local(ROW, REJOINING) is not None:
+            self._replica.journal.put_local(ROW, REJOINING, name)
 
     async def retire(self, device: DeviceId, last_seen_ns: int) -> bool:
         """Wait for a device no more. False: nobody did. ReadOnlyVolume if this one may not say so."""
@@ -91,12 +92,12 @@ class Retirement:
         if not self._peers.open_sessions:
             raise ChunkUnavailable("no other device is connected: this one can rejoin when one is")
         await self._peers.in_step()
-        number = rounds.round_of(self._replica.tree.settings(), self._peers.device) + 1
+        name = self._replica.entropy(rounds.NAME_BYTES)
         own = self._peers.device.hex()
         with self._replica.change() as change:
             change.group.set_setting(rounds.RETIRED + own, None)
-            change.group.set_setting(rounds.ROUND + own, rounds.encode(number))
-            self._replica.journal.put_local(ROW, REJOINING, number.to_bytes(8, "big"))
+            change.group.set_setting(rounds.ROUND + own, rounds.encode(name))
+            self._replica.journal.put_local(ROW, REJOINING, name)
         self._peers.custody.recount()
         await self._replica.run_blocking(self._replica.journal.sync)
         return True
@@ -138,10 +139,7 @@ class Retirement:
             elif now - int.from_bytes(row, "big") > self._after_ns and self._peers.session(device) is None:
                 await self.retire(device, int.from_bytes(row, "big"))
 
-    def _put(self, key: bytes, number: int | None) -> None:
+    def _put(self, key: bytes, number: int) -> None:
         journal = self._replica.journal
         with journal.transaction():
-            if number is None:
-                journal.delete_local(ROW, key)
-            else:
-                journal.put_local(ROW, key, number.to_bytes(8, "big"))
+            journal.put_local(ROW, key, number.to_bytes(8, "big"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from dittofs.ids import InodeId
+from dittofs.journal.answered import answered_at
 from dittofs.journal.history import HistoryRow
 from dittofs.journal.journal import Journal
 from dittofs.tree.entry import Effect
@@ -40,6 +41,8 @@ def _point(journal: Journal, effect: Effect) -> HistoryRow | None:
         return None
     for row in journal.history.of_inode(effect.inode):
         if row.kind == "content":
+            if row.at <= answered_at(journal):
+                return None  # what was before it may be gone: no later row may tell of it
             is_continued = [one.node for one in contents_of(row.after)] == [one.node for one in before]
             return row if is_continued and row.slot == effect.slot else None
         if row.kind in ("create", "remove"):

@@ -25,6 +25,7 @@ from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
 from dittofs.volume.recording import record, was_shown
 from dittofs.volume.transaction import Transaction
+from dittofs.volume.under_way import UnderWay
 from dittofs.volume.writers import writer_setting
 
 log = structlog.get_logger()
@@ -85,6 +86,7 @@ class Replica:
         """Why this device may not change the volume itself, or None. What others change is taken in."""
         self.listeners: list[Callable[[Change], None]] = []
         """Called after each change of the tree with what it touched."""
+        self.naming = UnderWay()
         self.authored: list[Callable[[Change], None]] = []
         """Called within the transaction of each change made here: rows that must not be lost without it."""
 

@@ -20,6 +20,7 @@ from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, NewVersion, Owner
 from dittofs.tree.setting_back import SetBack
 from dittofs.volume.events import Past, PastContent, node_of
+from dittofs.volume.naming import Naming
 from dittofs.volume.past import PastEntry, Pasts
 from dittofs.volume.transaction import Transaction
 from dittofs.volume.volume import Volume
@@ -53,19 +54,26 @@ class Restoring:
         self._replica = volume.replica
         self._tree = volume.replica.tree
         self._pasts = Pasts(volume.replica)
+        self._naming = Naming(volume.state)
         self._missing: dict[bytes, int] = {}
 
     async def content(self, inode: InodeId, content: PastContent) -> Restored:
         """Make a content the newest version of a living file. The version shown now stays in the history.
 
-        FSError: ENOENT if it does not live, EINVAL if it has no contents.
+        What others may sweep of it is fetched first. FSError: ENOENT if it does not live, EINVAL if it has no
+        contents. ChunkUnavailable: nothing was done.
         """
         await self._settle(inode)
+        with self._replica.naming.begun():
+            return await self._content(inode, content)
+
+    async def _content(self, inode: InodeId, content: PastContent) -> Restored:
         version = self._tree.version((inode, None))
         if version is None:
             raise FSError(errno.ENOENT)
         is_same = (version.root, version.size) == (content.root, content.size)
         if not is_same:
+            await self._have(inode, None, content, 0)
             fresh = await self._as_new(inode, content)
             version = self._tree.version((inode, None))
             if version is None:
@@ -76,14 +84,21 @@ class Restoring:
                 group.write(inode, fresh, replaces=(version.dot,), stamp=self._state.tick())
         return await self._told(inode, content, "same" if is_same else "version")
 
-    async def back(self, inode: InodeId, past: Past, *, at: int) -> Restored:
+    async def back(self, inode: InodeId, past: Past, *, at: int, is_kept: bool = False) -> Restored:
         """Make an inode all that it was: where, its content, mode, owner, time and attributes.
 
         What was removed comes back under its name, or if something else has it, under another; so do the
-        directories above it, as they were at `at`. One that moved goes back to where it was.
+        directories above it, as they were at `at`. One that moved goes back to where it was. What others may
+        sweep of it is fetched first, unless it `is_kept` by a snapshot. ChunkUnavailable: nothing was done.
         """
         await self._settle(inode)
+        with self._replica.naming.begun():
+            return await self._back(inode, past, at, is_kept=is_kept)
+
+    async def _back(self, inode: InodeId, past: Past, at: int, *, is_kept: bool) -> Restored:
         main = past.main
+        if not is_kept and self._pasts.now(inode) != past:
+            await self._have(inode, past, main if past.kind is Kind.FILE else None, at)
         fresh = await self._as_new(inode, main) if main is not None and past.kind is Kind.FILE else None
         if main is not None and past.kind is Kind.SYMLINK:
             fresh = NewVersion(main.root, main.size, main.mtime, b"")
@@ -98,6 +113,10 @@ class Restoring:
 
     async def directory(self, entry: PastEntry, at: int) -> list[Restored]:
         """`back` for a directory and everything that was in it at a time. What came since stays."""
+        with self._replica.naming.begun():
+            return await self._directory(entry, at)
+
+    async def _directory(self, entry: PastEntry, at: int) -> list[Restored]:
         done: list[Restored] = []
         met: set[InodeId] = set()
         waiting = [entry]
@@ -123,6 +142,20 @@ class Restoring:
             known = await self._replica.run_blocking(_missing_bytes, self._replica.chunks, content)
             self._missing[content.root] = known
         return known
+
+    async def _have(self, inode: InodeId, past: Past | None, content: PastContent | None, at: int) -> None:
+        """Have here what is about to be named and others may sweep; so of the directories that come back."""
+        if content is not None:
+            self._missing.pop(content.root, None)
+            await self._naming.have(inode, content.root, content.size)
+        if past is None:
+            return
+        await self._naming.have_large(inode, past.xattrs)
+        for name in past.names.values():
+            if name.parent != ROOT and self._pasts.now(name.parent) is None:
+                above = self._pasts.of(name.parent, at) or self._last(name.parent)
+                if above is not None:
+                    await self._have(name.parent, above, None, at)
 
     async def _settle(self, inode: InodeId) -> None:
         """What was closed before is a version before."""
@@ -197,9 +230,8 @@ class Restoring:
 
     def _last(self, inode: InodeId) -> Past | None:
         """What an inode was when it lived last."""
-        for row in self._replica.journal.history.of_inode(inode):
-            return self._pasts.of(inode, row.at - 1)
-        return None
+        lived = self._pasts.last_life(inode)
+        return None if lived is None else lived[1]
 
     def _free(self, parent: InodeId, name: bytes) -> bytes:
         """`name`, or one beside it if something else has it."""
@@ -243,10 +275,9 @@ class Restoring:
         self, inode: InodeId, content: PastContent | None, what: Literal["same", "version", "back"]
     ) -> Restored:
         past = self._pasts.now(inode)
-        path = self._pasts.path(inode, 0, past=past) if past is None else self._path(inode)
         size = content.size if content is not None else 0
         kind = past.kind if past is not None else Kind.FILE
-        return Restored(path or b"", kind, size, await self.missing_bytes(content), what)
+        return Restored(self._path(inode), kind, size, await self.missing_bytes(content), what)
 
     def _path(self, inode: InodeId) -> bytes:
         for directory, entry in self._tree.names(inode):

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import trio
 
@@ -26,6 +27,13 @@ class ViewRestoring:
         self._met: set[InodeId] = set()
 
     async def run(self, names: Sequence[bytes], *, dry_run: bool) -> AsyncGenerator[Restored, None]:
+        """`_run`; what the view keeps is kept until the end, though the snapshot may be deleted meanwhile."""
+        with self._volume.replica.naming.begun():
+            async with aclosing(self._run(names, dry_run=dry_run)) as found:
+                async for one in found:
+                    yield one
+
+    async def _run(self, names: Sequence[bytes], *, dry_run: bool) -> AsyncGenerator[Restored, None]:
         """What is not as the view has it, each as it is set back; parents before children.
 
         FSError(ENOENT) if the view has nothing at `names`. FormatError: a writer made a listing that no
@@ -71,7 +79,7 @@ class ViewRestoring:
                 change.group.link((inode, None), parent, one.name, stamp=self._volume.state.tick())
             what = Restored(path, one.kind, one.size, missing, "back")
         else:
-            what = await self._restoring.back(inode, past, at=self._view.at)
+            what = await self._restoring.back(inode, past, at=self._view.at, is_kept=True)
         self._met.add(inode)
         return what
 

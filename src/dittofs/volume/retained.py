@@ -88,6 +88,11 @@ class Retained:
         """Whether the brake keeps this device from seeing what others removed or rewrote."""
         return next(iter(self._replica.journal.scan_local(holds.KIND, b"")), None) is not None
 
+    @property
+    def is_naming(self) -> bool:
+        """Whether something is under way here that names what is shown no more."""
+        return bool(self._replica.naming)
+
     def _of_inode(self, inode: InodeId) -> Iterator[Named]:
         tree = self._replica.tree
         for value in tree.xattrs(inode).values():

@@ -16,6 +16,7 @@ import trio
 
 from dittofs.errors import DittoError, FormatError
 from dittofs.ids import InodeId
+from dittofs.journal.answered import answered_at
 from dittofs.journal.history import HistoryRow
 from dittofs.volume.events import key_of
 from dittofs.volume.replica import Replica
@@ -91,6 +92,7 @@ class Retention:
         gone = held = 0
         for rows in self._slices(start, end):
             with self._replica.change():
+                answered = answered_at(self._replica.journal)
                 for row in rows:
                     key = key_of(row)
                     if key is None:  # it comes or goes: nothing is merged across that
@@ -98,7 +100,7 @@ class Retention:
                         continue
                     known = last.setdefault(row.inode, {})
                     before = known.get(key)
-                    if before is None:
+                    if before is None or before.at <= answered < row.at:
                         known[key] = row
                         held += 1
                         continue

@@ -131,14 +131,15 @@ async def create_snapshot(replica: Replica, publisher: Publisher, name: str) -> 
         raise FSError(errno.EEXIST, f"there is a snapshot {name} already")
     replica.require_writable()
     await publisher.drain_all()
-    view = TimeView(replica, max(replica.journal.history.last_at, 0))
-    root, size, files, count = await _stored(replica, view, view.top())
-    await replica.run_blocking(replica.chunks.sync)
-    at = replica.clock.now_ns()
-    snapshot = Snapshot(name, root, size, at, replica.label, files, count)
-    stored = _Stored(FORMAT, root, size, at, replica.label, files, count)
-    with replica.change() as change:
-        change.group.set_setting(SETTING + name, msgspec.msgpack.encode(stored))
+    with replica.naming.begun():
+        view = TimeView(replica, max(replica.journal.history.last_at, 0))
+        root, size, files, count = await _stored(replica, view, view.top())
+        await replica.run_blocking(replica.chunks.sync)
+        at = replica.clock.now_ns()
+        snapshot = Snapshot(name, root, size, at, replica.label, files, count)
+        stored = _Stored(FORMAT, root, size, at, replica.label, files, count)
+        with replica.change() as change:
+            change.group.set_setting(SETTING + name, msgspec.msgpack.encode(stored))
     await replica.run_blocking(replica.journal.sync)
     return snapshot
 

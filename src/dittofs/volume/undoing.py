@@ -7,17 +7,19 @@ valid state; to run it again does the rest, and nothing twice.
 
 import itertools
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
-from dittofs.errors import ChunkMissing, Damaged, FormatError, FSError
+from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError, FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Slot
 from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind, NewVersion
 from dittofs.volume.browsing import Browsing
 from dittofs.volume.events import Past, PastName, whole_of
+from dittofs.volume.naming import Naming, roots_of
 from dittofs.volume.published import Published
 from dittofs.volume.transaction import Transaction
 from dittofs.volume.undo import StepKind, Undoing, Window, undoing_of
@@ -68,9 +70,20 @@ async def undo(
 ) -> AsyncGenerator[Step, None]:
     """Undo what `device` did in the window below the path `under`; tell of each inode once it is done.
 
-    `may_fetch`: another device is connected, from which contents can come that are not here.
+    `may_fetch`: another device is connected, from which contents can come that are not here. What others may
+    sweep of what comes back is fetched first; what of that cannot be had is left as it is.
     """
     await volume.publisher.drain()
+    run = _undo(volume, device, window, under=under, dry_run=dry_run, may_fetch=may_fetch)
+    with volume.replica.naming.begun():
+        async with aclosing(run) as found:
+            async for step in found:
+                yield step
+
+
+async def _undo(
+    volume: Volume, device: str, window: Window, *, under: bytes, dry_run: bool, may_fetch: bool
+) -> AsyncGenerator[Step, None]:
     held = [
         inode
         for inode, (whose, at) in volume.replica.tree.brake.holds.all.items()
@@ -81,6 +94,8 @@ async def undo(
     last: list[InodeId] = []
     for inodes, act in ((held, undoing.refuse), (touched, undoing.set_back), (last, undoing.unmake)):
         for start in range(0, len(inodes), INODES_PER_GROUP):
+            if inodes is touched and not dry_run:
+                await undoing.have(inodes[start : start + INODES_PER_GROUP])
             steps = undoing.group(inodes[start : start + INODES_PER_GROUP], act)
             await trio.lowlevel.checkpoint()
             for step in steps:
@@ -118,11 +133,22 @@ class _Undoing:
         self._dry_run = dry_run
         self._may_fetch = may_fetch
         self._browsing = Browsing(volume)
+        self._naming = Naming(volume.state)
         self._made: list[tuple[int, InodeId]] = []
 
     def made_by_it(self) -> list[InodeId]:
         """What the device made and is to go, the deepest first."""
         return [inode for _, inode in sorted(self._made, reverse=True)]
+
+    async def have(self, inodes: Sequence[InodeId]) -> None:
+        """Fetch what must be here before it is named again, as far as it can be had."""
+        for inode in inodes:
+            undoing = self._undoing(inode)
+            if undoing is None or not is_below(self._path(undoing.where), self._under):
+                continue
+            with suppress(ChunkUnavailable):
+                for root, size in _named_by(undoing):
+                    await self._naming.have(inode, root, size)
 
     def group(self, inodes: Sequence[InodeId], act: Act) -> list[Step]:
         """A few inodes, in one transaction; what could not be done is told as left."""
@@ -253,6 +279,9 @@ class _Undoing:
         kind, reason = undoing.kind, undoing.reason
         if missing and not self._may_fetch and kind == "content":
             kind, reason = "left", NOWHERE  # what is shown now can be read; what was cannot
+        is_to_fetch = self._dry_run and self._may_fetch
+        if not is_to_fetch and not all(self._naming.may_name(inode, root) for root, _ in _named_by(undoing)):
+            kind, reason = "left", NOWHERE  # others may have swept it
         is_directory = self._tree.kind(inode) is Kind.DIRECTORY
         return Step(kind, path, undoing.size, missing, is_directory, reason)
 
@@ -288,3 +317,12 @@ class _Undoing:
         if at == LOST_FOUND:
             parts.append(b"lost+found")
         return b"/".join(reversed(parts))
+
+
+def _named_by(undoing: Undoing) -> list[tuple[bytes, int]]:
+    """Root and size of the contents that come back, of large attributes too."""
+    if undoing.past is not None and undoing.past.kind is Kind.SYMLINK:
+        return []
+    contents = [(one.root, one.size) for one in undoing.back.contents]
+    xattrs = {**undoing.back.xattrs, **(undoing.past.xattrs if undoing.past is not None else {})}
+    return contents + [(root, 0) for root in roots_of(xattrs)]

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from trio.testing import MockClock
@@ -16,6 +17,7 @@ from dittofs.replication.policy import SETTING
 from dittofs.replication.retirement import Retirement
 from dittofs.tree.record import NewVersion
 from dittofs.volume.retained import Retained
+from dittofs.volume.snapshots import snapshot_roots
 from tests.simulation.rig import settled
 from tests.unit.replication.pair import Side, connect, sides, until
 
@@ -29,7 +31,8 @@ class Sweeper:
     def __init__(self, side: Side, *, grace_s: float = 0.0) -> None:
         self.side = side
         self.retirement = Retirement(side.peers)
-        retained = Retained(side.rig.volume.state)
+        volume = side.rig.volume
+        retained = Retained(volume.state, partial(snapshot_roots, volume.replica))
         self.collector = Collector(side.peers, retained, self.retirement, grace_s=grace_s)
 
     @property

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +16,22 @@ from dittofs.tree.record import Kind
 from dittofs.volume.views import View, ViewEntry, settled
 from dittofs.volume.volume import Volume
 from mountd.checkout_target import Parts, Target
+from mountd.outside import require_outside
 
 PROGRESS_INTERVAL_S: Final = 0.5
 PART_BYTES: Final = 1 << 20
 LEFT_OUT_MAX: Final = 20
+_OUTSIDE: Final = (
+    "nothing was written",
+    "Set it back in the volume:  dittofs restore PATH@TIME    Or name a directory outside of it",
+)
 
 
 class Checkout:
     """One run. Nothing that is there is replaced without `force`; a file appears whole or not at all.
 
-    Nothing is ever written outside the directory, whatever is in it or in the view.
+    Nothing is ever written outside the directory, whatever is in it or in the view. No file of it is touched
+    on the event loop: that would wait for itself if a mount of this daemon were in the way.
     """
 
     def __init__(self, volume: Volume, view: View, directory: str, *, force: bool) -> None:
@@ -41,10 +47,12 @@ class Checkout:
         entry = await self._find(names)
         target = await trio.to_thread.run_sync(self._target)
         try:
-            async for progress in self._write_all(target, entry, names):
-                yield progress
+            async with aclosing(self._write_all(target, entry, names)) as told:
+                async for progress in told:
+                    yield progress
         finally:
-            target.close()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(target.close)
         yield CheckoutDone(self._files, self._bytes, self._directories, left_out=tuple(self._left_out))
 
     async def _write_all(
@@ -94,8 +102,14 @@ class Checkout:
         return entry
 
     def _target(self) -> Target:
-        """Blocking: the directory, made if it is not there. Refuses ("exists") what holds something."""
+        """Blocking: the directory, made if it is not there.
+
+        Refuses ("exists") what holds something, and ("refused") what is in a mount of ours, also by a link.
+        """
         directory = self._directory
+        require_outside(directory, *_OUTSIDE)
+        directory = os.path.realpath(directory)
+        require_outside(directory, *_OUTSIDE)
         if os.path.lexists(directory):
             if not os.path.isdir(directory):  # noqa: PTH112
                 raise Refusal("exists", f"{directory} is no directory; nothing was written")

@@ -295,8 +295,9 @@ class HistoryDesk:
             view = TimeView(volume.replica, _time(volume, request.version))
         directory = os.fsdecode(request.directory_raw or request.directory.encode())
         checkout = Checkout(volume, view, directory, force=request.force)
-        async for item in checkout.run(components(path_bytes(request))):
-            yield item
+        async with aclosing(checkout.run(components(path_bytes(request)))) as told_items:
+            async for item in told_items:
+                yield item
 
 
 def request_path(names: tuple[bytes, ...]) -> str:

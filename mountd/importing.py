@@ -5,11 +5,11 @@ import shlex
 import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from dittofs.control.conflicts import ImportDone, ImportItem, ImportNote, ImportProgress, ImportRequest
 from dittofs.control.faults import Refusal
-from dittofs.control.mountpoint import mounted_around, mounts
+from dittofs.control.mountpoint import mounts
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.errors import FSError
 from dittofs.identity.records import Role
@@ -17,6 +17,9 @@ from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
 from dittofs.volume.importing import Importing, Progress
 from mountd.membership import outside
+from mountd.outside import require_outside
+
+_OUTSIDE: Final = ("nothing was done", "cp -a copies from one volume to another")
 
 
 async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[ImportItem, None]:
@@ -25,7 +28,7 @@ async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[Impo
     _require_allowed(opened)
     names = components(path_bytes(request))
     given = request.source_raw or request.source.encode()
-    _require_outside(given)
+    require_outside(os.fsdecode(given), *_OUTSIDE)
     # In a thread: a link may lead into a mount, which the event loop has to serve meanwhile.
     source = await opened.volume.replica.run_blocking(_judged, given, node.state_directory)
     inside = source.rstrip(b"/") + b"/"
@@ -76,21 +79,12 @@ def _require_allowed(opened: SharedVolume) -> None:
         raise Refusal("forbidden", text, f"An owner runs  {share}   and this device joins again")
 
 
-def _require_outside(path: bytes) -> None:
-    """Refuses ("refused") what is in a mount of ours. Touches no file."""
-    around = mounted_around(os.path.normpath(os.fsdecode(path)), mounts())
-    if around is not None and around.is_ours:
-        shown = path.decode(errors="replace")
-        text = f"{shown} is in a volume already (mounted at {around.path}); nothing was done"
-        raise Refusal("refused", text, "cp -a copies from one volume to another")
-
-
 def _judged(given: bytes, state: Path) -> bytes:
     """Blocking: the directory itself, if it may be read whole. Refuses."""
     if not given.startswith(b"/"):
         raise Refusal("usage", "the directory to import must be given as an absolute path")
     source = os.path.realpath(given)
-    _require_outside(source)
+    require_outside(os.fsdecode(source), *_OUTSIDE)
     shown = source.decode(errors="replace")
     try:
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)  # noqa: PTH116 - bytes

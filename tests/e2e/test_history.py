@@ -115,3 +115,18 @@ def test_another_device_has_the_past_too(pair: tuple[Network, Device, Device]) -
     b.run("trash", "restore", b.root / "f")
     b.await_in_step()
     assert (a.root / "f").read_text() == "later"
+
+
+def test_a_checkout_into_a_mount_is_refused_also_through_a_link_and_the_daemon_goes_on(node: Node) -> None:
+    node.mount()
+    (node.root / "d").mkdir()
+    (node.root / "f").write_text("of the volume")
+    node.run("snapshot", "create", "before")
+    link = node.directory / "link"
+    link.symlink_to(node.root / "d")
+    for where in (node.root, node.root / "d", node.root / "new", link, link / "new"):
+        done = node.run("checkout", "before", where, "--force", check=False, timeout_s=20)
+        assert done.returncode == 1
+        assert "is in a volume already" in done.stderr
+        assert "dittofs restore" in done.stderr
+    assert sorted(path.name for path in node.root.rglob("*")) == ["d", "f"]

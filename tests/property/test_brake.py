@@ -14,11 +14,12 @@ import pytest
 
 from dittofs.errors import FSError
 from dittofs.tree.brake import Limits
-from dittofs.tree.holds import decoded, with_holds
+from dittofs.tree.holds import decoded
 from dittofs.tree.view import View, view
 from dittofs.volume.replica import Replica
 from tests.property.exchange_histories import History, Node
 from tests.property.exchange_scripts import Script
+from tests.property.held_records import with_holds
 from tests.property.tree_replicas import assert_same, observe
 from tests.simulation.replica_rig import ReplicaRig
 from tests.simulation.rig import SimulatedClock

@@ -13,7 +13,7 @@ import msgspec
 from dittofs.errors import FormatError
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree import encoding
-from dittofs.tree.record import NEVER, Record, split_key
+from dittofs.tree.record import NEVER, Record
 
 KIND: Final = "held"
 
@@ -157,18 +157,6 @@ def decoded(raw: Mapping[str, bytes]) -> dict[str, Record]:
 def encoded(records: Mapping[str, Record]) -> dict[str, bytes]:
     """The bytes of records, by link."""
     return {link: encoding.encode(record, encoding.JOINED_BYTES_MAX) for link, record in records.items()}
-
-
-def with_holds(
-    records: Mapping[str, Record], shown: Iterable[tuple[InodeId, Mapping[str, Record]]]
-) -> dict[str, Record]:
-    """The joined `records`, by key, but of held inodes what is shown of them."""
-    held = dict(shown)
-    found = {key: record for key, record in records.items() if split_key(key)[0] not in held}
-    for inode, links in held.items():
-        for link, record in links.items():
-            found[f"{inode}.{link}" if link else inode] = record
-    return found
 
 
 def _count(tally: Tally, hold: Hold, sign: int) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from dittofs.errors import ReadOnlyVolume
 from dittofs.tree.brake import Limits
-from dittofs.tree.holds import with_holds
 from dittofs.tree.record import NewVersion
 from dittofs.tree.setting_back import SetBack
 from dittofs.tree.view import view
+from tests.property.held_records import with_holds
 from tests.property.tree_replicas import assert_same, observe
 from tests.simulation.replica_rig import ReplicaRig, pull
 from tests.simulation.rig import SimulatedClock

@@ -57,7 +57,7 @@ def is_outside(volume: VolumeStatus) -> bool:
 
 def is_unsent(volume: VolumeStatus) -> bool:
     """Whether content is on this device alone although there are others that should hold it."""
-    has_others = any(not member.is_this for member in volume.members)
+    has_others = any(not member.is_this and not member.is_retired for member in volume.members)
     return has_others and volume.copies != "on-demand" and volume.custody.only_here > 0
 
 
@@ -74,7 +74,10 @@ def lines(report: StatusReport, *, verbose: bool) -> list[str]:
         if any(member.is_this and member.is_retired for member in volume.members):
             found.append(f"  RETIRED     from {escaped(volume.name)} while away    dittofs devices rejoin")
     for device in report.devices:
-        found.append(f"  {_device_line(device)}" + (f"   {device.id}" if verbose else ""))
+        line = _device_line(device)
+        if not device.is_this and (whence := _retired_from(report, device)):
+            line += f"   retired from {listed(whence)}: its copies do not count"
+        found.append(f"  {line}" + (f"   {device.id}" if verbose else ""))
     if report.network is not None and report.network.problem:
         found.append(f"  NO NETWORK  {escaped(report.network.problem)}    dittofs doctor")
     if verbose:
@@ -83,6 +86,14 @@ def lines(report: StatusReport, *, verbose: bool) -> list[str]:
             f"{human_size(report.memory_bytes)} of memory"
         )
     return found
+
+
+def _retired_from(report: StatusReport, device: DeviceStatus) -> list[str]:
+    return [
+        escaped(volume.name)
+        for volume in report.volumes
+        if any(member.id == device.id and member.is_retired for member in volume.members)
+    ]
 
 
 def _device_line(device: DeviceStatus) -> str:
@@ -101,6 +112,7 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
     if not any(not member.is_this for member in volume.members):
         alone = f"  ONLY HERE   {counted(volume.files, 'file')}: no other device has this volume yet"
         return [alone] if volume.files else []
+    is_left = all(member.is_this or member.is_retired for member in volume.members)
     found = []
     if custody.is_counting:
         found.append("  COUNTING    not everything was looked at yet: there may be more of what follows")
@@ -108,7 +120,9 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
         found.append(f"  SAFE        {counted(custody.safe, 'file')} on 2 or more devices")
     if custody.only_here:
         what = f"{counted(custody.only_here, 'file')}, {human_size(custody.only_here_bytes)}"
-        found.append(f"  ONLY HERE   {what}{_sending(volume)}")
+        found.append(
+            f"  ONLY HERE   {what}{': all other devices are retired' if is_left else _sending(volume)}"
+        )
     if custody.only_elsewhere:
         what = f"{counted(custody.only_elsewhere, 'file')}, {human_size(custody.only_elsewhere_bytes)}"
         found.append(f"  ONE COPY    {what} on one other device, and not here")

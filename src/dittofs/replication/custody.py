@@ -47,6 +47,7 @@ class Custody:
         *,
         members: Callable[[], Sequence[DeviceId]],
         copies: Callable[[], int],
+        is_alone: Callable[[], bool],
     ) -> None:
         self._replica = replica
         self.content = content
@@ -55,6 +56,11 @@ class Custody:
         """The other devices that may hold content."""
         self._copies = copies
         """How many devices should hold each content."""
+        self._is_alone = is_alone
+        """Whether there never was another member: then all of the tree is here, and nothing needs a list.
+
+        Where the others are retired something may be on them alone.
+        """
         self._lonely = LonelyContents(copies)
         self._came: set[bytes] = set()
         self._became_here: set[bytes] | None = None
@@ -132,6 +138,7 @@ class Custody:
         """`device` has all of these contents, durably; it says so for the `number`th time."""
         journal = self._replica.journal
         roots = list(roots)
+        counts = device in self._members()  # it is kept in mind of a retired one too, for it may rejoin
         with journal.transaction():
             known = journal.get_local(KEEPER, device)
             if known is not None and number > _number(known):
@@ -140,7 +147,7 @@ class Custody:
                 if journal.get_local(HOLD, device + root) is None:
                     journal.put_local(HOLD, device + root, b"")
                 lonely = self._lonely.find(root)
-                if lonely is not None:
+                if lonely is not None and counts:
                     lonely.holders |= {device}
                     self._lonely.settle(lonely)
         self.on_holds(device, roots)
@@ -256,8 +263,8 @@ class Custody:
 
     async def _scan(self) -> None:
         self._lonely.clear()
-        if not self._members():
-            return  # everything is only here: that needs no list of it
+        if self._is_alone():
+            return
         some: list[Item] = []
         for item in self.content.content_roots():
             some.append(item)
@@ -269,7 +276,7 @@ class Custody:
         await self._examine(some, is_live=False)
 
     async def _follow(self) -> None:
-        if not self._members():
+        if self._is_alone():
             self._queue.clear()
             return
         came: list[Item] = []

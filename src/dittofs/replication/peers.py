@@ -69,7 +69,9 @@ class Peers:
         self._sessions: dict[DeviceId, Session] = {}
         self._banned: dict[DeviceId, float] = {}
         self.stream = Stream(replica, content, self._live)
-        self.custody = Custody(replica, content, members=self._holders, copies=self.copies)
+        self.custody = Custody(
+            replica, content, members=self._holders, copies=self.copies, is_alone=lambda: not self.others
+        )
         self.fetcher = Fetcher(replica, self._ban)
         self.fetcher.on_read = self.custody.came
         self.keeping = Keeping(
@@ -96,6 +98,7 @@ class Peers:
         self._holders_of: Membership | None = None
         self._holder_ids: list[DeviceId] = []
         self._policy_text: bytes | None = None
+        self._retired: frozenset[DeviceId] = frozenset()
         self.policy = Policy()
         self._writer = replica.tree.client_id
         members.listeners.append(self._members_changed)
@@ -132,6 +135,9 @@ class Peers:
 
     def _tree_changed(self, _change: object) -> None:
         self._read_policy()
+        if (retired := self.retired()) != self._retired:  # whoever retired a device, or took it back
+            self._retired = retired
+            self.custody.recount()
         if self.replica.tree.client_id != self._writer:
             self._writer = self.replica.tree.client_id
             self._end_all("this device goes on as another writer, and says anew what it holds")

@@ -128,6 +128,15 @@ def test_what_is_only_here_exits_with_3_unless_nothing_is_to_be_sent() -> None:
     assert exit_code(report(both)) == 3
 
 
+def test_copies_on_retired_devices_count_for_nothing_and_such_a_device_is_marked() -> None:
+    gone = msgspec.structs.replace(THERE, is_retired=True)
+    volume = msgspec.structs.replace(shared(Custody(only_here=1, only_here_bytes=5)), members=(HERE, gone))
+    text = lines(report(volume, devices=(LAPTOP, NAS)), verbose=False)
+    assert text[1] == "  ONLY HERE   1 file, 5 bytes: all other devices are retired"
+    assert text[-1] == "  nas   offline   retired from Shared: its copies do not count"
+    assert exit_code(report(volume)) == 0, "there is nobody to send it to"
+
+
 def test_while_it_counts_nothing_is_called_safe() -> None:
     text = "\n".join(lines(report(shared(Custody(is_counting=True, safe=1204))), verbose=False))
     assert "SAFE" not in text

@@ -42,6 +42,29 @@ async def test_what_a_retired_device_holds_counts_no_more(autojump_clock: MockCl
         await until(lambda: not a.peers.custody.tally().only_here and not a.peers.custody.is_counting)
         await mine.retirement.retire(b.device.id, 0)
         assert a.peers.copies() == 1, "of the devices that count there is one"
+        await until(lambda: not a.peers.custody.is_counting)
+        tally = a.peers.custody.tally()
+        assert (tally.only_here, tally.only_here_bytes) == (1, len(LARGE)), "one device holds it"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_another_device_retired_counts_here_no_more_either(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER, Role.WRITER) as (a, b, c), trio.open_nursery() as nursery:
+        mine, theirs = Sweeper(a), Sweeper(b)
+        await a.write("file", LARGE)
+        cut, _ = connect(nursery, a, c)
+        await until(lambda: not a.peers.custody.tally().only_here and not a.peers.custody.is_counting)
+        cut.close()
+        await apart(a, c)
+        await on_demand(a)
+        connect(nursery, a, b)
+        await in_step(a, b)
+        assert theirs.retirement.all == {}
+        await theirs.retirement.retire(c.device.id, 0)
+        await in_step(a, b)
+        assert c.device.id in mine.retirement.all
+        await until(lambda: not a.peers.custody.is_counting)
+        assert a.peers.custody.tally().only_here == 1
         nursery.cancel_scope.cancel()
 
 

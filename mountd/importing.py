@@ -16,6 +16,7 @@ from dittofs.identity.records import Role
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
 from dittofs.volume.importing import Importing, Progress
+from dittofs.volume.names import RESERVED
 from mountd.membership import outside
 from mountd.outside import require_outside
 
@@ -48,6 +49,9 @@ async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[Impo
             else:
                 yield ImportNote(item.what, detail=item.detail, bytes=item.bytes, **path_fields(item.path))
     except FSError as error:
+        if names[:1] == (RESERVED,):
+            mend = f"dittofs import DIR {shlex.quote(request.volume)}:"
+            raise Refusal("refused", f"{error}; nothing was done", f"Name another place:  {mend}") from error
         added = importing.totals.added
         done = f"{added} files were added, and stay; the same command goes on from there"
         raise Refusal(

@@ -270,6 +270,9 @@ class DaemonService:
         except FSError as error:
             if error.errno == errno.EEXIST:
                 raise Refusal("exists", f"{request.path} exists already and is unchanged") from error
+            if error.errno == errno.EPERM:
+                mend = f"Name another place:  dittofs add FILE --to {shlex.quote(request.volume)}:"
+                raise Refusal("refused", f"{error}; nothing was added", mend) from error
             raise
         return AddResult(size=size, was_replaced=was_replaced, **path_fields(b"/".join(names)))
 

@@ -13,6 +13,7 @@ from dittofs.ids import INODE_ID_BYTES, InodeId, inode_id
 from dittofs.tree.record import Kind
 from dittofs.volume.contents import Content
 from dittofs.volume.inodes import Inode, Stat
+from dittofs.volume.names import RESERVED, RESERVED_WHY
 from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.staging import Layer
 from dittofs.volume.state import Caller
@@ -177,6 +178,8 @@ class Browsing:
         volume, state = self._volume, self._volume.state
         if not names:
             raise FSError(errno.EISDIR)
+        if names[0] == RESERVED:
+            raise FSError(errno.EPERM, RESERVED_WHY)
         new: InodeId = inode_id(state.replica.entropy(INODE_ID_BYTES))
         content = state.contents.orphan((new, None), UNBORN)
         try:

@@ -19,7 +19,7 @@ from dittofs.tree.entry import Entry
 from dittofs.tree.record import Kind
 from dittofs.volume.importing_making import Making
 from dittofs.volume.importing_source import Item, counted, entries, name, store
-from dittofs.volume.names import RESERVED
+from dittofs.volume.names import RESERVED, RESERVED_WHY
 from dittofs.volume.state import NAME_BYTES_MAX
 from dittofs.volume.volume import Volume
 
@@ -105,9 +105,11 @@ class Importing:
     async def run(self) -> AsyncGenerator[Progress | Note, None]:
         """Do it. What is to be known comes as it is found; `totals` are true at the end.
 
-        FSError(ENOTDIR) if something that is no directory is where it is imported to; ENOSPC and the like end
-        it: what was added until then stays.
+        FSError(ENOTDIR) if something that is no directory is where it is imported to, EPERM if that place is
+        reserved; ENOSPC and the like end it: what was added until then stays.
         """
+        if self.names[:1] == (RESERVED,):
+            raise FSError(errno.EPERM, RESERVED_WHY)
         if not self.is_dry:
             self.volume.replica.require_writable()
         await self.volume.publisher.drain_all()
@@ -216,7 +218,8 @@ class Importing:
 
     def _left_out(self, place: _Place, item: Item) -> str:
         state = self.volume.state
-        if place.inode == ROOT and item.name == RESERVED:
+        # At the top of the directory it is another volume's, or what a copy of a mount took from there.
+        if item.name == RESERVED and (place.inode == ROOT or place.source == self.source):
             return "the name is reserved"
         if place.inode == LOST_FOUND:
             return "nothing is made in lost+found"

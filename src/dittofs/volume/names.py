@@ -20,6 +20,7 @@ LINKS_MAX = 65_000
 SYMLINK_BYTES_MAX = 4_095
 SET_GID = 0o2000
 RESERVED = b".dittofs"
+RESERVED_WHY = ".dittofs says what is so, and holds nothing else: the name is reserved"
 Found = tuple[Inode, LocalEntry | Entry]
 """An inode, and the entry that shows it."""
 

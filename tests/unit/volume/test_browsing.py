@@ -1,9 +1,16 @@
 """A volume read without a mount."""
 
+import errno
 import os
 import random
+from collections.abc import AsyncIterator
 
+import pytest
+
+from dittofs.errors import FSError
+from dittofs.ids import ROOT
 from dittofs.volume.browsing import PART_BYTES, Browsing
+from dittofs.volume.state import Caller
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 
@@ -66,3 +73,18 @@ async def test_what_a_listing_says_is_missing_is_what_a_read_would_fetch(pair: P
     pair.b.close_file(handle)
     await pair.b.fetch("big")
     assert missing()[b"big"] == 0
+
+
+@pytest.mark.parametrize("names", [[b".dittofs"], [b".dittofs", b"m"]])
+@pytest.mark.parametrize("replace", [True, False])
+async def test_nothing_is_added_under_the_reserved_name(rig: Rig, names: list[bytes], replace: bool) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    caller = Caller(0, 0, os.getpid())
+    with pytest.raises(FSError) as refused:
+        await Browsing(rig.volume).add(
+            names, parts(), caller=caller, mode=0o644, mtime=None, parents=True, replace=replace
+        )
+    assert refused.value.errno == errno.EPERM
+    assert rig.volume.replica.tree.lookup(ROOT, b".dittofs") is None

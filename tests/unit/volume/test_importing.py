@@ -209,6 +209,22 @@ async def test_what_is_ignored_or_reserved_is_left_out_and_said(rig: Rig, tree: 
     assert {note.path for note in notes} == {b"x.tmp", b"build", b".dittofs"}
     assert not rig.exists("x.tmp")
     assert not rig.exists("build")
+    (tree / "d/.dittofs").mkdir()
+    totals, notes = await join(rig, tree, b"photos", b"2019")
+    assert b"photos/2019/.dittofs" in {note.path for note in notes}
+    assert not rig.exists("photos/2019/.dittofs")
+    assert rig.exists("photos/2019/d/.dittofs")
+
+
+@pytest.mark.parametrize("names", [(b".dittofs",), (b".dittofs", b"d")])
+@pytest.mark.parametrize("is_dry", [True, False])
+async def test_nothing_is_imported_under_the_reserved_name(
+    rig: Rig, tree: Path, names: tuple[bytes, ...], is_dry: bool
+) -> None:
+    with pytest.raises(FSError) as refused:
+        await join(rig, tree, *names, is_dry=is_dry)
+    assert refused.value.errno == errno.EPERM
+    assert rig.volume.replica.tree.lookup(ROOT, b".dittofs") is None
 
 
 async def test_two_filled_trees_with_the_same_files_become_one_without_conflicts(

@@ -160,6 +160,9 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         return _tell(Refusal("failed", f"{what}{error.strerror or error}"), as_json=arguments.json)
+    except UnicodeEncodeError as error:  # only paths are bytes; the daemon is told all else as text
+        text = f"{error.object} is no text (UTF-8), and only a path may be that; nothing was done"
+        return _tell(Refusal("usage", text, "Write that word in UTF-8"), as_json=arguments.json)
     except Exception as error:  # the edge: no traceback reaches a user who did not ask for it
         if os.environ.get(DEBUG):
             raise

@@ -156,3 +156,32 @@ def test_a_home_that_is_a_file_is_named(shell: Shell, home: Path) -> None:
     assert shell.run("status") == 1
     assert f"{home}/run/control.sock cannot be: a part of it is not a directory" in shell.err
     assert shell.run("doctor") == 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("snapshot", "create", "z\udcff"),
+        ("snapshot", "delete", "z\udcff"),
+        ("checkout", "z\udcff", "out"),
+        ("restore", "Shared:f@z\udcff"),
+        ("undo", "--device", "z\udcff", "--since", "1h"),
+        ("log", "--device", "z\udcff"),
+        ("brake", "accept", "Shared", "--device", "z\udcff"),
+        ("devices", "retire", "z\udcff"),
+        ("devices", "remove", "z\udcff"),
+        ("conflicts", "resolve", "Shared:f", "--keep", "z\udcff"),
+        ("conflicts", "policy", "set", "z\udcff", "both"),
+        ("join", "z\udcff", "out"),
+        ("unmount", "z\udcff"),
+        ("mount", "m", "--name", "z\udcff"),
+        ("copies", "Shared", "z\udcff"),
+        ("share", "--bind", "z\udcff"),
+    ],
+)
+@pytest.mark.usefixtures("service")
+def test_a_word_that_is_no_text_is_told_as_such_and_is_no_bug(shell: Shell, words: tuple[str, ...]) -> None:
+    assert shell.run(*words) == 2
+    assert "bug" not in shell.err
+    assert "z\\xff" in shell.err
+    assert "\udcff" not in shell.err + shell.out

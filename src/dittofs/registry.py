@@ -1,5 +1,6 @@
 """The volumes that this device has a replica of: a file that is replaced whole."""
 
+import os
 from typing import Final
 
 import msgspec
@@ -25,7 +26,9 @@ class VolumeRecord(msgspec.Struct, frozen=True):
     volume_id: str
     """Hexadecimal."""
     path: str = ""
-    """Where it was last mounted."""
+    """Where it was last mounted. In memory a byte that is not UTF-8 is a surrogate (PEP 383)."""
+    path_raw: bytes = b""
+    """In the file, where `path` is not UTF-8: its bytes, and `path` is a readable likeness."""
     options: tuple[str, ...] = ()
     is_mounted: bool = False
     """It was mounted when the daemon last knew, and is mounted again when it comes back."""
@@ -80,7 +83,8 @@ class Registry:
 
     def _save(self, records: dict[str, VolumeRecord]) -> None:
         """Blocking: replace the file, whole or not at all."""
-        data = msgspec.json.format(msgspec.json.encode(_File(FORMAT, tuple(records.values()))))
+        kept = tuple(map(_as_kept, records.values()))
+        data = msgspec.json.format(msgspec.json.encode(_File(FORMAT, kept)))
         replace_whole(self._disk, FILE, data)
         self._records = records
 
@@ -96,7 +100,20 @@ def read_registry(disk: Disk, place: str) -> dict[str, VolumeRecord]:
         raise Damaged(place, f"not a list of volumes: {error}") from error
     if found.format != FORMAT:
         raise Damaged(place, f"its format is {found.format}, not {FORMAT}")
-    return {record.name: record for record in found.volumes}
+    return {record.name: _as_known(record) for record in found.volumes}
+
+
+def _as_kept(record: VolumeRecord) -> VolumeRecord:
+    raw = os.fsencode(record.path)
+    likeness = raw.decode(errors="replace")
+    is_text = likeness.encode() == raw
+    return msgspec.structs.replace(record, path=likeness, path_raw=b"" if is_text else raw)
+
+
+def _as_known(record: VolumeRecord) -> VolumeRecord:
+    if not record.path_raw:
+        return record
+    return msgspec.structs.replace(record, path=os.fsdecode(record.path_raw), path_raw=b"")
 
 
 def require_volume_name(name: str) -> None:

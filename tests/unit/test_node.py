@@ -1,5 +1,6 @@
 """What a node remembers of its volumes."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -51,3 +52,24 @@ async def test_a_volume_made_while_another_is_remembered_is_in_the_registry(tmp_
         assert again.names() == ["A", "B"]
         assert again.record("A").path == "/mnt"
         await again.close()
+
+
+async def test_a_place_that_is_not_utf_8_is_remembered(tmp_path: Path) -> None:
+    place = os.fsdecode(b"/mnt/z\xff")
+    async with trio.open_nursery() as nursery:
+        one = node(tmp_path, nursery)
+        one.start()
+        await one.open("A", trusts_root=False)
+        await one.remember("A", place, (), is_mounted=True)
+        await one.open("B", trusts_root=False)
+        await one.close()
+        again = node(tmp_path, nursery)
+        again.start()
+        assert again.record("A").path == place
+        assert again.volume_at(place) == "A"
+        await again.remember("A", "/mnt/plain", (), is_mounted=False)
+        await again.close()
+        last = node(tmp_path, nursery)
+        last.start()
+        assert last.volume_at("/mnt/plain") == "A"
+        await last.close()

@@ -121,7 +121,9 @@ def _run(words: list[str]) -> int:
     command.define(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     try:
-        arguments = parser.parse_args(words[1:])
+        # Options stand anywhere, but after `--` words are what they are, which the other parse would forget.
+        parse = parser.parse_args if "--" in words else parser.parse_intermixed_args
+        arguments = parse(words[1:])
     except SystemExit as end:  # argparse has printed usage or help
         return end.code if isinstance(end.code, int) else 2
     except _Usage as usage:

@@ -12,6 +12,7 @@ import pytest
 from dittofs.cli import main as cli
 from dittofs.cli.main import VERBS, overview
 from tests.unit.cli.conftest import Shell
+from tests.unit.control.small_service import SmallService
 
 NAMES = [verb.name for verb in VERBS]
 MODULES = [cli.module_of(name) for name in NAMES]
@@ -185,3 +186,33 @@ def test_a_word_that_is_no_text_is_told_as_such_and_is_no_bug(shell: Shell, word
     assert "bug" not in shell.err
     assert "z\\xff" in shell.err
     assert "\udcff" not in shell.err + shell.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("brake", "accept", "--dry-run", "Shared"),
+        ("brake", "--dry-run", "accept", "Shared"),
+        ("conflicts", "policy", "--volume", "Shared", "set", "*.csv", "both"),
+        ("conflicts", "list", "--json", "Shared:"),
+        ("devices", "-v", "Shared"),
+        ("devices", "retire", "--force", "laptop", "Shared"),
+        ("snapshot", "create", "--volume", "Shared", "one"),
+        ("snapshot", "--volume", "Shared", "create", "one"),
+        ("trash", "list", "--limit", "3", "Shared:"),
+        ("trash", "--limit", "3", "list", "Shared:"),
+        ("cache", "stats", "--json", "Shared"),
+        ("cache", "--json", "stats", "Shared"),
+        ("log", "--limit", "3", "Shared:"),
+        ("copies", "--json", "Shared", "3"),
+    ],
+)
+@pytest.mark.usefixtures("service")
+def test_options_may_stand_between_the_words(shell: Shell, words: tuple[str, ...]) -> None:
+    assert shell.run(*words) != 2, shell.err
+
+
+def test_after_two_dashes_every_word_is_one(shell: Shell, service: SmallService) -> None:
+    service.files[b"--dry-run"] = b"x"
+    assert shell.run("get", "-o", "-", "--", "--dry-run") == 0
+    assert shell.out == "x"

@@ -136,7 +136,7 @@ class Writing:
         epoch, update = self._documents.write(transaction.shard, values)
         self._updates.append((transaction.shard, epoch, update))
         self.rows.states.put_own_count(transaction.shard, transaction.slot, transaction.n)
-        self._clock.seen(greatest)
+        self._clock.observe(greatest)
         for inode, records in transaction.records.items():
             self._held.changed(inode)
             at = int(stamp) if touched is None else touched
@@ -152,7 +152,7 @@ class Writing:
         """Set a setting of the volume; None removes it."""
         known = self.rows.settings.get(name)
         stamp = later(self._clock.tick(), known.stamp if known is not None else NEVER)
-        self._clock.seen(stamp)
+        self._clock.observe(stamp)
         setting = Setting(stamp, encoding.pack_id(self._documents.slot), value)
         epoch, update = self._documents.write(META_SHARD, {name: encode_setting(setting)})
         self._updates.append((META_SHARD, epoch, update))

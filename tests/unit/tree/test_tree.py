@@ -340,6 +340,8 @@ def test_the_clock_follows_others_by_an_hour_at_most_and_later_always_wins(one: 
     one.write("f", "y")
     exchange_all([one, ahead])
     assert ahead.show() == {"f": "y"}
+    limit = one.world.now + FOLLOW_NS_MAX + 10**9
+    assert one.tree.tick() < limit, "what is raised above a stamp of theirs takes no clock along"
 
 
 def test_an_update_that_is_none_of_ours_changes_nothing(one: Replica) -> None:

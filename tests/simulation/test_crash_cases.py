@@ -12,7 +12,7 @@ from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import Rig
 
 SEEDS = 6
-SAMPLE = 60
+SAMPLE = 25
 _KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink"}
 _RECOVERED = " (recovered, "
 

@@ -3,12 +3,16 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from itertools import islice
+from typing import Final, Literal
 
 import trio
+from msgspec.structs import replace
 
 from dittofs.chunks.check import Problem
 from dittofs.chunks.content import ContentReader
+from dittofs.chunks.id_filter import IdFilter
+from dittofs.chunks.marking import Marker
 from dittofs.chunks.seal import ChunkKind
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import CheckDone, CheckItem, CheckProgress, Finding
@@ -17,12 +21,15 @@ from dittofs.ids import ChunkId
 from dittofs.tree.record import DOCUMENTS, Kind
 from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.published import Published
+from dittofs.volume.retained import Retained
 from dittofs.volume.source import Wanted
 from dittofs.volume.volume import Volume
 
 PROGRESS_INTERVAL_S = 0.5
 FETCHED_AT_ONCE: Final = 64
 REPAIR: Final = "dittofs check --repair"
+NAMED_IN_A_ROW: Final = 256
+UNNEEDED: Final = "nothing that is shown needs it, and it goes with the past that may"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class _Count:
     findings: int = 0
     mended: int = 0
     lost: list[Wanted] = field(default_factory=list)
+    frames: dict[ChunkId, Finding] = field(default_factory=dict)
+    """What was found of frames in packs, by the chunk that is lost with each."""
     index: int = 0
     """Findings about the index of the tree."""
 
@@ -70,6 +79,7 @@ async def check(
     is said, with its path.
     """
     count = _Count()
+    losses = volume.replica.chunks.losses
     if not names:
         async for item in _check_store(volume, count, repair=repair):
             count.findings += isinstance(item, Finding)
@@ -77,6 +87,14 @@ async def check(
         if repair:
             async for item in _mend_store(volume, count):
                 yield item
+        needed = await _needed(volume, set(count.frames))
+        for chunk, finding in count.frames.items():
+            count.findings += 1
+            if chunk not in needed:
+                finding = replace(
+                    finding, severity="warning", detail=f"{finding.detail}; {UNNEEDED}", mend=""
+                )
+            yield finding
     await elsewhere.counted()
     files = chunks = verified = away = away_bytes = 0
     last = trio.current_time()
@@ -120,6 +138,8 @@ async def check(
         yield Finding(
             "warning", "missing", f"{detail}, and were not looked at", mend="dittofs list --missing"
         )
+    if volume.replica.chunks.losses != losses:
+        await volume.holdings.count()  # `status` says it from now on
     yield CheckDone(files=files, chunks=chunks, bytes=verified, findings=count.findings, mended=count.mended)
 
 
@@ -150,12 +170,12 @@ async def _check_store(volume: Volume, count: _Count, *, repair: bool) -> AsyncG
                 count.lost.append((ChunkKind(step.kind), step.chunk))
             is_mendable = step.chunk is not None or step.what == "index"
             detail = f"{step.what}: {step.detail}"
-            yield Finding(
-                "warning" if step.is_harmless else "damage",
-                "pack",
-                detail,
-                mend=mend if is_mendable else "",
-            )
+            severity: Literal["warning", "damage"] = "warning" if step.is_harmless else "damage"
+            finding = Finding(severity, "pack", detail, mend=mend if is_mendable else "")
+            if step.chunk is None or step.is_harmless:
+                yield finding
+            else:
+                count.frames[step.chunk] = finding  # what it means depends on who names it
         else:
             yield CheckProgress(step.done_bytes, step.total_bytes, "packs")
 
@@ -190,6 +210,20 @@ async def _get(volume: Volume, root: bytes, wanted: Sequence[tuple[ChunkKind, Ch
     except ChunkUnavailable:
         return False
     return True
+
+
+async def _needed(volume: Volume, lost: set[ChunkId]) -> set[ChunkId]:
+    """Which of these chunks what is shown consists of, or may: nobody knows what is below a lost node."""
+    if not lost:
+        return set()
+    chunks = volume.replica.chunks
+    marker = Marker(chunks, IdFilter(chunks.statistics().chunks, 0))
+    shown = (named for named, is_shown in Retained(volume.state).named() if is_shown)
+    while some := list(islice(shown, NAMED_IN_A_ROW)):
+        unknown = await trio.to_thread.run_sync(marker.mark, some)
+        if any(one.node in lost for one in unknown):
+            return lost
+    return {chunk for chunk in lost if chunk in marker.marks}
 
 
 def _has_lost(volume: Volume) -> bool:

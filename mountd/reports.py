@@ -1,5 +1,6 @@
 """What `status` says: volumes, members and devices as of one instant, from memory alone."""
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -180,7 +181,13 @@ def custody_of(opened: SharedVolume) -> Custody:
     peers = opened.peers
     if not peers.others:
         size = opened.volume.replica.tree.counts().bytes
-        return Custody(only_here=files, only_here_bytes=size)
+        missing = opened.volume.holdings.missing or ()
+        return Custody(
+            only_here=files - len(missing),
+            only_here_bytes=size - sum(missing),
+            missing=len(missing),
+            missing_bytes=sum(missing),
+        )
     tally = peers.custody.tally()
     lonely = tally.only_here + tally.only_elsewhere + tally.missing
     left_s = peers.pace.time_left_s() if tally.unsent else 0.0
@@ -206,6 +213,12 @@ def _findings(opened: SharedVolume) -> Iterator[Finding]:
     volume = opened.volume
     for damage in volume.replica.journal.damage:
         yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend="dittofs check")
+    for inode, lost in itertools.islice(volume.holdings.damaged, DAMAGE_MAX):
+        found = volume.replica.tree.names(inode)[:1]
+        path = b"".join(volume.state.path(above) + entry.name for above, entry in found)
+        what = f"{lost} bytes of it are" if lost else "an attribute of it is"
+        detail = f"{what} damaged on this device"
+        yield Finding("damage", "file", detail, mend="dittofs check", **path_fields(path))
     if volume.publisher.problem is not None:
         yield Finding(
             "warning",

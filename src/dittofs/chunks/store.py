@@ -75,7 +75,8 @@ class ChunkStore:
         """Marks, sweeps, and makes room."""
         self.scrub = Scrub(self._files, self._sealer, lambda: self._index, self._lose)
         """Reads everything again, a little at a time."""
-        self._damaged: set[ChunkId] = set()
+        self.damaged: set[ChunkId] = set()
+        """What was found damaged since the store was opened, and not stored again."""
         self._cache = PlainCache(_CACHE_BYTES)
         self.chunker_secret = keys.secret
         """V, from which the chunker's seed is derived."""
@@ -83,7 +84,7 @@ class ChunkStore:
         """What opening found amiss, in sentences: at most a thousand."""
         self.losses = 0
         """How often something that was here was found to be lost, or in doubt."""
-        self.on_loss: Callable[[], None] = lambda: None
+        self.on_loss: list[Callable[[], None]] = []
         """Told after each further loss, in whatever thread found it."""
 
     @classmethod
@@ -204,7 +205,7 @@ class ChunkStore:
         known = {int(kind): kind for kind in ChunkKind}
         for chunk, location in self._index.entries():
             kind = known.get(location.kind)
-            if kind and chunk not in self._damaged and self._is_inside(location):
+            if kind and chunk not in self.damaged and self._is_inside(location):
                 yield kind, chunk
 
     def sync(self) -> None:
@@ -273,11 +274,11 @@ class ChunkStore:
 
     def _placed(self, chunk: ChunkId, location: Location) -> None:
         self._index.add(chunk, location)
-        self._damaged.discard(chunk)
+        self.damaged.discard(chunk)
 
     def _is_recent(self, chunk: ChunkId) -> bool:
         location = self._index.find_recent(chunk)
-        if location is None or chunk in self._damaged:
+        if location is None or chunk in self.damaged:
             return False
         return not self._sweeping.takes(chunk, location)
 
@@ -291,7 +292,7 @@ class ChunkStore:
         if (
             location is None
             or location.kind != kind
-            or chunk in self._damaged
+            or chunk in self.damaged
             or not self._is_inside(location)
             or self._sweeping.takes(chunk, location)
         ):
@@ -331,14 +332,15 @@ class ChunkStore:
     def _lose(self, chunk: ChunkId) -> None:
         """The chunk counts as absent until it is stored again."""
         with self._appender.lock:
-            if chunk in self._damaged:
+            if chunk in self.damaged:
                 return
-            self._damaged.add(chunk)
+            self.damaged.add(chunk)
         self._doubt()
 
     def _doubt(self) -> None:
         self.losses += 1
-        self.on_loss()
+        for told in list(self.on_loss):
+            told()
 
     # The index on the disk
 
@@ -387,7 +389,7 @@ class ChunkStore:
             index = PackIndex.create(self._disk, self._index_directory)
             self._appender.begin(recover(self._files, index, self._note))
             self._index = index
-            self._damaged.clear()  # the scan has read every frame, and places sound ones only
+            self.damaged.clear()  # the scan has read every frame, and places sound ones only
             old.close()
         self._doubt()  # of what the old one held and no pack does, nobody knows any more
         with contextlib.suppress(DiskFull, DiskError):  # then the next start scans again

@@ -41,7 +41,12 @@ def exit_code(report: StatusReport) -> int:
     Otherwise 3 if something is only here that should be sent, 4 if a volume has conflicts, else 0.
     """
     if any(
-        volume.damage or volume.read_only or volume.held or volume.state == "failed" or is_outside(volume)
+        volume.damage
+        or is_lost(volume)
+        or volume.read_only
+        or volume.held
+        or volume.state == "failed"
+        or is_outside(volume)
         for volume in report.volumes
     ):
         return EXIT_ATTENTION
@@ -53,6 +58,11 @@ def exit_code(report: StatusReport) -> int:
 def is_outside(volume: VolumeStatus) -> bool:
     """Whether this device was removed, or has another identity than the one that was a member."""
     return any(member.is_this and member.role == "none" for member in volume.members)
+
+
+def is_lost(volume: VolumeStatus) -> bool:
+    """Whether content is missing that no other device can have."""
+    return volume.custody.missing > 0 and all(one.is_this or one.is_retired for one in volume.members)
 
 
 def is_unsent(volume: VolumeStatus) -> bool:
@@ -110,8 +120,9 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
     """On how many devices the files are, as those have confirmed."""
     custody = volume.custody
     if not any(not member.is_this for member in volume.members):
-        alone = f"  ONLY HERE   {counted(volume.files, 'file')}: no other device has this volume yet"
-        return [alone] if volume.files else []
+        here = volume.files - custody.missing
+        alone = f"  ONLY HERE   {counted(here, 'file')}: no other device has this volume yet"
+        return [*([alone] if here else []), *_missing_lines(volume)]
     is_left = all(member.is_this or member.is_retired for member in volume.members)
     found = []
     if custody.is_counting:
@@ -126,12 +137,20 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
     if custody.only_elsewhere:
         what = f"{counted(custody.only_elsewhere, 'file')}, {human_size(custody.only_elsewhere_bytes)}"
         found.append(f"  ONE COPY    {what} on one other device, and not here")
-    if custody.missing:
-        what = f"{counted(custody.missing, 'file')}, {human_size(custody.missing_bytes)}"
-        found.append(f"  MISSING     {what} on no device that has said so    dittofs list --missing")
+    found += _missing_lines(volume)
     if custody.to_fetch_bytes:
         found.append(f"  FETCHING    {human_size(custody.to_fetch_bytes)} to be kept here too")
     return found
+
+
+def _missing_lines(volume: VolumeStatus) -> list[str]:
+    custody = volume.custody
+    if not custody.missing:
+        return []
+    what = f"{counted(custody.missing, 'file')}, {human_size(custody.missing_bytes)}"
+    if is_lost(volume):
+        return [f"  MISSING     {what} not on this device, and no other has them    dittofs check"]
+    return [f"  MISSING     {what} on no device that has said so    dittofs list --missing"]
 
 
 def _sending(volume: VolumeStatus) -> str:

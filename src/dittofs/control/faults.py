@@ -7,6 +7,7 @@ from typing import Final
 
 from dittofs.errors import (
     ChunkMissing,
+    ChunkUnavailable,
     ConfigError,
     Damaged,
     DiskFull,
@@ -107,6 +108,9 @@ def refusal_of(error: DittoError) -> Refusal:
             return Refusal("no_space", str(error), "Free some room on the disk that holds the store.")
         case ReadOnlyVolume():
             return Refusal("read_only", str(error), "dittofs check")
+        case ChunkUnavailable():
+            code = _CODE_OF_ERRNO.get(error.errno, "failed")
+            return Refusal(code, str(error), "dittofs check   says what is here, damaged, or nowhere")
         case Damaged() | ChunkMissing() | FormatError():
             return Refusal("damaged", str(error), "dittofs check")
         case ConfigError():

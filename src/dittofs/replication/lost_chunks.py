@@ -28,7 +28,8 @@ class LostChunks:
     async def run(self) -> None:
         """For ever: whatever finds a loss, opening the store, a read, a check or another device that asks."""
         token = trio.lowlevel.current_trio_token()
-        self._chunks.on_loss = partial(token.run_sync_soon, self.note, idempotent=True)
+        told = partial(token.run_sync_soon, self.note, idempotent=True)
+        self._chunks.on_loss.append(told)
         try:
             if self._chunks.losses:
                 self._told_anew()
@@ -38,7 +39,7 @@ class LostChunks:
                 self._told_anew()
                 await trio.sleep(LOST_S)
         finally:
-            self._chunks.on_loss = lambda: None
+            self._chunks.on_loss.remove(told)
 
     def _told_anew(self) -> None:
         self._has_lost = trio.Event()

@@ -6,16 +6,20 @@ and at the incomplete files whenever chunks have come. On a device that holds ev
 """
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import product
 
 import trio
 
 from dittofs.chunks.content import ContentReader
+from dittofs.chunks.marking import named_root
+from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import ChunkMissing, Damaged, FormatError
 from dittofs.ids import InodeId
 from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind
+from dittofs.volume.naming import roots_of
 from dittofs.volume.replica import Replica
 
 INODES_IN_A_ROW = 32  # looked at before other requests have their turn
@@ -31,9 +35,11 @@ class Holdings:
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._missing: dict[InodeId, int] = {}
+        self._damaged: dict[InodeId, int] = {}
+        self._lost = trio.Event()
         self._unsure: dict[InodeId, None] = {}
         self._wake = trio.Event()
-        self._chunks = -1
+        self._chunks = (-1, -1)
         self._is_counted = False
         replica.listeners.append(self._follow)
 
@@ -41,35 +47,66 @@ class Holdings:
     def bytes_here(self) -> int | None:
         """Bytes of all live contents that this device can read alone. None: not counted yet.
 
-        Never more than is so, but for what was found damaged since; a chunk that came is counted some seconds
-        later.
+        Never more than is so; a chunk that came is counted some seconds later.
         """
         if not self._is_counted or self._unsure:
             return None
         return max(0, self._replica.tree.counts().bytes - sum(self._missing.values()))
 
+    @property
+    def missing(self) -> Sequence[int] | None:
+        """Bytes that are not here, of each file that lacks some. None: not counted yet."""
+        return list(self._missing.values()) if self._is_counted else None
+
+    @property
+    def damaged(self) -> Sequence[tuple[InodeId, int]]:
+        """What is shown and was found damaged here since the volume was opened, until it is whole again.
+
+        With the bytes that cannot be read; 0: only an attribute.
+        """
+        return list(self._damaged.items())
+
+    def _note_loss(self) -> None:
+        self._lost.set()
+        self._wake.set()
+
     def _follow(self, change: Change) -> None:
         is_from_here = not change.via and not change.is_round
-        if is_from_here and not any(inode in self._missing for inode in change.touched):
+        if is_from_here and not any(
+            inode in self._missing or inode in self._damaged for inode in change.touched
+        ):
             return  # what is made here is here; a borrowed chunk is of a file that is known to lack some
         self._unsure.update(dict.fromkeys(change.touched))
         self._wake.set()
 
     async def run(self) -> None:
         """Count for ever."""
+        token = trio.lowlevel.current_trio_token()
+        told = partial(token.run_sync_soon, self._note_loss, idempotent=True)
+        self._replica.chunks.on_loss.append(told)
+        try:
+            await self._run()
+        finally:
+            self._replica.chunks.on_loss.remove(told)
+
+    async def _run(self) -> None:
         await self.count()
         while True:
-            await trio.sleep(LOOK_INTERVAL_S)
+            with trio.move_on_after(LOOK_INTERVAL_S):
+                await self._lost.wait()
             begun = trio.current_time()
+            if self._lost.is_set():  # any file may lack what was lost
+                self._lost = trio.Event()
+                await self.count()
             await self.look_again()
             await trio.sleep((trio.current_time() - begun) * LOOK_SHARE)
-            if not self._missing:
+            if not self._missing and not self._damaged:
                 await self._wake.wait()
             self._wake = trio.Event()
 
     async def count(self) -> None:
         """Look at every file."""
-        self._chunks = self._replica.chunks.statistics().chunks
+        self._chunks = self._stored()
         for prefix in product(_ID_CHARACTERS, repeat=2):
             await self._look_at(self._replica.tree.inodes("".join(prefix)))
         self._is_counted = True
@@ -81,15 +118,24 @@ class Holdings:
             unsure, self._unsure = self._unsure, {}
             self._unsure.update(unsure)  # not known before it was looked at
             await self._look_at(list(unsure))
-        chunks = self._replica.chunks.statistics().chunks
-        if chunks != self._chunks and self._missing:
-            self._chunks = chunks
-            await self._look_at(list(self._missing))
+        stored = self._stored()
+        if stored != self._chunks and (self._missing or self._damaged):
+            self._chunks = stored
+            await self._look_at(list(self._missing | self._damaged))
+
+    def _stored(self) -> tuple[int, int]:
+        """What tells whether chunks have come: one that was damaged and came again is one as before."""
+        chunks = self._replica.chunks
+        return chunks.statistics().chunks, len(chunks.damaged)
 
     async def _look_at(self, inodes: Iterable[InodeId]) -> None:
         for number, inode in enumerate(inodes, 1):
             self._unsure.pop(inode, None)
-            missing = await self._missing_of(inode)
+            missing, is_damaged = await self._missing_of(inode)
+            if is_damaged:
+                self._damaged[inode] = missing
+            else:
+                self._damaged.pop(inode, None)
             if missing:
                 self._missing[inode] = missing
             else:
@@ -98,18 +144,26 @@ class Holdings:
                 await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()
 
-    async def _missing_of(self, inode: InodeId) -> int:
-        tree = self._replica.tree
+    async def _missing_of(self, inode: InodeId) -> tuple[int, bool]:
+        """Bytes of a file that are not here, and whether anything it shows was found damaged here."""
+        tree, chunks = self._replica.tree, self._replica.chunks
+        is_damaged = False
+        if chunks.damaged:
+            named = (named_root(root) for root in roots_of(tree.xattrs(inode)))
+            is_damaged = any(one is not None and one.chunk in chunks.damaged for one in named)
         if tree.kind(inode) is not Kind.FILE:
-            return 0
+            return 0, is_damaged
         missing = 0
         for version in tree.versions(inode):
             try:
-                reader = ContentReader(self._replica.chunks, version.root, version.size)
+                reader = ContentReader(chunks, version.root, version.size)
                 for number, part in enumerate(reader.presence(), 1):
-                    missing += 0 if part.is_here else part.length
+                    if not part.is_here:
+                        missing += part.length
+                        is_damaged |= part.chunk in chunks.damaged
                     if number % PARTS_IN_A_ROW == 0:
                         await trio.lowlevel.checkpoint()
-            except (ChunkMissing, Damaged, FormatError):
+            except (ChunkMissing, Damaged, FormatError) as error:
                 missing += version.size
-        return missing
+                is_damaged |= not isinstance(error, AbsentChunk) or error.chunk in chunks.damaged
+        return missing, is_damaged

@@ -324,7 +324,7 @@ def test_a_store_tells_when_something_that_was_there_is_lost_or_in_doubt() -> No
     disk.damage(PACK, STARTS[2] + 90, 1)
     store = open_store(disk)
     heard: list[int] = []
-    store.on_loss = lambda: heard.append(store.losses)
+    store.on_loss.append(lambda: heard.append(store.losses))
     list(store.verify())
     assert heard == [1]
     list(store.verify())

@@ -197,3 +197,12 @@ def test_the_command_asks_the_daemon(shell: Shell, service: SmallService) -> Non
     assert "1 file, 5 bytes" in shell.out
     assert shell.run("status", "--json") == 0
     assert shell.json()["volumes"][0]["bytes"] == 5
+
+
+def test_what_nobody_can_have_is_missing_and_needs_attention() -> None:
+    volume = msgspec.structs.replace(GOOD, custody=Custody(only_here=1203, missing=1, missing_bytes=7))
+    assert lines(report(volume), verbose=False)[1:3] == [
+        "  ONLY HERE   1,203 files: no other device has this volume yet",
+        "  MISSING     1 file, 7 bytes not on this device, and no other has them    dittofs check",
+    ]
+    assert exit_code(report(volume)) == 5

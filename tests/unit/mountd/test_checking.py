@@ -1,11 +1,17 @@
 """What a check says of bytes that are not on this device."""
 
+import random
 from pathlib import Path
 
+import pytest
+import trio
+
 from dittofs.control.protocol import CheckDone, Finding
+from dittofs.errors import Damaged
 from dittofs.local_disk import LocalDisk
 from mountd.checking import Elsewhere, check
 from tests.simulation.pair import Pair
+from tests.simulation.rig import Rig
 
 
 async def test_bytes_on_another_device_are_missing_and_no_damage_unless_there_is_no_other(
@@ -27,3 +33,59 @@ async def test_bytes_on_another_device_are_missing_and_no_damage_unless_there_is
     assert [(one.severity, one.path) for one in items if isinstance(one, Finding)] == [("damage", "f")]
     assert not pair.from_a.fetched, "a check fetches nothing"
     pair.abandon()
+
+
+def flipped(directory: Path) -> None:
+    """One bit of the first pack, in the middle of its largest frame."""
+    pack = min(directory.rglob("*.pack"))
+    raw = bytearray(pack.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    pack.write_bytes(raw)
+
+
+async def test_what_a_check_or_a_read_finds_damaged_is_known_until_nothing_shown_needs_it(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(LocalDisk(str(tmp_path / "a")))
+    await rig.write("f", random.Random(1).randbytes(100_000))
+    await rig.publish()
+    holdings = rig.volume.holdings
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(holdings.run)
+        while holdings.missing is None:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        assert (list(holdings.missing), list(holdings.damaged)) == ([], [])
+        flipped(tmp_path)
+        with pytest.raises(Damaged):
+            rig.read("f")
+        with trio.fail_after(5):
+            while not holdings.damaged:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        ((_, lost),) = holdings.damaged
+        assert list(holdings.missing or ()) == [lost]
+        nursery.cancel_scope.cancel()
+    await holdings.count()
+    assert holdings.damaged
+    found = [one async for one in check(rig.volume, []) if isinstance(one, Finding)]
+    assert {one.severity for one in found} == {"damage"}
+
+    await rig.unlink("f")
+    await rig.publish()
+    await holdings.look_again()
+    assert not holdings.damaged
+    assert not holdings.missing
+    again = [one async for one in check(rig.volume, [], repair=True) if isinstance(one, Finding)]
+    assert [one.severity for one in again] == ["warning"], "a frame that nothing shown needs is no damage"
+    assert "nothing that is shown needs it" in again[0].detail
+
+
+async def test_a_check_has_told_the_status_what_it_found_when_it_ends(tmp_path: Path) -> None:
+    rig = Rig(LocalDisk(str(tmp_path / "a")))
+    await rig.write("f", random.Random(1).randbytes(100_000))
+    await rig.write("sound", random.Random(2).randbytes(10))
+    await rig.publish()
+    await rig.volume.holdings.count()
+    flipped(tmp_path)
+    items = [one async for one in check(rig.volume, [])]
+    assert isinstance(items[-1], CheckDone)
+    assert [inode for inode, _ in rig.volume.holdings.damaged] == [rig.walk("f").id]

@@ -12,7 +12,7 @@ class Clock(Protocol):
         """Wall time, nanoseconds since 1970. It may jump."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never backwards."""
+        """Seconds from an arbitrary start, never backwards, and on while the machine sleeps."""
 
 
 class Entropy(Protocol):
@@ -29,7 +29,7 @@ class SystemClock:
         return time.time_ns()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 system_entropy: Entropy = os.urandom

@@ -42,6 +42,10 @@ class SimulatedClock:
         self._now_ns += int(seconds * 1e9)
         self._elapsed_s += seconds
 
+    def set_wrong(self, seconds: float) -> None:
+        """The wall clock jumps; no time passes."""
+        self._now_ns += int(seconds * 1e9)
+
 
 class SeededEntropy:
     """Randomness that a seed reproduces."""

@@ -19,4 +19,9 @@ def answered_at(journal: Journal) -> int:
 
 def note_answer(journal: Journal) -> None:
     """Within the transaction that answers: what is gone by now may be gone everywhere."""
-    journal.put_local(KIND, b"", max(journal.history.last_at, answered_at(journal)).to_bytes(8, "big"))
+    put_answered_at(journal, max(journal.history.last_at, answered_at(journal)))
+
+
+def put_answered_at(journal: Journal, at: int) -> None:
+    """Within a transaction."""
+    journal.put_local(KIND, b"", at.to_bytes(8, "big"))

@@ -99,11 +99,22 @@ class History:
 
     @property
     def last_at(self) -> int:
-        """When the last row was applied; 0 if there is none. A transaction undone may have raised it."""
+        """When the last row was applied; 0 if there is none."""
         if self._last is None:
             found = self._statements.rows("history", "SELECT max(at) FROM history")
             self._last = found[0][0] or 0
         return self._last
+
+    def forget(self) -> None:
+        """Drop what is cached: rows were rolled back, or moved."""
+        self._last = None
+
+    def last_before(self, at: int) -> int:
+        """When the last row before a time was applied; 0 if there is none."""
+        found: int | None = self._statements.rows("history", "SELECT max(at) FROM history WHERE at<?", (at,))[
+            0
+        ][0]
+        return found or 0
 
     def first_at(self) -> int | None:
         """When the oldest row was applied: before that nothing is known."""

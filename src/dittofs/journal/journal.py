@@ -40,8 +40,8 @@ class Journal:
         self._index = Index(database.statements)
         self._rows = Rows(database.statements)
         self._incarnations = Incarnations(database.statements, self._rows)
-        self._transaction = _Transaction(database, self._log, self._index)
         self.history: Final = History(database.statements)
+        self._transaction = _Transaction(database, self._log, self._index, self.history)
         self.ended_cleanly: Final = self._incarnations.ended_cleanly
         """Whether the last process that wrote here closed the journal. True for a new one."""
         self.load = self._log.load
@@ -307,10 +307,11 @@ class Journal:
 class _Transaction:
     """`with` it: one transaction. Reused, so that entering costs no allocation; it does not nest."""
 
-    def __init__(self, database: Database, log: Log, index: Index) -> None:
+    def __init__(self, database: Database, log: Log, index: Index, history: History) -> None:
         self._database = database
         self._log = log
         self._index = index
+        self._history = history
         self._is_open = False
 
     def expect_open(self) -> None:
@@ -339,4 +340,5 @@ class _Transaction:
     def _roll_back(self) -> None:
         self._log.rolled_back()
         self._index.rolled_back()
+        self._history.forget()
         self._database.rollback()

@@ -198,6 +198,13 @@ def is_written(row: HistoryRow) -> PastContent | None:
     return max(fresh, key=lambda one: one.stamp) if fresh else None
 
 
+def author_of(row: HistoryRow) -> tuple[Slot, Stamp]:
+    """Who made the change that a row tells of, and when by his clock."""
+    # What an inode came with may be older than its coming: it was there before, and came back.
+    written = is_written(row) if row.before else None
+    return (row.slot, row.stamp) if written is None else (written.slot, written.stamp)
+
+
 def key_of(row: HistoryRow) -> str | None:
     """Which of an inode's many sides a row is about; None: that it came or went."""
     match row.kind:

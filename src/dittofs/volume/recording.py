@@ -9,6 +9,7 @@ from dittofs.ids import InodeId
 from dittofs.journal.answered import answered_at
 from dittofs.journal.history import HistoryRow
 from dittofs.journal.journal import Journal
+from dittofs.journal.wrong_times import set_right
 from dittofs.tree.entry import Effect
 from dittofs.volume.events import contents_in, contents_of, replaces_point
 
@@ -19,6 +20,7 @@ def record(journal: Journal, effects: Iterable[Effect], now_ns: int) -> None:
     A version that says it continues a publication point of a file that stayed open takes the place of that
     point: only a close makes a version of the history.
     """
+    set_right(journal, now_ns)
     journal.append_history(_merged(journal, effects), now_ns)
 
 

@@ -1,9 +1,9 @@
 """How much of the past is kept: all of a day, then less and less; the only version of anything stays.
 
-Thinning merges neighbouring rows of one kind about one inode, within an hour, a day or a week: what was
-before the first, what was after the last. So the end of each such time is kept exactly; a time within
-shows its beginning. After a year rows go altogether, and with them what was removed a year ago. Each device
-does so for itself.
+Thinning merges neighbouring rows of one kind and one writer about one inode, within an hour, a day or a week:
+what was before the first, what was after the last. So the end of each such time is kept exactly; a time
+within shows its beginning, or what another writer made of it. After a year rows go altogether, and with them
+what was removed a year ago. Each device does so for itself, by the time that it has seen pass.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ from dittofs.errors import DittoError, FormatError
 from dittofs.ids import InodeId
 from dittofs.journal.answered import answered_at
 from dittofs.journal.history import HistoryRow
-from dittofs.volume.events import key_of
+from dittofs.journal.wrong_times import set_right
+from dittofs.volume.events import author_of, key_of
+from dittofs.volume.observed_time import ObservedTime
 from dittofs.volume.replica import Replica
 
 log = structlog.get_logger()
@@ -50,11 +52,15 @@ class Retention:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
+        self._time = ObservedTime(replica.journal, replica.clock)
         self.keep = Keep()
         """May be set at any time; what is gone stays gone."""
 
     async def run(self) -> None:
         """Thin for ever."""
+        if self._replica.read_only is None:
+            with self._replica.change():
+                self._time.begin()
         while True:
             await trio.sleep(INTERVAL_S)
             try:
@@ -64,16 +70,22 @@ class Retention:
 
     async def thin(self) -> int:
         """Merge and remove what has become old enough; the number of rows that went."""
-        now, gone = self._replica.clock.now_ns(), 0
+        if self._replica.read_only is not None:
+            return 0
+        await self._set_right()
+        with self._replica.change():
+            now = self._time.now()
+        gone = 0
         done = self._cursor()
         levels = ((HOUR_S, self.keep.all_s), (DAY_S, self.keep.hourly_s), (WEEK_S, self.keep.daily_s))
         for length_s, age_s in levels:
             length = length_s * SECOND_NS
             end = (now - age_s * SECOND_NS) // length * length
             name = str(length_s)
-            start = max(
-                done.get(name, 0), (self._replica.journal.history.first_at() or end) // length * length
-            )
+            known = done.get(name, 0)
+            if known > end:  # it was thinned by a clock that was ahead
+                known = 0
+            start = max(known, (self._replica.journal.history.first_at() or end) // length * length)
             while start < end and self._replica.read_only is None:
                 first = next(self._replica.journal.history.since(start), None)
                 if first is None or first.at >= end:
@@ -81,10 +93,18 @@ class Retention:
                 start = first.at // length * length
                 gone += await self._merge(start, start + length)
                 start += length
-            if end > done.get(name, 0):
+            if end != done.get(name, 0):
                 done[name] = end
                 self._save(done)
         return gone + await self._expire(now - self.keep.weekly_s * SECOND_NS)
+
+    async def _set_right(self) -> None:
+        """Rows of a time when the clock was ahead, if it is right again."""
+        is_more = True
+        while is_more:
+            with self._replica.change():
+                is_more = set_right(self._replica.journal, self._replica.clock.now_ns())
+            await trio.lowlevel.checkpoint()
 
     async def _merge(self, start: int, end: int) -> int:
         """The rows of one time, each with the one before it of its kind."""
@@ -100,7 +120,8 @@ class Retention:
                         continue
                     known = last.setdefault(row.inode, {})
                     before = known.get(key)
-                    if before is None or before.at <= answered < row.at:
+                    is_cut = before is not None and before.at <= answered < row.at
+                    if before is None or is_cut or author_of(before)[0] != author_of(row)[0]:
                         known[key] = row
                         held += 1
                         continue

@@ -17,8 +17,8 @@ from dittofs.volume.events import (
     Past,
     PastContent,
     PastName,
+    author_of,
     contents_of,
-    is_written,
     name_of,
     number_of,
     owner_of,
@@ -48,9 +48,7 @@ class Window:
 
     def holds(self, row: HistoryRow) -> bool:
         """Whether a row tells of such a change."""
-        # What an inode came with may be older than its coming: it was there before, and came back.
-        written = is_written(row) if row.before else None
-        slot, stamp = (row.slot, row.stamp) if written is None else (written.slot, written.stamp)
+        slot, stamp = author_of(row)
         return slot in self.slots and self.since <= stamp <= self.until
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 from dittofs.ids import Stamp
 from dittofs.tree.brake import Limits
+from dittofs.volume.retention import DAY_S, HOUR_S
 from dittofs.volume.undo import OTHERS, Window
 from dittofs.volume.undoing import Step, labels, slots_of, undo
 from dittofs.volume.volume import Volume
@@ -307,3 +308,38 @@ async def test_undo_after_accepting_brings_all_back(pair: Pair) -> None:
     assert kinds(await undone(pair.b, "laptop", since)) == {"back": 5}
     await pair.settle()
     assert shown(pair.a.volume) == before
+
+
+async def test_what_others_did_stays_apart_in_a_history_that_was_thinned(pair: Pair) -> None:
+    a, b = pair.a, pair.b  # the laptop and the phone
+
+    async def passing(seconds: int) -> None:
+        for rig in (a, b):
+            rig.clock.advance(seconds)
+
+    for name in ("content", "name"):
+        await a.write(name, b"v1")
+    await pair.settle()
+    await passing(HOUR_S - b.clock.now_ns() // 10**9 % HOUR_S + 60)
+    since = b.clock.now_ns()
+    await a.write("unmade", b"empty form")
+    await pair.settle()
+    for name in ("content", "unmade"):
+        await b.fetch(name)
+        await b.write(name, b"a day of work of the phone")
+    await b.rename("name", "named by the phone")
+    await pair.settle()
+    await passing(600)
+    for name in ("content", "unmade"):
+        await a.fetch(name)
+        await a.write(name, b"a day of work of the phone, one comma moved")
+    await a.rename("named by the phone", "named by the laptop")
+    await pair.settle()
+    await passing(2 * DAY_S)
+    await b.volume.retention.thin()
+    steps = await undone(b, "laptop", since)
+    await pair.settle()
+    for rig in (a, b):
+        assert rig.listing("") == ["content", "named by the phone", "unmade"]
+    assert await b.fetch("content") == b"a day of work of the phone"
+    assert kinds(steps) == {"content": 1, "name": 1, "left": 1}

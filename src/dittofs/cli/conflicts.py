@@ -86,11 +86,12 @@ def _request(place: Place, *, judge: bool = False) -> ConflictsRequest:
 
 def _list(asked: Client, places: Sequence[Place], *, as_json: bool, judge: bool, is_asked: bool) -> int:
     now_ns = time.time_ns()
-    count, last = 0, ""
+    count, last, keep = 0, "", ""
     for place in places:
         for conflict in asked.list_conflicts(_request(place, judge=judge)):
             count += 1
             last = shlex.quote(str(Place(place.volume, path_bytes(conflict))))
+            keep = "|".join(choices(conflict, judged=judge))
             if as_json:
                 say_json(conflict)
             else:
@@ -99,7 +100,7 @@ def _list(asked: Client, places: Sequence[Place], *, as_json: bool, judge: bool,
     if not as_json:
         if count:
             say(f"{counted(count, 'conflict')}.  Compare: dittofs conflicts diff {last}")
-            say(f"Decide:  dittofs conflicts resolve {last} --keep mine|theirs|both|merged")
+            say(f"Decide:  dittofs conflicts resolve {last} --keep {keep}")
         else:
             say("No conflict there." if is_asked else "No conflicts.")
     return EXIT_CONFLICTS if count else EXIT_FINE
@@ -122,6 +123,24 @@ def lines(volume: str, conflict: Conflict, now_ns: int, *, judged: bool = False)
     return found
 
 
+def choices(conflict: Conflict, *, judged: bool = False) -> list[str]:
+    """What `resolve` takes for this one, the plainest words for it."""
+    sides = conflict.sides
+    sets = {
+        "mine": [side for side in sides if side.is_mine],
+        "theirs": [side for side in sides if not side.is_mine],
+        "shown": [side for side in sides if side.is_shown],
+        "beside": [side for side in sides if not side.is_shown],
+    }
+    main = next(iter(sets["shown"]), None)
+    # A directory keeps its name against all else.
+    is_fixed = main is not None and "directory" in {side.kind for side in sides}
+    taken = [word for word, found in sets.items() if len(found) == 1 and (not is_fixed or found == [main])]
+    plain = [word for word in taken if word in ("mine", "theirs")] or taken
+    can_merge = conflict.are_versions and main is not None and (conflict.can_merge or not judged)
+    return [*plain, "both", *(["merged"] if can_merge else [])]
+
+
 def _about(side: ConflictSide, now_ns: int) -> str:
     device = escaped(side.device) or "?"
     device += " (this device)" if side.is_mine else ""
@@ -135,12 +154,16 @@ def _diff(asked: Client, places: Sequence[Place], *, as_json: bool) -> int:
     has_conflict = False
     for place in places:
         request = _request(place)
-        has_conflict = has_conflict or any(True for _ in asked.list_conflicts(request))
+        is_compared = not any(True for _ in asked.list_conflicts(request))
+        has_conflict = has_conflict or not is_compared
         for difference in asked.differences(request):
+            is_compared = True
             if as_json:
                 say_json(difference)
             else:
                 _say_difference(difference)
+        if not is_compared and not as_json:
+            say(f"No two files to compare.  What they are:  dittofs conflicts show {shlex.quote(str(place))}")
     if not has_conflict and not as_json:
         say("No conflict there.")
     return EXIT_CONFLICTS if has_conflict else EXIT_FINE

@@ -83,9 +83,13 @@ class Conflicts:
         """
         state = self._state
         if names:
+            found = self.find(names)
+            if found is not None:
+                yield found
+                if found.main is None and found.name == names[-1]:
+                    return
             top = self._entry(names)
             if top is None or top.kind is not Kind.DIRECTORY:
-                yield from (one for one in [self.find(names)] if one is not None)
                 return
         prefix = b"".join(name + b"/" for name in names)
         places = sorted((state.path(directory), directory) for directory in self._tree.conflicted())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dittofs.control.conflicts import Conflict, ConflictSide
 from tests.unit.cli.conftest import Shell
@@ -112,3 +113,20 @@ def test_an_import_says_what_was_done_and_what_is_to_be_decided(
     assert shell.run("import", str(tmp_path), "--dry-run") == 4
     assert shell.out.splitlines()[-1] == "Nothing was done. Without --dry-run Shared gets that."
     assert service.files == {}
+
+
+@pytest.mark.parametrize(
+    ("sides", "are_versions", "offered"),
+    [
+        ((replace(SHOWN, kind="directory"), BESIDE), False, "theirs|both"),
+        ((SHOWN, replace(BESIDE, is_mine=False)), True, "shown|beside|both|merged"),
+        ((SHOWN, BESIDE, replace(BESIDE, device="phone", is_mine=False)), True, "mine|both|merged"),
+        ((BESIDE, replace(BESIDE, device="phone", is_mine=False)), True, "mine|theirs|both"),
+    ],
+)
+def test_only_what_resolve_takes_is_offered(
+    shell: Shell, service: SmallService, sides: tuple[ConflictSide, ...], are_versions: bool, offered: str
+) -> None:
+    service.standing_aside.append(Conflict("notes.txt", sides, are_versions=are_versions))
+    assert shell.run("conflicts") == 4
+    assert shell.out.splitlines()[-1].endswith(f"Shared:notes.txt --keep {offered}")

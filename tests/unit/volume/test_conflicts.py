@@ -233,3 +233,29 @@ async def test_a_volume_without_conflicts_is_not_gone_through(pair: Pair) -> Non
     asked = pair.a.volume.replica.tree.conflicted()
     assert list(asked) == []
     await trio.lowlevel.checkpoint()
+
+
+async def test_a_name_that_a_directory_shows_is_found_by_it_and_what_is_below_too(pair: Pair) -> None:
+    pair.a.mkdir("d")
+    await pair.a.write("d/f", b"base")
+    await pair.b.write("d", b"a file")
+    await pair.settle()
+    for rig, content in ((pair.a, b"of laptop"), (pair.b, b"of phone")):
+        await rig.write("d/f", content)
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        found = Conflicts(rig.volume.state)
+        whole = list(found.walk())
+        assert [one.path + one.name for one in whole] == [b"d", b"d/f"]
+        assert list(found.walk([b"d"])) == whole
+        assert list(found.walk([whole[0].asides[0].name])) == whole[:1]
+
+
+async def test_a_name_that_shows_nothing_is_found_by_it(pair: Pair) -> None:
+    await apart(pair)
+    await pair.a.unlink("f.txt")
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        found = Conflicts(rig.volume.state)
+        for one in found.walk():
+            assert list(found.walk([one.name])) == [one]

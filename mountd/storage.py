@@ -25,7 +25,7 @@ from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.node import Node
-from dittofs.replication.collector import GarbageStatus
+from dittofs.replication.garbage_status import GarbageStatus
 from dittofs.shared_volume import SharedVolume
 from mountd.checking import Elsewhere
 from mountd.reports import Reports

@@ -69,7 +69,12 @@ def tell(asked: Client, request: RestoreRequest, *, as_json: bool) -> int:
         return EXIT_FINE
     sys.stdout.flush()
     done = "would be restored" if request.dry_run else "restored"
-    here = f"; {human_size(missing)} of it are not here and are fetched when they are read" if missing else ""
+    when = (
+        "have to be fetched, now or when they are read"
+        if request.dry_run
+        else "are fetched when they are read"
+    )
+    here = f"; {human_size(missing)} of it are not here and {when}" if missing else ""
     if last is None or (not files and last.what == "same"):
         say("Nothing had to be done: it is so already.")
         return EXIT_FINE

@@ -17,7 +17,7 @@ from dittofs.chunks.marking import named_root
 from dittofs.chunks.seal import ChunkKind
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import InodeId
-from dittofs.journal.answered import note_answer
+from dittofs.journal.answered import answered_at, note_answer
 from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.custody import HOLD, Custody
 from dittofs.replication.parts import LocalReplica, Retained
@@ -102,6 +102,13 @@ class Answers:
             for other in self._others()
             if other not in gone and rounds.round_of(settings, other) != answered.get(other, b"")
         ]
+
+    def note_unasked(self) -> None:
+        """Nobody waits for a device that may only read: should it ever write, what is gone is gone."""
+        journal = self._replica.journal
+        if answered_at(journal) < journal.history.last_at:
+            with journal.transaction():
+                note_answer(journal)
 
     async def give(self) -> None:
         """Answer those that can be answered now. `reasons` says why not."""

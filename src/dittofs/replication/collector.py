@@ -6,7 +6,6 @@ it. It ends when all have answered and the grace is over; then this device sweep
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -25,6 +24,16 @@ from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.answers import Answers
 from dittofs.replication.custody import HOLD, WHOLE
 from dittofs.replication.garbage_rounds import Outstanding
+from dittofs.replication.garbage_status import (
+    LAST_ROW,
+    LOOKED_ROW,
+    OPEN_ROW,
+    GarbageStatus,
+    LastSweep,
+    Looked,
+    Measured,
+    OpenRound,
+)
 from dittofs.replication.marking import NAMED_AT_ONCE, Incomplete, Marking
 from dittofs.replication.parts import Retained
 from dittofs.replication.peers import Peers
@@ -42,6 +51,7 @@ GRACE_S: Final = 24 * 3600.0
 QUIET_S: Final = 600.0  # after a start, before a mark that nobody asked for
 LOOK_S: Final = 24 * 3600.0  # between two marks that nobody asked for
 TICK_S: Final = 30.0
+CAUGHT_UP_S: Final = 60.0
 RETRY_S: Final = 600.0  # after a round that could not end
 WORTH_BYTES: Final = 64 << 20
 WORTH_SHARE: Final = 20  # or one part in so many of the packs
@@ -49,70 +59,6 @@ ROWS_AT_ONCE: Final = 512
 RELEASED_MAX: Final = 65_536
 """Contents that connected devices are told of; all others forget them before they answer."""
 _NS: Final = 1_000_000_000
-
-
-class OpenRound(msgspec.Struct, array_like=True, frozen=True):
-    """A round whose first half is done."""
-
-    name: bytes
-    """Random: no other round is called so, not even by this device before it was set back to a backup."""
-    begun: int
-    """When the first mark began, nanoseconds since 1970."""
-    chunks: int
-    bytes: int
-
-
-class LastSweep(msgspec.Struct, array_like=True, frozen=True):
-    """What the last round that ended gave."""
-
-    at: int
-    chunks: int
-    bytes: int
-    room: int
-    """Bytes of the disk that are free for it."""
-
-
-class Looked(msgspec.Struct, array_like=True, frozen=True):
-    """What the last first mark found."""
-
-    at: int
-    chunks: int
-    bytes: int
-
-
-_open = msgspec.msgpack.Decoder(OpenRound)
-_last = msgspec.msgpack.Decoder(LastSweep)
-_looked = msgspec.msgpack.Decoder(Looked)
-
-
-@dataclass(frozen=True, slots=True)
-class GarbageStatus:
-    """What is known of garbage, and what a round waits for."""
-
-    round: OpenRound | None
-    grace_ends: int
-    """When what the open round found may go at the earliest, nanoseconds since 1970."""
-    outstanding: tuple[Outstanding, ...]
-    problem: str
-    """Why there is no round, or why it cannot end; empty: nothing is in the way."""
-    looked: Looked | None
-    swept: LastSweep | None
-    owed: tuple[tuple[DeviceId, str], ...]
-    """Whom this device has not answered, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What lies in the store, by who names it."""
-
-    live: Amount
-    """What the volume shows now."""
-    past: Amount
-    """Its history and snapshots alone."""
-    garbage: Amount
-    """Nothing."""
-    unknown: int = 0
-    """Contents of which it is not known here what they consist of."""
 
 
 class Collector:
@@ -137,6 +83,7 @@ class Collector:
         )
         self._wake = trio.Event()
         self._is_asked = False
+        self._begun_here = b""
         self._quiet_until = -math.inf
         self._is_stepping = trio.Lock()
         self._retry_at = -math.inf
@@ -155,8 +102,8 @@ class Collector:
             0 if row is None else row.begun + self._grace_ns,
             () if row is None else tuple(self.outstanding()),
             self._why_not() or self._problem,
-            None if looked is None else _looked.decode(looked),
-            None if last is None else _last.decode(last),
+            None if looked is None else LOOKED_ROW.decode(looked),
+            None if last is None else LAST_ROW.decode(last),
             tuple(self.answers.reasons.items()),
         )
 
@@ -216,9 +163,11 @@ class Collector:
         """Answer others, and go on with our own round as far as that can be."""
         async with self._is_stepping:
             self._problem = ""
-            if self._why_not():
-                return
             try:
+                if self._replica.not_allowed is not None and self._replica.read_only is None:
+                    self.answers.note_unasked()
+                if self._why_not():
+                    return
                 await self.answers.give()
                 await self._own()
             except Incomplete as error:
@@ -247,7 +196,7 @@ class Collector:
     def _round(self) -> OpenRound | None:
         row = self._replica.journal.get_local(ROW, OPEN)
         try:
-            return None if row is None else _open.decode(row)
+            return None if row is None else OPEN_ROW.decode(row)
         except msgspec.MsgspecError:
             return None  # of another version: a round begins anew
 
@@ -258,6 +207,9 @@ class Collector:
         row = self._round()
         if row is not None and garbage.candidates is None:
             # The process died: what was claimed since the first mark is not known.
+            self._put({OPEN: None})
+            row, self._is_asked = None, True
+        elif row is not None and self._is_superseded(row):
             self._put({OPEN: None})
             row, self._is_asked = None, True
         if trio.current_time() < self._retry_at:
@@ -275,7 +227,7 @@ class Collector:
         if trio.current_time() < self._quiet_until:
             return False
         row = self._replica.journal.get_local(ROW, LOOKED)
-        return row is None or abs(self._now() - _looked.decode(row).at) >= LOOK_S * _NS
+        return row is None or abs(self._now() - LOOKED_ROW.decode(row).at) >= LOOK_S * _NS
 
     async def _begin(self, *, is_asked: bool) -> None:
         """The first mark. The round is announced if it is worth it."""
@@ -298,9 +250,30 @@ class Collector:
             if self._peers.writers():
                 change.group.set_setting(rounds.ROUND + self._peers.device.hex(), rounds.encode(name))
                 self._retirement.announced(name)
+            self._begun_here = name
             row = OpenRound(name, begun, amount.chunks, amount.bytes)
             self._replica.journal.put_local(ROW, OPEN, rounds.encode(row))
         log.info("a round of garbage has begun", chunks=amount.chunks, bytes=amount.bytes)
+
+    def _is_superseded(self, row: OpenRound) -> bool:
+        """Whether another history of this device announced a round: others answer that one."""
+        announced = rounds.round_of(self._replica.tree.settings(), self._peers.device)
+        return bool(self._peers.writers()) and announced != row.name
+
+    async def _has_caught_up(self) -> bool:
+        """See what this device did after a backup was made, if it was set back to that since the round began.
+
+        What it did then may name what it found by its own store alone, after others had answered.
+        """
+        gone = rounds.retired(self._replica.tree.settings())
+        if all(one in gone for one in self._peers.writers()):
+            return True
+        with trio.move_on_after(CAUGHT_UP_S):
+            if self._peers.open_sessions:
+                await self._peers.in_step()
+                return bool(self._peers.open_sessions)
+        self._fail("the round was begun before the last start: it ends once another device is connected")
+        return False
 
     def _is_worth(self, amount: Amount, *, is_asked: bool) -> bool:
         packs = self._replica.chunks.statistics().pack_bytes
@@ -310,6 +283,8 @@ class Collector:
 
     async def _end(self, row: OpenRound) -> None:
         """The second mark, and what follows from it."""
+        if row.name != self._begun_here and not await self._has_caught_up():
+            return
         chunks, run_blocking = self._replica.chunks, self._replica.run_blocking
         marks = await run_blocking(chunks.garbage.marks)
         unknown = await self._marking.mark(marks)

@@ -12,6 +12,7 @@ import structlog
 
 from dittofs.errors import ChunkUnavailable
 from dittofs.identity.keys import DeviceId
+from dittofs.journal.answered import note_answer
 from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.custody import HOLD, KEEPER
 from dittofs.replication.garbage_rounds import Retired
@@ -63,6 +64,7 @@ class Retirement:
         journal = self._replica.journal
         with journal.transaction():
             journal.delete_local(ROW, REJOINING)
+            note_answer(journal)  # nobody has waited for it until now
         return True
 
     def announced(self, name: bytes) -> None:

@@ -14,7 +14,7 @@ import trio
 from dittofs.chunks.content import ContentReader
 from dittofs.chunks.store import ChunkStore
 from dittofs.chunks.version import store_version_node
-from dittofs.errors import FormatError, FSError
+from dittofs.errors import ChunkUnavailable, FormatError, FSError
 from dittofs.ids import INODE_ID_BYTES, ROOT, InodeId, inode_id
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, NewVersion, Owner
@@ -147,7 +147,12 @@ class Restoring:
         """Have here what is about to be named and others may sweep; so of the directories that come back."""
         if content is not None:
             self._missing.pop(content.root, None)
-            await self._naming.have(inode, content.root, content.size)
+            try:
+                await self._naming.have(inode, content.root, content.size)
+            except ChunkUnavailable as error:
+                what = (self._path(inode) or self._pasts.path(inode, at) or b"").decode(errors="replace")
+                why = f"{what or 'the version'} is not all on this device, and others may have swept it"
+                raise ChunkUnavailable(f"{why}: {error}") from error
         if past is None:
             return
         await self._naming.have_large(inode, past.xattrs)

@@ -15,6 +15,7 @@ from dittofs.errors import ChunkUnavailable
 from dittofs.identity.records import Role
 from dittofs.ids import Stamp
 from dittofs.local_disk import LocalDisk
+from dittofs.replication import garbage_rounds as rounds
 from dittofs.volume.events import PastContent
 from dittofs.volume.past import Pasts
 from dittofs.volume.restoring import Restoring
@@ -24,6 +25,7 @@ from dittofs.volume.undo import Window
 from dittofs.volume.undoing import NOWHERE, slots_of, undo
 from dittofs.volume.views import Entries, ViewEntry
 from dittofs.volume.views import settled as in_time
+from tests.simulation.disk import SimulatedDisk
 from tests.unit.identity.devices import DESKTOP, LAPTOP
 from tests.unit.replication.pair import Side, connect, members_of, sides, until
 from tests.unit.replication.test_collector import (
@@ -367,3 +369,108 @@ async def test_answers_to_rounds_that_a_backup_does_not_know_count_for_none_of_i
     shutil.rmtree(tmp_path / "a")
     shutil.copytree(tmp_path / "backup", tmp_path / "a")
     await meet(3, tmp_path, set_back)
+
+
+@pytest.mark.logs_warning("another copy of this device has written too")
+async def test_a_round_in_a_backup_ends_only_when_it_is_known_what_was_done_after_the_backup(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async def begun(a: Side, b: Side, nursery: trio.Nursery) -> None:
+        mine, theirs = Sweeper(a, grace_s=DAY_S), Sweeper(b)
+        await on_demand(a)
+        await a.write("removed", LARGE)
+        connect(nursery, a, b)
+        await in_step(a, b)
+        await a.rig.unlink("removed")
+        await in_step(a, b)
+        mine.forget_the_past()
+        await answered(a, b, mine, theirs)
+
+    async def lost(a: Side, b: Side, nursery: trio.Nursery) -> None:
+        connect(nursery, a, b)
+        await a.write("again", LARGE)
+        await in_step(a, b)
+
+    async def set_back(a: Side, b: Side, nursery: trio.Nursery) -> None:
+        mine = Sweeper(a, grace_s=DAY_S)
+        for side in (a, b):
+            side.rig.clock.advance(2 * DAY_S)
+        assert mine.collector.status().round is not None
+        assert not mine.collector.outstanding()
+        await mine.collector.step()
+        assert not mine.is_done
+        await in_step_again(a, b, nursery)
+        await mine.collector.collect()
+        assert mine.is_done
+        assert [await side.rig.fetch("again") for side in (a, b)] == [LARGE, LARGE]
+
+    await meet(1, tmp_path, begun)
+    shutil.copytree(tmp_path / "a", tmp_path / "backup")
+    await meet(2, tmp_path, lost)
+    shutil.rmtree(tmp_path / "a")
+    shutil.copytree(tmp_path / "backup", tmp_path / "a")
+    await meet(3, tmp_path, set_back)
+
+
+async def test_a_round_that_was_begun_alone_asks_whoever_joined_since(autojump_clock: MockClock) -> None:
+    a = Side(LAPTOP, RECORDS[:1], "a", SimulatedDisk(), seed=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.peers.run)
+        mine = Sweeper(a, grace_s=DAY_S)
+        await garbage(a, 1)
+        mine.forget_the_past()
+        await mine.collector.collect()
+        assert not mine.collector.outstanding()
+        a.members.add(RECORDS)
+        a.rig.clock.advance(DAY_S + 1)
+        await mine.collector.step()
+        assert not mine.is_done
+        assert [one.device for one in mine.collector.outstanding()] == [DESKTOP.id]
+        announced = rounds.round_of(a.rig.volume.replica.tree.settings(), LAPTOP.id)
+        assert len(announced) == rounds.NAME_BYTES
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_may_only_read_names_nothing_again_that_was_gone_before_it_may_write(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        mine, theirs = Sweeper(a), Sweeper(b)
+        await on_demand(a)
+        await a.write("large", LARGE)
+        cut, _ = connect(nursery, a, b)
+        at = await replaced(a, b, mine)
+        replica = b.rig.volume.replica
+        replica.not_allowed = "this device may only read"
+        await theirs.collector.step()
+        replica.not_allowed = None
+        cut.close()
+        await apart(a, b)
+        with pytest.raises(ChunkUnavailable):
+            await Restoring(b.rig.volume).content(b.rig.walk("large").id, past_of(b, "large", at))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.logs_warning("this device was retired while it was away")
+async def test_who_was_retired_names_nothing_again_that_was_gone_before_others_knew_of_its_return(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        mine, theirs = Sweeper(a), Sweeper(b)
+        b.rig.volume.state.may_borrow = lambda: theirs.retirement.may_borrow
+        await on_demand(a)
+        await a.write("large", LARGE)
+        connect(nursery, a, b)
+        at = await replaced(a, b, mine)
+        await mine.retirement.retire(b.device.id, 0)
+        await in_step(a, b)
+        await mine.collector.collect()
+        assert mine.is_done
+        inode, past = b.rig.walk("large").id, past_of(b, "large", at)
+        for _ in range(2):
+            with pytest.raises(ChunkUnavailable):
+                await Restoring(b.rig.volume).content(inode, past)
+            if not theirs.retirement.may_borrow:
+                await theirs.retirement.rejoin()
+                await settle(mine, theirs, done=lambda: theirs.retirement.may_borrow)
+        nursery.cancel_scope.cancel()

@@ -56,6 +56,8 @@ class Restoring:
         self._pasts = Pasts(volume.replica)
         self._naming = Naming(volume.state)
         self._missing: dict[bytes, int] = {}
+        self._made: dict[InodeId, InodeId] = {}
+        """Of what was forgotten the inode that was made for it."""
 
     async def content(self, inode: InodeId, content: PastContent) -> Restored:
         """Make a content the newest version of a living file. The version shown now stays in the history.
@@ -133,6 +135,19 @@ class Restoring:
                 await trio.lowlevel.checkpoint()
         return done
 
+    def called(self, inode: InodeId) -> InodeId:
+        """What an inode is called now that it may have been made anew."""
+        made = self._made.get(inode, inode)
+        return made if self._tree.kind(made) is not None else inode
+
+    def link(self, inode: InodeId, parent: InodeId, name: bytes) -> bool:
+        """Give one more name to what is back; whether it is another one, because something else has it."""
+        free = self._free(parent, name)
+        with self._replica.change() as change:
+            change.is_unasked = True
+            change.group.link((inode, None), parent, free, stamp=self._state.tick())
+        return free != name
+
     async def missing_bytes(self, content: PastContent | None) -> int:
         """How much of a content is not on this device."""
         if content is None or not content.size:
@@ -202,11 +217,13 @@ class Restoring:
             if not name.is_plain or (held is not None and held[:2] == name[:2] and held.is_plain):
                 continue
             self._revive(change, name.parent, at)
-            free = self._free(name.parent, name.name)
+            parent = self.called(name.parent)
+            free = self._free(parent, name.name)
             is_renamed = is_renamed or free != name.name
-            names[link] = (name.parent, free)
+            names[link] = (parent, free)
         if not is_known:
-            return self._make(change, past, fresh, list(names.values())), is_renamed
+            self._made[inode] = self._make(change, past, fresh, list(names.values()))
+            return self._made[inode], is_renamed
         shown = self._tree.versions(inode)[:1] if now is not None and now.main is not None else ()
         is_other = fresh is not None and (
             now is None or now.main is None or now.main[:2] != past.contents[0][:2]
@@ -226,7 +243,7 @@ class Restoring:
 
     def _revive(self, change: Transaction, directory: InodeId, at: int) -> None:
         """The directories above come back first, where they were."""
-        if directory == ROOT or self._pasts.now(directory) is not None:
+        if directory == ROOT or self._pasts.now(self.called(directory)) is not None:
             return
         past = self._pasts.of(directory, at) or self._last(directory)
         if past is None:

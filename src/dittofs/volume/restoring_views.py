@@ -58,7 +58,7 @@ class ViewRestoring:
     async def _set_back(
         self, path: bytes, parent: InodeId, one: ViewEntry, *, dry_run: bool
     ) -> Restored | None:
-        inode = one.inodes[0]
+        inode, parent = self._restoring.called(one.inodes[0]), self._restoring.called(parent)
         kind = self._volume.replica.tree.kind(inode)
         if kind not in (None, one.kind):  # no inode ever changes its kind
             raise FormatError(f"the snapshot says of {path.decode(errors='replace')} what it never was")
@@ -74,13 +74,11 @@ class ViewRestoring:
         if dry_run:
             what = Restored(path, one.kind, one.size, missing, "back" if now is None else "version")
         elif inode in self._met:  # one more name of what is back already
-            with self._volume.replica.change() as change:
-                change.is_unasked = True
-                change.group.link((inode, None), parent, one.name, stamp=self._volume.state.tick())
-            what = Restored(path, one.kind, one.size, missing, "back")
+            is_renamed = self._restoring.link(inode, parent, one.name)
+            what = Restored(path, one.kind, one.size, missing, "back", is_renamed)
         else:
             what = await self._restoring.back(inode, past, at=self._view.at, is_kept=True)
-        self._met.add(inode)
+        self._met.add(self._restoring.called(inode))
         return what
 
 

@@ -1,13 +1,22 @@
 """What was can be had again, by new changes: nothing that is shown is lost by it."""
 
 import os
+from dataclasses import replace
 
+from dittofs.chunks.chunker import Chunking
+from dittofs.chunks.content import store_content
+from dittofs.chunks.source import BytesSource
+from dittofs.ids import inode_id
+from dittofs.tree.record import Kind
+from dittofs.volume.listing import encode_listing
 from dittofs.volume.past import Pasts
 from dittofs.volume.restoring import Restored, Restoring
 from dittofs.volume.restoring_views import ViewRestoring
 from dittofs.volume.snapshots import SnapshotView, create_snapshot, snapshots_of
+from dittofs.volume.views import ViewEntry
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
+from tests.unit.volume.test_listings import announce
 
 
 def now(rig: Rig) -> int:
@@ -166,3 +175,42 @@ async def test_a_snapshot_is_set_back_exactly_though_the_history_is_forgotten(ri
     assert (rig.read("d/a"), rig.read("d/gone"), rig.read("d/moved")) == (b"a1", b"g", b"m")
     assert rig.stat("d/gone").nlink == 2
     assert await set_back(rig, [b"d"], "kept") == []
+
+
+async def test_of_a_file_with_several_names_all_come_back_though_one_is_taken(rig: Rig) -> None:
+    rig.mkdir("d")
+    await rig.write("d/a", b"two names")
+    await rig.publish()
+    rig.link("d/a", "d/b")
+    await rig.write("d/z", b"the last one")
+    await rig.publish()
+    await create_snapshot(rig.volume.replica, rig.volume.publisher, "kept")
+    for name in "abz":
+        await rig.unlink(f"d/{name}")
+    await rig.write("d/b", b"new")
+    await rig.publish()
+    done = await set_back(rig, [], "kept")
+    assert [(one.what, one.is_renamed) for one in done] == [("back", False), ("back", True), ("back", False)]
+    (other,) = (name for name in rig.listing("d") if "restored" in name)
+    assert rig.listing("d") == ["a", "b", other, "z"]
+    assert rig.stat("d/a").number == rig.stat(f"d/{other}").number
+    assert [rig.read(f"d/{name}") for name in ("a", "b", "z")] == [b"two names", b"new", b"the last one"]
+
+
+async def test_what_nothing_but_a_snapshot_knows_is_made_anew_with_all_its_names(rig: Rig) -> None:
+    await rig.write("known", b"content")
+    await rig.publish()
+    version = rig.volume.replica.tree.version(rig.walk("known").ref)
+    assert version is not None
+    directory, file = inode_id(b"\5" * 12), inode_id(b"\6" * 12)
+    entry = ViewEntry(b"a", Kind.FILE, (file,), 0o640, None, 10**18, 10**18, version.size, version.root, 2)
+    below = encode_listing([entry, replace(entry, name=b"b")])
+    chunks = rig.volume.replica.chunks
+    root = store_content(chunks, BytesSource(below), b"", 0, chunking=Chunking.CONTENT_DEFINED)
+    above = replace(entry, kind=Kind.DIRECTORY, inodes=(directory,), mode=0o750, size=len(below), root=root)
+    announce(rig, "kept", encode_listing([replace(above, name=b"d")]))
+    await set_back(rig, [b"d"], "kept")
+    assert rig.listing("") == ["d", "known"]
+    assert rig.listing("d") == ["a", "b"]
+    assert rig.stat("d/a").number == rig.stat("d/b").number
+    assert (rig.stat("d").mode, rig.stat("d/b").mode, rig.read("d/b")) == (0o750, 0o640, b"content")

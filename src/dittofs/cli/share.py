@@ -4,6 +4,7 @@ import argparse
 import shlex
 
 from dittofs.cli.asking import client, which_volume
+from dittofs.cli.main import INTERRUPTED
 from dittofs.cli.output import Progress, counted, duration, escaped, say, say_json, warn
 from dittofs.control.faults import EXIT_FAILED, EXIT_FINE, Refusal
 from dittofs.control.sharing import Invitation, ShareEnded, ShareRequest, ShareWaiting
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         warn(
             "\nNo longer waiting. The ticket still works until its time is up; see who came:  dittofs devices"
         )
-        return EXIT_FINE
+        return INTERRUPTED
     if ended is None:
         raise Refusal("cut_short", "the daemon ended, and the invitation with it", "dittofs share")
     if arguments.json:

@@ -216,3 +216,17 @@ def test_after_two_dashes_every_word_is_one(shell: Shell, service: SmallService)
     service.files[b"--dry-run"] = b"x"
     assert shell.run("get", "-o", "-", "--", "--dry-run") == 0
     assert shell.out == "x"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("word", ["--help", "status", "nonsense"])
+def test_a_stream_that_is_closed_leads_to_nowhere(word: str, closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m dittofs.cli.main {word} {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == {"--help": 0, "status": 1, "nonsense": 2}[word]
+    assert "Error" not in done.stderr
+    assert "bug" not in done.stderr

@@ -3,10 +3,12 @@
 import io
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from dittofs.cli.devices import standing
+from dittofs.cli.output import Progress
 from dittofs.control.protocol import MemberStatus
 from dittofs.control.sharing import ShareEnded
 from tests.unit.cli.conftest import Shell
@@ -206,3 +208,15 @@ def test_copies_are_shown_and_set(shell: Shell, service: SmallService) -> None:
     assert "held by 9 devices as soon as there are as many; now on all 3" in shell.out
     assert shell.run("copies", "3") == 0
     assert "held by 3 devices (there are 3 devices)" in shell.out
+
+
+@pytest.mark.usefixtures("service")
+def test_who_no_longer_waits_is_told_that_the_invitation_stays(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "__enter__", interrupted)
+    assert shell.run("share") == 130
+    assert "The ticket still works" in shell.err

@@ -76,15 +76,18 @@ def run(arguments: argparse.Namespace) -> int:
             done = item
             continue
         steps.append(item)
-        if not arguments.json and (arguments.verbose or len(steps) <= SHOWN):
-            say(_step_line(item))
     assert done is not None, "the daemon's last line"
     left = [step for step in steps if step.kind == "left" or step.reason]
+    others = [step for step in steps if not (step.kind == "left" or step.reason)]
+    steps = [*left, *others]
     if arguments.json:
         say_json({"steps": steps, "done": done})
     else:
-        if len(steps) > SHOWN and not arguments.verbose:
-            say(f"... and {counted(len(steps) - SHOWN, 'other')}: -v names them all")
+        shown = steps if arguments.verbose else [*left, *others[:SHOWN]]
+        for step in shown:
+            say(_step_line(step))
+        if len(shown) < len(steps):
+            say(f"... and {counted(len(steps) - len(shown), 'other')}: -v names them all")
         for line in summary(steps, done):
             say(line)
         _tell_left(left, done)
@@ -123,7 +126,10 @@ def summary(steps: Iterable[UndoStep], done: UndoDone) -> list[str]:
         lines.append(f"{listed(what)}{sized} {says}")
     if not lines:
         return []
-    begin = "Would undo" if done.is_dry_run else "Undid"
+    if all(step.kind == "left" for step in found):
+        begin = "Would undo nothing of" if done.is_dry_run else "Undid nothing of"
+    else:
+        begin = "Would undo" if done.is_dry_run else "Undid"
     return [f"{begin} what {escaped(done.device)} did:", *(f"  {line}" for line in lines)]
 
 
@@ -150,5 +156,7 @@ def _next(steps: list[UndoStep], done: UndoDone, arguments: argparse.Namespace, 
         return f"Nothing was changed. Do it:  {again}"
     if any(step.missing for step in steps):
         return "What is not on this device comes when it is read. On which devices it is:  dittofs status"
+    if all(step.kind == "left" for step in steps):
+        return "Nothing was changed. For each that is left:  dittofs log PATH,  dittofs restore PATH"
     log = shlex.quote(f"{place.volume}:{os.fsdecode(place.path)}")
     return f"Done, for all devices. To see it:  dittofs log {escaped(log)}"

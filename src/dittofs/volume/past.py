@@ -200,13 +200,20 @@ class Backwards:
         self._history = replica.journal.history
         self._before = before
         self._known: dict[InodeId, Past | None] = {}
+        self._step: dict[InodeId, Past | None] = {}
+        """What was after the step that is looked at, of what rows of it were about that were met already."""
 
     def __iter__(self) -> Iterator[tuple[HistoryRow, Past | None, Past | None]]:
-        """(row, after, before). While a row is looked at, `path` says where things were after it."""
+        """(row, after, before). `path` and `path_before` are about the step that the row is one of."""
+        at = -1
         for row in self._history.before(self._before):
+            if row.at != at:
+                at = row.at
+                self._step.clear()
             after = self.past(row.inode, row.at)
             before = undone(after, row)
             yield row, after, before
+            self._step.setdefault(row.inode, after)
             self._known[row.inode] = before
 
     def past(self, inode: InodeId, at: int) -> Past | None:
@@ -216,8 +223,18 @@ class Backwards:
         return self._known[inode]
 
     def path(self, inode: InodeId, at: int, past: Past | None = None) -> bytes | None:
-        """Where it was; `past` if it is known better."""
-        return _path(self.past, inode, at, past)
+        """Where it was after the step; `past` if it is known better.
+
+        A file and its directory may come in one step, in any order.
+        """
+        return _path(self._after_step, inode, at, past)
+
+    def path_before(self, inode: InodeId, at: int, past: Past | None = None) -> bytes | None:
+        """Where it was before the step that was applied at `at`."""
+        return _path(self._pasts.of, inode, at - 1, past)
+
+    def _after_step(self, inode: InodeId, at: int) -> Past | None:
+        return self._step[inode] if inode in self._step else self.past(inode, at)
 
 
 def _path(

@@ -43,7 +43,7 @@ def trash(replica: Replica, prefix: bytes) -> Iterator[Removed | None]:
         if not is_last or before is None or after is not None or before.kind is Kind.DIRECTORY:
             yield None
             continue
-        path = back.path(row.inode, row.at - 1, before)
+        path = back.path_before(row.inode, row.at, before)
         if path is not None and is_below(path, prefix):
             yield Removed(row.inode, path, before, row.at, int(row.stamp), row.slot)
         else:

@@ -126,7 +126,8 @@ def log_below(replica: Replica, prefix: bytes, *, before: int = END) -> Iterator
             continue
         what, version = event
         now = back.path(row.inode, row.at, after) if after is not None else None
-        was = back.path(row.inode, row.at, past) if past is not None else None
+        is_moved = row.kind in ("name", "remove")  # else it was where it is, and that is looked up faster
+        was = back.path_before(row.inode, row.at, past) if past is not None and is_moved else now
         is_inside = any(is_below(path, prefix) for path in (now, was) if path is not None)
         yield _made(replica, row, what, version, now, was, after or past) if is_inside else None
 
@@ -145,9 +146,10 @@ def _made(
     was: bytes | None,
     past: Past | None,
 ) -> Event:
-    writer = version.slot if version is not None and what != "removed" else row.slot
     if what == "created" and next(replica.journal.history.of_inode(row.inode, before=row.at), None):
         what = "back"
+    # What comes back was written before, by whoever it was.
+    writer = version.slot if version is not None and what in ("created", "written") else row.slot
     path = now if now is not None else was or b""
     moved = was if what == "moved" and was is not None and was != now else b""
     kind = past.kind if past is not None else Kind.FILE

@@ -91,6 +91,28 @@ def test_what_is_left_is_named_with_the_reason_and_exits_with_5(shell: Shell, se
     assert "no other device is connected" in shell.err
 
 
+def test_what_is_left_comes_first_and_is_named_however_much_was_done(
+    shell: Shell, service: SmallService
+) -> None:
+    done = [UndoStep("back", f"back/{number}") for number in range(50)]
+    left = [UndoStep("left", f"left/{number}", reason="it is being written") for number in range(20)]
+    service.steps = [*done, *left]
+    assert shell.run("undo", "--device", "nas", "--since", "1h") == 5
+    lines = shell.out.splitlines()
+    assert [line.split()[0] for line in lines[:20]] == [step.path for step in left]
+    assert "... and 42 others: -v names them all" in lines
+    assert shell.run("undo", "--device", "nas", "--since", "1h", "--json") == 5
+    assert [one["kind"] for one in shell.json()["steps"][:20]] == ["left"] * 20
+
+
+def test_an_undo_that_left_everything_does_not_say_that_it_undid(shell: Shell, service: SmallService) -> None:
+    service.steps = [UndoStep("left", "a", reason="another device has changed it since")]
+    assert shell.run("undo", "--device", "nas", "--since", "1h") == 5
+    assert "Undid nothing of what nas did:" in shell.out
+    assert "Undid what" not in shell.out
+    assert "Done" not in shell.out
+
+
 def test_an_undo_that_has_nothing_to_do_says_so(shell: Shell, service: SmallService) -> None:
     assert shell.run("undo", "--device", "nas", "--since", "1h", "--json") == 0
     assert shell.json()["steps"] == []

@@ -7,6 +7,7 @@ from dittofs.tree.brake import Limits
 from dittofs.volume.retention import DAY_S, HOUR_S
 from dittofs.volume.undo import OTHERS, Window
 from dittofs.volume.undoing import Step, labels, slots_of, undo
+from dittofs.volume.versions import log_below
 from dittofs.volume.volume import Volume
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
@@ -91,6 +92,24 @@ async def test_a_removed_tree_comes_back_at_its_names_with_its_contents(pair: Pa
     await pair.settle()
     assert shown(pair.a.volume) == before
     assert pair.a.read("d/sub/three") == b"d/sub/three" * 40
+
+
+async def test_the_log_names_what_came_back_and_who_had_it_back(pair: Pair) -> None:
+    await filled(pair)
+    since = now(pair)
+    await remove_tree(pair.a)
+    await pair.settle()
+    await undone(pair.b, "laptop", since)
+    await pair.settle()
+    paths = {b"d", b"d/sub", b"d/one", b"d/two", b"d/sub/three"}
+    for rig in (pair.a, pair.b):
+        events = [one for one in log_below(rig.volume.replica, b"") if one is not None]
+        back = {(one.path, one.device) for one in events if one.what == "back"}
+        assert back == {(path, pair.b.volume.replica.label) for path in paths}
+        removed = {(one.path, one.device) for one in events if one.what == "removed"}
+        assert removed == {(path, "laptop") for path in paths}
+        below = [one for one in log_below(rig.volume.replica, b"d") if one is not None]
+        assert {one.path for one in below} == paths
 
 
 async def test_running_it_again_does_nothing(pair: Pair) -> None:

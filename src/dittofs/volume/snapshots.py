@@ -29,6 +29,7 @@ from dittofs.volume.listing import LISTING_BYTES_MAX, decode_listing, encode_lis
 from dittofs.volume.publication import Publisher
 from dittofs.volume.replica import Replica
 from dittofs.volume.state import State
+from dittofs.volume.times import parse_time
 from dittofs.volume.views import Entries, TimeView, ViewEntry, settled
 
 SETTING: Final = "snapshot/"
@@ -123,10 +124,12 @@ def find_snapshot(replica: Replica, name: str) -> Snapshot | None:
 async def create_snapshot(replica: Replica, publisher: Publisher, name: str) -> Snapshot:
     """Keep what the volume shows now under a name. It is durable, and told to the others, on return.
 
-    FSError: EINVAL for a name that cannot be one, EEXIST if there is one. ReadOnlyVolume.
+    FSError: EINVAL for a name that cannot be one or is a time, EEXIST if there is one. ReadOnlyVolume.
     """
     if not NAME.fullmatch(name):
         raise FSError(errno.EINVAL, "a snapshot is called by small letters, digits, dots, - and _")
+    if parse_time(name, replica.clock.now_ns()) is not None:
+        raise FSError(errno.EINVAL, f"{name} reads as a time, and would stand in its way")
     if find_snapshot(replica, name) is not None:
         raise FSError(errno.EEXIST, f"there is a snapshot {name} already")
     replica.require_writable()

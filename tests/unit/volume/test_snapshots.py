@@ -93,3 +93,10 @@ async def test_a_name_is_given_once_and_stands_in_a_path(rig: Rig) -> None:
             await snapshot_of(rig, name)
     with pytest.raises(FSError):
         delete_snapshot(rig.volume.replica, "two")
+
+
+@pytest.mark.parametrize("name", ["yesterday", "today", "now", "2h", "3min", "2026-11-21"])
+async def test_a_name_that_reads_as_a_time_is_refused(rig: Rig, name: str) -> None:
+    with pytest.raises(FSError, match="reads as a time"):
+        await snapshot_of(rig, name)
+    assert snapshots_of(rig.volume.replica) == []

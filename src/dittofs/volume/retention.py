@@ -120,8 +120,17 @@ class Retention:
                         continue
                     known = last.setdefault(row.inode, {})
                     before = known.get(key)
-                    is_cut = before is not None and before.at <= answered < row.at
-                    if before is None or is_cut or author_of(before)[0] != author_of(row)[0]:
+                    is_cut = before is None or before.at <= answered < row.at or _by_others(before, row)
+                    if key == "mtime" and is_cut and before is not None:
+                        known.pop("content", None)
+                    if key == "content":
+                        # It says what the time was, too: one that was set between two of them says nothing.
+                        time = known.pop("mtime", None)
+                        is_cut = is_cut or (time is not None and _by_others(time, row))
+                        if time is not None and not is_cut:
+                            self._replica.journal.history.remove(time)
+                            gone += 1
+                    if before is None or is_cut:
                         known[key] = row
                         held += 1
                         continue
@@ -169,3 +178,8 @@ class Retention:
     def _save(self, done: dict[str, int]) -> None:
         with self._replica.change():
             self._replica.journal.put_meta(CURSOR, msgspec.msgpack.encode(done))
+
+
+def _by_others(one: HistoryRow, other: HistoryRow) -> bool:
+    """Whether two rows tell of changes of two writers: undo takes back those of one."""
+    return author_of(one)[0] != author_of(other)[0]

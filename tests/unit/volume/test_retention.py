@@ -6,6 +6,7 @@ import pytest
 
 from dittofs.journal.answered import answered_at, note_answer
 from dittofs.journal.wrong_times import set_right
+from dittofs.volume.attributes import Wanted
 from dittofs.volume.events import author_of
 from dittofs.volume.past import Pasts
 from dittofs.volume.retention import DAY_S, HOUR_S, WEEK_S
@@ -216,3 +217,32 @@ async def test_rows_of_two_writers_are_never_merged(pair: Pair) -> None:
         slots = [author_of(row)[0] for row in history if row.kind == "content"]
         writer, other = a.volume.replica.slot, b.volume.replica.slot
         assert slots == [writer, other, writer, writer]  # the last one is from an hour before
+
+
+async def test_times_that_were_set_are_shown_as_they_were_whatever_was_written_between(rig: Rig) -> None:
+    def touch(mtime: int) -> None:
+        rig.volume.attributes.set(rig.walk("f"), Wanted(mtime=mtime))
+
+    await rig.write("f", b"0")
+    await rig.publish()
+    moments = {}
+    inode = rig.walk("f").id
+    pasts = Pasts(rig.volume.replica)
+    chance = random.Random(5)
+    for hour in range(40):
+        rig.clock.advance(HOUR_S - rig.clock.now_ns() // 10**9 % HOUR_S + 60)
+        for number in range(chance.randrange(6)):
+            if chance.random() < 0.5:
+                touch(1_000 * hour + number)
+            else:
+                await rig.write("f", b"%d %d" % (hour, number))
+                await rig.publish()
+        rig.clock.advance(HOUR_S - rig.clock.now_ns() // 10**9 % HOUR_S - 1)
+        at = rig.clock.now_ns()
+        moments[at] = pasts.of(inode, at)
+    before = rows(rig)
+    rig.clock.advance(2 * DAY_S)
+    await rig.volume.retention.thin()
+    assert rows(rig) < before - 10
+    for at, was_then in moments.items():
+        assert pasts.of(inode, at) == was_then

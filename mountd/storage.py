@@ -21,7 +21,7 @@ from dittofs.control.storage import (
     RetireResult,
     Swept,
 )
-from dittofs.errors import DittoError
+from dittofs.errors import ConfigError, DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.node import Node
@@ -115,7 +115,10 @@ class StorageDesk:
         if request.action == "rejoin":
             is_changed = await opened.retirement.rejoin()
             return RetireResult(self._name(opened, own), own.hex(), is_changed)
-        member = opened.find_member(request.device)
+        try:
+            member = opened.find_member(request.device)
+        except ConfigError as error:
+            raise Refusal("not_found", f"{error}. Nothing was done", "dittofs devices") from error
         if member.device == own:
             raise Refusal(
                 "usage", "a device does not retire itself", "To end its part in the volume:  dittofs leave"

@@ -36,14 +36,14 @@ _WORDS = {
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="?", help="a path below a mount, or VOLUME:PATH")
     parser.add_argument("--device", metavar="D", default="", help="only what this device did")
-    parser.add_argument("--limit", metavar="N", type=_count, default=50, help="so many at most; 0: all")
+    parser.add_argument("--limit", metavar="N", type=limit_of, default=50, help="so many at most; 0: all")
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise ValueError(text)
-    return count
+def limit_of(text: str) -> int:
+    """What `--limit` says."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 (0: all)")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     path, at, version = arguments.target.rpartition("@")
     if not at or not version:
         text = "it is not said to which version"
-        mend = f"Which there are:  dittofs log {escaped(shlex.quote(arguments.target))}"
+        of = path if at else arguments.target
+        mend = f"Which there are:  dittofs log {escaped(shlex.quote(of)) if of else ''}".rstrip()
         raise Refusal("usage", text, mend)
     asked = client()
     place = locate(path, asked.status().volumes)

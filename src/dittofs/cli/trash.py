@@ -6,6 +6,7 @@ import sys
 import time
 
 from dittofs.cli.asking import client, locate
+from dittofs.cli.log import limit_of
 from dittofs.cli.output import counted, escaped, human_size, say, say_json, when
 from dittofs.cli.restore import tell
 from dittofs.control.client import Client
@@ -27,7 +28,9 @@ EXAMPLE = """\
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "restore", "empty"), nargs="?", default="list")
     parser.add_argument("path", metavar="PATH", nargs="?", help="a path below a mount, or VOLUME:PATH")
-    parser.add_argument("--limit", metavar="N", type=int, default=50, help="list so many at most; 0: all")
+    parser.add_argument(
+        "--limit", metavar="N", type=limit_of, default=50, help="list so many at most; 0: all"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--yes", action="store_true", help="empty: do not ask")
 
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "empty":
             return _empty(asked, place.volume, place.path, arguments)
     now_ns, shown, size = time.time_ns(), 0, 0
-    asks = TrashRequest(place.volume, **path_fields(place.path), limit=max(0, arguments.limit))
+    asks = TrashRequest(place.volume, **path_fields(place.path), limit=arguments.limit)
     for item in asked.trash(asks):
         shown, size = shown + 1, size + item.size
         if arguments.json:

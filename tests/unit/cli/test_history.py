@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from dittofs.control.history import LogEvent, TrashItem
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
@@ -79,3 +81,19 @@ def test_checkout_names_what_could_not_be_written(
     assert shell.out.startswith("Wrote 1 file, 5 bytes as of one to ")
     assert shell.run("checkout", "odd", str(tmp_path / "out")) == 1
     assert "not written: x: a special file" in shell.err
+
+
+def test_a_limit_is_a_number_from_0(shell: Shell) -> None:
+    for command in ("log", "trash"):
+        for word in ("-1", "x", "1.5"):
+            assert shell.run(command, "--limit", word) == 2
+            assert f"{word!r} is no number from 0 (0: all)" in shell.err
+
+
+@pytest.mark.parametrize(
+    ("target", "mend"), [("Shared:a", "log Shared:a"), ("Shared:a@", "log Shared:a"), ("@", "log")]
+)
+@pytest.mark.usefixtures("service")
+def test_the_log_of_the_path_is_named_where_no_version_is(shell: Shell, target: str, mend: str) -> None:
+    assert shell.run("restore", target) == 2
+    assert shell.err.endswith(f"Which there are:  dittofs {mend}\n")

@@ -53,6 +53,8 @@ from dittofs.volume.volume import Volume
 from mountd.checkout import Checkout
 from mountd.history_items import done_item, status_of, told, would_be
 from mountd.kinds import KIND_NAMES
+from mountd.known_paths import never_there, require_known
+from mountd.undoing import label_of, unknown_device
 
 PART_BYTES: Final = 1 << 20
 ROWS_IN_A_ROW: Final = 32
@@ -71,19 +73,24 @@ class HistoryDesk:
 
     async def log(self, request: LogRequest) -> AsyncGenerator[LogEvent, None]:
         """The latest first."""
-        volume = self._volume(request.volume)
+        opened = self._node.require_open(request.volume)
+        volume = opened.volume
         names = components(path_bytes(request))
         versions, restoring = Versions(volume.replica), Restoring(volume)
+        called = label_of(opened, request.device)
+        device = called or request.device
         found = 0
         for number, event in enumerate(self._events(volume, names), 1):
             if number % ROWS_IN_A_ROW == 0:
                 await trio.lowlevel.checkpoint()
-            if event is None or (request.device and event.device != request.device):
+            if event is None or (device and event.device != device):
                 continue
             yield await told(volume, versions, restoring, event)
             found += 1
             if found == request.limit:
                 return
+        if device and not found and not called:
+            raise unknown_device(opened, device)
 
     def _events(self, volume: Volume, names: tuple[bytes, ...]) -> Iterator[Event | None]:
         if not names:
@@ -91,7 +98,7 @@ class HistoryDesk:
             return
         inodes = Pasts(volume.replica).had_path(names)
         if not inodes:
-            raise _nothing(request_path(names))
+            raise never_there(names)
         if any(volume.replica.tree.kind(one) is Kind.DIRECTORY for one in inodes[:1]):
             yield from log_below(volume.replica, b"/".join(names))
             return
@@ -120,7 +127,7 @@ class HistoryDesk:
         pasts, versions = Pasts(volume.replica), Versions(volume.replica)
         inodes = pasts.had_path(names)
         if not inodes:
-            raise _nothing(request_path(names))
+            raise never_there(names)
         is_directory = volume.replica.tree.kind(inodes[0]) is Kind.DIRECTORY
         if is_directory:
             async for item in self._directory(volume, names, request):
@@ -218,7 +225,7 @@ class HistoryDesk:
             return Content(entry.size, _parts(volume, entry.root, entry.size), entry.mode, entry.mtime)
         inodes = Pasts(volume.replica).had_path(names)
         if not inodes:
-            raise _nothing(request_path(names))
+            raise never_there(names)
         _, content = Versions(volume.replica).find(inodes, request.version)
         parts = _parts(volume, content.root, content.size)
         return Content(content.size, parts, 0o644, content.mtime)
@@ -229,7 +236,10 @@ class HistoryDesk:
         volume = self._volume(request.volume)
         restoring = Restoring(volume)
         names = components(path_bytes(request))
-        for one in await self._removed(volume, b"/".join(names), request.limit):
+        removed = await self._removed(volume, b"/".join(names), request.limit)
+        if not removed:
+            require_known(volume, names)
+        for one in removed:
             main = one.past.main
             yield TrashItem(
                 kind=KIND_NAMES[one.past.kind],
@@ -243,7 +253,10 @@ class HistoryDesk:
 
     async def empty(self, request: EmptyTrashRequest) -> EmptyTrashResult:
         volume = self._volume(request.volume)
-        found = await self._removed(volume, b"/".join(components(path_bytes(request))), 0)
+        names = components(path_bytes(request))
+        found = await self._removed(volume, b"/".join(names), 0)
+        if not found:
+            require_known(volume, names)
         size = sum(one.past.main.size for one in found if one.past.main)
         if not request.dry_run:
             await forget(volume.replica, found)
@@ -302,11 +315,6 @@ class HistoryDesk:
 
 def request_path(names: tuple[bytes, ...]) -> str:
     return b"/".join(names).decode(errors="replace") or "/"
-
-
-def _nothing(path: str) -> Refusal:
-    text = f"{path} is not there and never was, as far as this device knows"
-    return Refusal("not_found", text, "What is there:  dittofs list      What happened:  dittofs log")
 
 
 def _time(volume: Volume, text: str) -> int:

@@ -28,6 +28,7 @@ from dittofs.tree.record import STAMP_END
 from dittofs.volume.braking import accept, held_of, reject
 from dittofs.volume.undo import Window
 from dittofs.volume.undoing import labels, slots_of, undo
+from mountd.known_paths import require_known
 from mountd.membership import outside
 
 PATHS_MAX: Final = 100
@@ -49,16 +50,19 @@ class UndoDesk:
         until = STAMP_END if request.until_ns < 0 else request.until_ns
         window = Window(slots_of(opened.volume, device), Stamp(request.since_ns), Stamp(until))
         is_reachable = bool(opened.peers.open_sessions)
+        names = components(path_bytes(request))
+        is_any = False
         steps = undo(
             opened.volume,
             device,
             window,
-            under=b"/".join(components(path_bytes(request))),
+            under=b"/".join(names),
             dry_run=request.dry_run,
             may_fetch=is_reachable,
         )
         async with aclosing(steps):
             async for step in steps:
+                is_any = True
                 yield UndoStep(
                     step.kind,
                     size=step.size,
@@ -67,6 +71,8 @@ class UndoDesk:
                     reason=step.reason,
                     **path_fields(step.path),
                 )
+        if not is_any:
+            require_known(opened.volume, names)
         yield UndoDone(opened.name, device, request.dry_run, is_reachable)
 
     async def brake(self, request: BrakeRequest) -> AsyncGenerator[BrakeItem, None]:
@@ -128,20 +134,36 @@ def _require_writer(opened: SharedVolume) -> None:
         raise Refusal("forbidden", f"{reason}; nothing was changed", mend)
 
 
+def label_of(opened: SharedVolume, text: str) -> str:
+    """What the device calls itself that `text` means: that label, or a member's name or beginning of id.
+
+    Empty if nobody is called that.
+    """
+    if not text or text in labels(opened.volume):
+        return text
+    try:
+        return opened.find_member(text).name
+    except ConfigError:
+        return ""
+
+
+def unknown_device(opened: SharedVolume, text: str) -> Refusal:
+    """What is said of a device that nobody has heard of."""
+    there = ", ".join(labels(opened.volume)) or "none"
+    what = f'no device has written here that is called "{text}"; there are: {there}. Nothing was done'
+    return Refusal("not_found", what, "dittofs devices")
+
+
 def _device(opened: SharedVolume, text: str, *, is_held: bool = False) -> str:
-    """What the device calls itself that `text` means: that label, or a member's name or beginning of id."""
+    """As `label_of`; refuses ("not_found") who has not written here, or of whom nothing is held."""
     known = labels(opened.volume)
     if is_held:
         known = [one.device for one in opened.volume.replica.tree.brake.holds.tally()]
-    if text in known:
-        return text
-    try:
-        name = opened.find_member(text).name
-    except ConfigError:
-        name = ""
+    name = text if text in known else label_of(opened, text)
     if name in known:
         return name
+    if not is_held:
+        raise unknown_device(opened, text)
     there = ", ".join(known) or "none"
-    what = "nothing is held of a device" if is_held else "no device has written here that is"
-    mend = f"dittofs brake list {shlex.quote(opened.name)}" if is_held else "dittofs devices"
-    raise Refusal("not_found", f'{what} called "{text}"; there are: {there}. Nothing was done', mend)
+    what = f'nothing is held of a device called "{text}"; there are: {there}. Nothing was done'
+    raise Refusal("not_found", what, f"dittofs brake list {shlex.quote(opened.name)}")

@@ -130,3 +130,27 @@ def test_a_checkout_into_a_mount_is_refused_also_through_a_link_and_the_daemon_g
         assert "is in a volume already" in done.stderr
         assert "dittofs restore" in done.stderr
     assert sorted(path.name for path in node.root.rglob("*")) == ["d", "f"]
+
+
+def test_a_path_or_device_that_nobody_knows_is_refused_with_what_to_do_next(node: Node) -> None:
+    node.mount()
+    (node.root / "f").write_text("f")
+    (name,) = (volume["name"] for volume in node.status()["volumes"])
+    me = items(node, "log")[0]["device"]
+    for words in (
+        ("trash", "list", f"{name}:nope"),
+        ("trash", "empty", f"{name}:nope", "--yes"),
+        ("undo", "--device", me, "--since", "1h", "--dry-run", f"{name}:nope"),
+        ("undo", "--device", "nope", "--since", "1h", "--dry-run", f"{name}:"),
+        ("log", "--device", "nope"),
+        ("log", f"{name}:nope"),
+        ("devices", "retire", "nope"),
+        ("devices", "remove", "nope"),
+    ):
+        done = node.run(*words, check=False)
+        assert done.returncode == 1, words
+        assert "nope" in done.stderr
+        assert "dittofs log" in done.stderr or "dittofs devices" in done.stderr, words
+    for words in (("trash", "empty", f"{name}:f", "--yes"), ("trash", "list", f"{name}:f")):
+        node.run(*words)
+    assert items(node, "log", "--device", me)

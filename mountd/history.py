@@ -288,7 +288,9 @@ class HistoryDesk:
         except ReadOnlyVolume:
             raise
         except FSError as error:
-            code = {errno.EINVAL: "usage", errno.EEXIST: "exists"}.get(error.errno, "not_found")
+            code = {errno.EINVAL: "usage", errno.EFBIG: "usage", errno.EEXIST: "exists"}.get(
+                error.errno, "not_found"
+            )
             raise Refusal(code, str(error), "Those there are:  dittofs snapshot list") from error
         if done is not None:
             self._node.require_open(request.volume).peers.custody.recount()  # others are to hold it too

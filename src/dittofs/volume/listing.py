@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from dittofs.chunks.content import ContentReader
+from dittofs.chunks.store import ChunkStore
 from dittofs.errors import FormatError
 from dittofs.ids import ROOT, InodeId
 from dittofs.tree.encoding import OWNER_NAME_BYTES_MAX, ROOT_BYTES_MAX, XATTR_NAME_BYTES_MAX
@@ -17,8 +19,8 @@ from dittofs.tree.record import STAMP_END, WITH_CONTENT, Kind, Owner, is_name
 from dittofs.tree.shapes import INT_END, INT_MIN
 from dittofs.volume.views import Entries, ViewEntry
 
-LISTING_BYTES_MAX: Final = 1 << 30
-"""Of one directory: some millions of entries."""
+LISTING_BYTES_MAX: Final = 256 << 20
+"""Of one directory: more than a million entries. It is read at once."""
 MODE_END: Final = 0o10000
 OWNER_END: Final = (1 << 32) - 1
 LINKS_END: Final = 1 << 32
@@ -49,6 +51,13 @@ _lines = msgspec.msgpack.Decoder(list[_Line])
 def encode_listing(entries: Iterable[ViewEntry]) -> bytes:
     """The bytes of a directory's entries, which come in the order of their names."""
     return msgspec.msgpack.encode([_line(entry) for entry in entries])
+
+
+def listing_reader(chunks: ChunkStore, root: bytes, size: int) -> ContentReader:
+    """To read a listing with. FormatError for one of a size that none has."""
+    if not 0 < size <= LISTING_BYTES_MAX:
+        raise FormatError(f"the listing of a snapshot of {size} bytes")
+    return ContentReader(chunks, root, size)
 
 
 def decode_listing(data: bytes) -> Entries:

@@ -7,15 +7,16 @@ second time. The setting `snapshot/<name>` in the meta document names the root's
 
 import errno
 import re
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
+import structlog
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.chunks.content import ContentReader, store_content
+from dittofs.chunks.content import store_content
 from dittofs.chunks.manifest import chunk_root
 from dittofs.chunks.source import BytesSource
 from dittofs.chunks.store import AbsentChunk
@@ -25,12 +26,14 @@ from dittofs.tree.encoding import ROOT_BYTES_MAX
 from dittofs.tree.record import STAMP_END, Kind
 from dittofs.volume.attributes import CHUNK
 from dittofs.volume.fetching import read_fetched
-from dittofs.volume.listing import LISTING_BYTES_MAX, decode_listing, encode_listing
+from dittofs.volume.listing import LISTING_BYTES_MAX, decode_listing, encode_listing, listing_reader
 from dittofs.volume.publication import Publisher
 from dittofs.volume.replica import Replica
 from dittofs.volume.state import State
 from dittofs.volume.times import parse_time
 from dittofs.volume.views import Entries, TimeView, ViewEntry, settled
+
+log = structlog.get_logger()
 
 SETTING: Final = "snapshot/"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -83,9 +86,7 @@ class SnapshotView:
     def entries(self, directory: ViewEntry) -> Entries | Coroutine[Any, Any, Entries]:
         if not directory.size:
             return {}
-        if directory.size > LISTING_BYTES_MAX:
-            raise FormatError(f"the listing of a snapshot of {directory.size} bytes")
-        reader = ContentReader(self._state.replica.chunks, directory.root, directory.size)
+        reader = listing_reader(self._state.replica.chunks, directory.root, directory.size)
         try:
             return decode_listing(reader.read(0, directory.size))
         except (AbsentChunk, Damaged) as error:
@@ -124,7 +125,8 @@ def find_snapshot(replica: Replica, name: str) -> Snapshot | None:
 async def create_snapshot(replica: Replica, publisher: Publisher, name: str) -> Snapshot:
     """Keep what the volume shows now under a name. It is durable, and told to the others, on return.
 
-    FSError: EINVAL for a name that cannot be one or is a time, EEXIST if there is one. ReadOnlyVolume.
+    FSError: EINVAL for a name that cannot be one or is a time, EEXIST if there is one; EFBIG for a
+    directory of more than a million entries. ReadOnlyVolume.
     """
     if not NAME.fullmatch(name):
         raise FSError(errno.EINVAL, "a snapshot is called by small letters, digits, dots, - and _")
@@ -162,6 +164,8 @@ async def _stored(replica: Replica, view: TimeView, directory: ViewEntry) -> tup
         if number % ENTRIES_IN_A_ROW == 0:
             await trio.lowlevel.checkpoint()
     data = encode_listing(lines)
+    if len(data) > LISTING_BYTES_MAX:
+        raise FSError(errno.EFBIG, "a directory has more entries than a snapshot can list")
 
     def store() -> bytes:
         return store_content(replica.chunks, BytesSource(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
@@ -179,22 +183,41 @@ def delete_snapshot(replica: Replica, name: str) -> Snapshot:
     return snapshot
 
 
-def snapshot_roots(replica: Replica) -> Iterator[tuple[bytes, int]]:
+def snapshot_roots(replica: Replica, lost: Collection[ChunkId] = frozenset()) -> Iterator[tuple[bytes, int]]:
     """Root and size of all contents that snapshots keep: listings, files, large attributes (of no size).
 
-    ChunkMissing or Damaged if a listing is not here: then nobody knows what it keeps.
+    AbsentChunk or Damaged if a listing is not here: then nobody knows what it keeps. One that needs what is
+    `lost` everywhere, and one that no volume ever had, keep nothing that anybody could read.
     """
-    waiting = [(one.root, one.size) for one in snapshots_of(replica)]
+    return _roots(replica, lambda error: isinstance(error, AbsentChunk) and error.chunk in lost)
+
+
+def known_snapshot_roots(replica: Replica) -> Iterator[tuple[bytes, int]]:
+    """`snapshot_roots` as far as listings are here: what is below another, its maker knows."""
+    return _roots(replica, lambda _error: True)
+
+
+def _roots(replica: Replica, passes: Callable[[AbsentChunk | Damaged], bool]) -> Iterator[tuple[bytes, int]]:
+    waiting = [(one.name, one.root, one.size) for one in snapshots_of(replica)]
     met: set[bytes] = set()
     while waiting:
-        root, size = waiting.pop()
+        name, root, size = waiting.pop()
         if root in met or not size:
             continue
         met.add(root)
         yield root, size
-        for entry in decode_listing(ContentReader(replica.chunks, root, size).read(0, size)).values():
+        try:
+            entries = decode_listing(listing_reader(replica.chunks, root, size).read(0, size))
+        except FormatError as error:
+            log.warning("a snapshot is passed over: its listing is none", snapshot=name, reason=str(error))
+            continue
+        except (AbsentChunk, Damaged) as error:
+            if not passes(error):
+                raise
+            continue
+        for entry in entries.values():
             if entry.kind is Kind.DIRECTORY:
-                waiting.append((entry.root, entry.size))
+                waiting.append((name, entry.root, entry.size))
             elif entry.kind is Kind.FILE and entry.size:
                 yield entry.root, entry.size
             for value in entry.xattrs.values():

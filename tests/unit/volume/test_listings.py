@@ -15,8 +15,8 @@ from dittofs.tree.record import Kind, Owner
 from dittofs.tree.setting_back import SetBack
 from dittofs.volume.listing import decode_listing, encode_listing
 from dittofs.volume.restoring_views import ViewRestoring
-from dittofs.volume.snapshots import SETTING, SnapshotView, find_snapshot, snapshots_of
-from dittofs.volume.views import ViewEntry
+from dittofs.volume.snapshots import SETTING, SnapshotView, find_snapshot, snapshot_roots, snapshots_of
+from dittofs.volume.views import ViewEntry, settled
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 
@@ -93,6 +93,21 @@ async def test_a_snapshot_that_no_device_could_have_made_is_none(pair: Pair) -> 
     announce(pair.a, "good", b"\x90")
     await pair.settle()
     assert [one.name for one in snapshots_of(pair.b.volume.replica)] == ["good"]
+
+
+async def test_a_listing_that_is_said_to_be_huge_is_not_read(pair: Pair) -> None:
+    huge = replace(FILE, kind=Kind.DIRECTORY, size=1 << 60)
+    announce(pair.a, "huge", encode_listing([huge]))
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        snapshot = find_snapshot(rig.volume.replica, "huge")
+        assert snapshot is not None
+        view = SnapshotView(rig.volume.state, snapshot)
+        (entry,) = (await settled(view.entries(view.top()))).values()
+        with pytest.raises(FormatError):
+            view.entries(entry)
+    with pytest.raises(FormatError):
+        list(snapshot_roots(pair.a.volume.replica))
 
 
 async def test_nothing_is_restored_from_a_listing_that_no_tree_could_hold(pair: Pair) -> None:

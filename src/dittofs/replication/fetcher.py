@@ -36,7 +36,7 @@ PREFETCHES_MAX: Final = 1024
 Wanted = tuple[ChunkKind, ChunkId]
 
 
-class _NobodyHasIt(ChunkUnavailable):
+class NobodyHasIt(ChunkUnavailable):
     """All that are connected were asked."""
 
 
@@ -96,7 +96,7 @@ class Fetcher:
         while True:
             try:
                 await self._fetch(missing, is_bulk=is_bulk)
-            except _NobodyHasIt:
+            except NobodyHasIt:
                 left_s = begun + ALONE_PATIENCE_S - trio.current_time()
                 if is_bulk or left_s <= 0:
                     raise
@@ -110,7 +110,7 @@ class Fetcher:
     async def _fetch(self, missing: list[Wanted], *, is_bulk: bool) -> None:
         """Ask once. What comes is no longer among `missing`."""
         if not self._peers:
-            raise _NobodyHasIt("no other device is connected")
+            raise NobodyHasIt("no other device is connected")
         fetches = [self._begin(kind, chunk, is_bulk=is_bulk) for kind, chunk in missing]
         self._dispatch()
         deadline = trio.current_time() + FETCH_PATIENCE_S
@@ -264,7 +264,7 @@ class Fetcher:
     def _give_up_if_nobody_has(self, fetch: _Fetch) -> None:
         if not fetch.done.is_set() and not fetch.asked and fetch.lacking >= set(self._peers):
             why = "no connected device has it" if self._peers else "no other device is connected"
-            self._finish(fetch, _NobodyHasIt(f"a chunk is not here, and {why}"))
+            self._finish(fetch, NobodyHasIt(f"a chunk is not here, and {why}"))
 
     def _finish(self, fetch: _Fetch, error: DittoError | None) -> None:
         fetch.error = error

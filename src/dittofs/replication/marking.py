@@ -7,6 +7,7 @@ content consists of, that is fetched; without it nothing may be swept.
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
 import trio
 
 from dittofs.chunks.id_filter import IdFilter
@@ -17,9 +18,12 @@ from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import ChunkUnavailable, DiskError, DiskFull, DittoError
 from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.custody import WHOLE
+from dittofs.replication.fetcher import NobodyHasIt
 from dittofs.replication.parts import Retained
 from dittofs.replication.peers import Peers
 from dittofs.tree.entry import Change
+
+log = structlog.get_logger()
 
 LISTING_CHUNKS_MAX: Final = 100_000  # of snapshots, fetched one by one
 NAMED_AT_ONCE: Final = 64  # looked at between two requests of others
@@ -90,7 +94,11 @@ class Marking:
         return unknown
 
     async def _have_snapshots(self) -> None:
-        """Fetch the listings of snapshots that others made: before that it is not known what they keep."""
+        """Fetch the listings of snapshots that others made: before that it is not known what they keep.
+
+        A listing that no device has, as all of them said, holds nothing up: nobody can ever read it.
+        """
+        self._retained.lost_listings.clear()
         for _ in range(LISTING_CHUNKS_MAX):
             try:
                 await self._replica.run_blocking(self._retained.look_at_snapshots)
@@ -98,6 +106,10 @@ class Marking:
                 try:
                     await self._peers.fetcher.fetch(b"", [(absent.kind, absent.chunk)], is_bulk=True)
                 except ChunkUnavailable as error:
+                    if isinstance(error, NobodyHasIt) and self._has_asked_all():
+                        log.warning("a snapshot's listing is on no device", chunk=absent.chunk.hex())
+                        self._retained.lost_listings.add(absent.chunk)
+                        continue
                     raise Incomplete(f"the listing of a snapshot is not here: {error}") from None
             else:
                 return

@@ -8,7 +8,7 @@ from dittofs.blocking import RunBlocking
 from dittofs.chunks.marking import Named
 from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
-from dittofs.ids import InodeId
+from dittofs.ids import ChunkId, InodeId
 from dittofs.journal.journal import Journal
 from dittofs.tree.entry import Change
 from dittofs.tree.group import Group
@@ -72,6 +72,10 @@ class Retained(Protocol):
 
     def named(self) -> Iterator[tuple[Named, bool]]:
         """All that is named, and whether by what the volume shows now. What comes meanwhile: `came`."""
+
+    @property
+    def lost_listings(self) -> set[ChunkId]:
+        """Chunks of snapshots' listings that no device has: nobody can ever read those."""
 
     def look_at_snapshots(self) -> None:
         """Blocking: AbsentChunk, with its kind and id, if a snapshot's listing is not here."""

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Final
 
-from dittofs.errors import ChunkMissing, Damaged, FormatError
 from dittofs.ids import InodeId
 from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind
 from dittofs.volume.events import contents_of
 from dittofs.volume.replica import Replica
-from dittofs.volume.snapshots import snapshot_roots
+from dittofs.volume.snapshots import known_snapshot_roots
 
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits + "-_"
 
@@ -40,12 +39,9 @@ class LiveContents:
                     for version in tree.versions(inode):
                         if version.size:
                             yield inode, version.root, version.size
-        try:
-            for root, size in snapshot_roots(self._replica):
-                if size:
-                    yield InodeId(f".{root.hex()[-PSEUDO_DIGITS:]}"), root, size
-        except (ChunkMissing, Damaged, FormatError):
-            return  # the device that has the listing asks for it to be held
+        for root, size in known_snapshot_roots(self._replica):
+            if size:
+                yield InodeId(f".{root.hex()[-PSEUDO_DIGITS:]}"), root, size
 
     def roots_of(self, change: Change) -> tuple[Sequence[Item], Sequence[Item]]:
         """The contents that came with a change, and those that went.

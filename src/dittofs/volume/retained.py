@@ -2,7 +2,7 @@
 
 import string
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import product
 from typing import Final
 
@@ -28,11 +28,20 @@ BASES_MAX: Final = 64
 class Retained:
     """Of one replica. All returns at once, or is a generator that may be gone through in slices."""
 
-    def __init__(self, state: State, snapshots: Callable[[], Iterable[tuple[bytes, int]]] = tuple) -> None:
-        """`snapshots`: root and size of all that snapshots name, and of their listings, which it reads."""
+    def __init__(
+        self,
+        state: State,
+        snapshots: Callable[[Collection[ChunkId]], Iterable[tuple[bytes, int]]] = lambda _lost: (),
+    ) -> None:
+        """`snapshots`: root and size of all that snapshots name, and of their listings, which it reads.
+
+        They are given what `lost_listings` has.
+        """
         self._state = state
         self._replica = state.replica
         self._snapshots = snapshots
+        self.lost_listings: set[ChunkId] = set()
+        """Chunks of snapshots' listings that no device has: nobody can ever read those."""
 
     def named(self) -> Iterator[tuple[Named, bool]]:
         """All that is named, and whether by what the volume shows now. What comes meanwhile: `came`."""
@@ -42,14 +51,14 @@ class Retained:
                 yield from ((one, True) for one in self._of_inode(inode))
         for named in self._pending():
             yield named, True
-        for root, _ in self._snapshots():
+        for root, _ in self._snapshots(self.lost_listings):
             yield from ((one, False) for one in _of_root(root))
         for row in self._replica.journal.history.since(0):
             yield from ((one, False) for one in _of_row(row))
 
     def look_at_snapshots(self) -> None:
         """Blocking: AbsentChunk, with its kind and id, if a listing is not here."""
-        deque(self._snapshots(), maxlen=0)
+        deque(self._snapshots(self.lost_listings), maxlen=0)
 
     def came(self, change: Change) -> Iterator[Named]:
         """What a change names, whichever side of it."""

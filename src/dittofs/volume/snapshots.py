@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.chunks.content import store_content
+from dittofs.chunks.content import ContentReader, store_content
 from dittofs.chunks.manifest import chunk_root
 from dittofs.chunks.source import BytesSource
 from dittofs.chunks.store import AbsentChunk
@@ -205,9 +205,10 @@ def _roots(replica: Replica, passes: Callable[[AbsentChunk | Damaged], bool]) ->
         if root in met or not size:
             continue
         met.add(root)
-        yield root, size
         try:
-            entries = decode_listing(listing_reader(replica.chunks, root, size).read(0, size))
+            reader = listing_reader(replica.chunks, root, size)
+            yield root, size
+            entries = decode_listing(reader.read(0, size))
         except FormatError as error:
             log.warning("a snapshot is passed over: its listing is none", snapshot=name, reason=str(error))
             continue

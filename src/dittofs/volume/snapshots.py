@@ -2,12 +2,14 @@
 
 A snapshot is a tree of listings: each directory is a content of its own, a msgpack array of entries in the
 order of their names, that names those of its subdirectories. A directory that did not change costs nothing a
-second time. The setting `snapshot/<name>` in the meta document names the root's.
+second time. The setting `snapshot/<name>/<writer>` in the meta document names the root's: two devices that
+take one of the same name apart have two.
 """
 
 import errno
+import itertools
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from dittofs.chunks.manifest import chunk_root
 from dittofs.chunks.source import BytesSource
 from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import Damaged, FormatError, FSError
-from dittofs.ids import ChunkId
+from dittofs.ids import ChunkId, client_of_slot
 from dittofs.tree.encoding import ROOT_BYTES_MAX
 from dittofs.tree.record import STAMP_END, Kind
 from dittofs.volume.attributes import CHUNK
@@ -39,6 +41,8 @@ SETTING: Final = "snapshot/"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 """What a snapshot may be called; all of it can stand in the name of a setting."""
 FORMAT: Final = 1
+DEVICE_CHARACTERS: Final = 40
+"""So much of a device's name tells its snapshot from another of the same name."""
 ENTRIES_IN_A_ROW: Final = 64
 
 
@@ -47,6 +51,7 @@ class Snapshot:
     """One snapshot of a volume."""
 
     name: str
+    """Alike on all devices: of several of one name the first keeps it, the others have their device's too."""
     root: bytes
     """Of the listing of the root directory."""
     size: int
@@ -56,6 +61,8 @@ class Snapshot:
     files: int
     bytes: int
     """Of all files together."""
+    setting: str = ""
+    """That says all this."""
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True):
@@ -105,9 +112,28 @@ def snapshots_of(replica: Replica) -> list[Snapshot]:
                 stored = msgspec.msgpack.decode(raw, type=_Stored)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-            if stored.format == FORMAT and _is_sound(name.removeprefix(SETTING), stored):
-                found.append(Snapshot(name.removeprefix(SETTING), *msgspec.structs.astuple(stored)[1:]))
-    return sorted(found, key=lambda one: (one.at, one.name), reverse=True)
+            called = name.removeprefix(SETTING).partition("/")[0]
+            if stored.format == FORMAT and _is_sound(called, stored):
+                snapshot = Snapshot(called, *msgspec.structs.astuple(stored)[1:])
+                found.append(replace(snapshot, setting=name))
+    found.sort(key=lambda one: (one.at, one.setting))
+    return sorted(_called_apart(found), key=lambda one: (one.at, one.name), reverse=True)
+
+
+def _called_apart(snapshots: Sequence[Snapshot]) -> Iterator[Snapshot]:
+    """Each by a name of its own, alike on all devices; the first of a name keeps it."""
+    taken = {one.name for one in snapshots}
+    met: set[str] = set()
+    for one in snapshots:
+        if one.name not in met:
+            met.add(one.name)
+            yield one
+            continue
+        device = re.sub(r"[^a-z0-9._-]", "-", one.device.lower())[:DEVICE_CHARACTERS]
+        names = (f"{one.name}.{device}" + (f".{tries}" if tries else "") for tries in itertools.count())
+        free = next(name for name in names if name not in taken)
+        taken.add(free)
+        yield replace(one, name=free)
 
 
 def _is_sound(name: str, stored: _Stored) -> bool:
@@ -141,10 +167,11 @@ async def create_snapshot(replica: Replica, publisher: Publisher, name: str) -> 
         root, size, files, count = await _stored(replica, view, view.top())
         await replica.run_blocking(replica.chunks.sync)
         at = replica.clock.now_ns()
-        snapshot = Snapshot(name, root, size, at, replica.label, files, count)
+        setting = f"{SETTING}{name}/{client_of_slot(replica.slot):012x}"
+        snapshot = Snapshot(name, root, size, at, replica.label, files, count, setting)
         stored = _Stored(FORMAT, root, size, at, replica.label, files, count)
         with replica.change() as change:
-            change.group.set_setting(SETTING + name, msgspec.msgpack.encode(stored))
+            change.group.set_setting(setting, msgspec.msgpack.encode(stored))
     await replica.run_blocking(replica.journal.sync)
     return snapshot
 
@@ -179,7 +206,7 @@ def delete_snapshot(replica: Replica, name: str) -> Snapshot:
     if snapshot is None:
         raise FSError(errno.ENOENT, f"there is no snapshot {name}")
     with replica.change() as change:
-        change.group.set_setting(SETTING + name, None)
+        change.group.set_setting(snapshot.setting, None)
     return snapshot
 
 

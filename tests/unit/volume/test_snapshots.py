@@ -9,6 +9,7 @@ from dittofs.volume.snapshots import (
     create_snapshot,
     delete_snapshot,
     find_snapshot,
+    known_snapshot_roots,
     snapshot_roots,
     snapshots_of,
 )
@@ -100,3 +101,22 @@ async def test_a_name_that_reads_as_a_time_is_refused(rig: Rig, name: str) -> No
     with pytest.raises(FSError, match="reads as a time"):
         await snapshot_of(rig, name)
     assert snapshots_of(rig.volume.replica) == []
+
+
+async def test_two_snapshots_of_one_name_taken_apart_are_both_kept(pair: Pair) -> None:
+    await pair.a.write("of a", b"1")
+    await pair.b.write("of b", b"22")
+    await pair.publish()
+    pair.b.clock.advance(10)
+    for rig in (pair.a, pair.b):
+        await snapshot_of(rig, "daily")
+    await pair.settle()
+    label = pair.b.volume.replica.label
+    for rig in (pair.a, pair.b):
+        found = {one.name: (one.device, one.bytes) for one in snapshots_of(rig.volume.replica)}
+        assert found == {"daily": (pair.a.volume.replica.label, 1), f"daily.{label}": (label, 2)}
+        names = {one.name: one.root for one in snapshots_of(rig.volume.replica)}
+        assert set(names.values()) <= {root for root, _ in known_snapshot_roots(rig.volume.replica)}
+    delete_snapshot(pair.a.volume.replica, f"daily.{label}")
+    await pair.settle()
+    assert [one.name for one in snapshots_of(pair.b.volume.replica)] == ["daily"]

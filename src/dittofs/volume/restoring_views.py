@@ -3,10 +3,11 @@
 import errno
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Final
 
 import trio
 
-from dittofs.errors import FormatError, FSError
+from dittofs.errors import ChunkUnavailable, FormatError, FSError
 from dittofs.ids import ROOT, InodeId, Slot, Stamp
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent, PastName
@@ -14,6 +15,8 @@ from dittofs.volume.past import Pasts
 from dittofs.volume.restoring import Restored, Restoring
 from dittofs.volume.views import View, ViewEntry, settled
 from dittofs.volume.volume import Volume
+
+FAILED_NAMED: Final = 8
 
 
 class ViewRestoring:
@@ -36,15 +39,20 @@ class ViewRestoring:
     async def _run(self, names: Sequence[bytes], *, dry_run: bool) -> AsyncGenerator[Restored, None]:
         """What is not as the view has it, each as it is set back; parents before children.
 
-        FSError(ENOENT) if the view has nothing at `names`. FormatError: a writer made a listing that no
-        volume ever had.
+        FSError(ENOENT) if the view has nothing at `names`; EIO, after all others were set back, names
+        those that could not be. FormatError: a writer made a listing that no volume ever had.
         """
         entry, parent = await found_in(self._view, names)
         waiting = [(b"/".join(names), parent, entry)]
+        failed: list[str] = []
         while waiting:
             path, parent, one = waiting.pop(0)
             if path and not one.is_aside:
-                done = await self._set_back(path, parent, one, dry_run=dry_run)
+                try:
+                    done = await self._set_back(path, parent, one, dry_run=dry_run)
+                except (FSError, ChunkUnavailable) as error:
+                    failed.append(f"{path.decode(errors='replace')}: {error}")
+                    done = None
                 if done is not None:
                     yield done
             if one.kind is Kind.DIRECTORY:
@@ -54,6 +62,9 @@ class ViewRestoring:
                     (path + b"/" + name if path else name, here, found) for name, found in below.items()
                 ]
             await trio.lowlevel.checkpoint()
+        if failed:
+            named = "; ".join(failed[:FAILED_NAMED])
+            raise FSError(errno.EIO, f"{len(failed)} could not be restored, all others were: {named}")
 
     async def _set_back(
         self, path: bytes, parent: InodeId, one: ViewEntry, *, dry_run: bool

@@ -1,13 +1,18 @@
 """What was can be had again, by new changes: nothing that is shown is lost by it."""
 
+import errno
 import os
 from dataclasses import replace
+
+import pytest
 
 from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.content import store_content
 from dittofs.chunks.source import BytesSource
-from dittofs.ids import inode_id
+from dittofs.errors import FSError
+from dittofs.ids import InodeId, inode_id
 from dittofs.tree.record import Kind
+from dittofs.volume.events import Past
 from dittofs.volume.listing import encode_listing
 from dittofs.volume.past import Pasts
 from dittofs.volume.restoring import Restored, Restoring
@@ -214,3 +219,26 @@ async def test_what_nothing_but_a_snapshot_knows_is_made_anew_with_all_its_names
     assert rig.listing("d") == ["a", "b"]
     assert rig.stat("d/a").number == rig.stat("d/b").number
     assert (rig.stat("d").mode, rig.stat("d/b").mode, rig.read("d/b")) == (0o750, 0o640, b"content")
+
+
+async def test_what_cannot_be_restored_is_named_at_the_end_and_stops_nothing_else(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "z"):
+        await rig.write(name, name.encode())
+    await rig.publish()
+    await create_snapshot(rig.volume.replica, rig.volume.publisher, "kept")
+    for name in ("a", "b", "z"):
+        await rig.unlink(name)
+    await rig.publish()
+    back = Restoring.back
+
+    async def fails_for_b(self: Restoring, inode: InodeId, past: Past, *, at: int, is_kept: bool) -> Restored:
+        if any(name.name == b"b" for name in past.names.values()):
+            raise FSError(errno.EMLINK, "too many")
+        return await back(self, inode, past, at=at, is_kept=is_kept)
+
+    monkeypatch.setattr(Restoring, "back", fails_for_b)
+    with pytest.raises(FSError, match="1 could not be restored, all others were: b: too many"):
+        await set_back(rig, [], "kept")
+    assert rig.listing("") == ["a", "z"]

@@ -10,7 +10,7 @@ import trio
 
 from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import Mountpoint, NotEmpty, prepare
-from dittofs.control.options import MountOptions, parse_options
+from dittofs.control.options import parse_options
 from dittofs.errors import ConfigError, DittoError
 from dittofs.node import Node
 from dittofs.registry import require_volume_name
@@ -90,7 +90,7 @@ class Mounting:
                     f'{path} shows "{present.name}" already; "{name}" was not mounted',
                     f"dittofs unmount {shlex.quote(path)}",
                 )
-            if options and tuple(for_fuse(present.name, parsed)) != present.options:
+            if options and parsed != present.options:
                 raise Refusal(
                     "refused",
                     f"{path} is mounted already, with other options; nothing was changed",
@@ -108,7 +108,7 @@ class Mounting:
                 raise refusal.of_unmounted() from refusal
             raise
         opened = await self._node.open(volume, trusts_root=parsed.trusts_root)
-        mount = Mount(volume, opened.volume, path, for_fuse(volume, parsed))
+        mount = Mount(volume, opened.volume, path, parsed)
         try:
             await trio.to_thread.run_sync(mount.start)
         except DittoError as error:
@@ -178,16 +178,6 @@ class Mounting:
                 await self.unmount(mount, force=True)
             except DittoError as error:
                 log.error("cannot unmount", path=mount.path, reason=str(error))
-
-
-def for_fuse(volume: str, parsed: MountOptions) -> list[str]:
-    """Options as libfuse takes them."""
-    # Escapes of fuse_opt.c: a comma would begin another option, and pyfuse3 hands over ASCII alone.
-    source = "".join(
-        chr(one) if one < 0x80 and chr(one).isalnum() else f"\\{one:03o}"
-        for one in (parsed.fsname or volume).encode(errors="surrogateescape")
-    )
-    return ["default_permissions", f"fsname={source}", "subtype=dittofs", *parsed.kernel]
 
 
 def _check_name(volume: str, path: str) -> None:

@@ -2,50 +2,68 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 import structlog
 import trio
 
+from dittofs.control.options import MountOptions
 from dittofs.errors import FSError
 from dittofs.volume.volume import Volume
-from mountd import pyfuse3_instance
-from mountd.pyfuse3_frontend import Requests, operations
+from mountd.invalidation import Invalidation
+from mountd.kernel.frontend import KernelFrontEnd
+from mountd.pyfuse3_frontend import Pyfuse3FrontEnd
 
 log = structlog.get_logger()
 
 UNMOUNT_PATIENCE_S = 10.0
 
 
+class FrontEnd(Protocol):
+    """What stands between the kernel and a volume."""
+
+    invalidation: Invalidation
+
+    def start(self, path: str, source: str, options: MountOptions) -> None:
+        """Blocking: mount(2). `source` is what df(1) shows. FSError if the kernel or fusermount3 refuses."""
+
+    async def run(self) -> None:
+        """Answer requests until the mount is gone."""
+
+    def close(self) -> None:
+        """Give back what the kernel held, once nothing is on its way there."""
+
+
+FRONT_ENDS: Final[Mapping[str, Callable[[Volume], FrontEnd]]] = {
+    "kernel": KernelFrontEnd,
+    "pyfuse3": Pyfuse3FrontEnd,
+}
+
+
 class Mount:
     """The volume called `name` on a directory. `run` returns when it is unmounted, by us or by anybody."""
 
-    def __init__(self, name: str, volume: Volume, path: str, options: Sequence[str]) -> None:
+    def __init__(self, name: str, volume: Volume, path: str, options: MountOptions) -> None:
         self.name = name
         self.volume = volume
         self.path = path
-        self.options = tuple(options)
-        self._fuse = pyfuse3_instance.load()
-        self._requests: Requests | None = None
+        self.options = options
+        self._front_end = FRONT_ENDS[options.front_end](volume)
         self._ended = trio.Event()
 
     def start(self) -> None:
         """Blocking: mount(2). FSError if the kernel or fusermount3 refuses."""
-        handlers, self._requests = operations(self._fuse, self.volume)
-        try:
-            self._fuse.init(handlers, self.path, set(self.options))
-        except RuntimeError as error:
-            raise FSError(errno.EIO, f"cannot mount on {self.path}: {error}") from error
+        self._front_end.start(self.path, self.options.fsname or self.name, self.options)
 
     async def run(self) -> None:
         """Answer requests until the mount is gone."""
-        assert self._requests is not None
         try:
-            await self._fuse.main()
+            await self._front_end.run()
         finally:
-            self._fuse.close(unmount=False)
-            await trio.to_thread.run_sync(self._requests.invalidation.stop)
-            self._requests.close()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._front_end.invalidation.stop)
+            self._front_end.close()
             self._ended.set()
 
     async def unmount(self, *, lazy: bool) -> None:

@@ -3,7 +3,6 @@
 import errno
 import os
 import stat as stat_bits
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from types import ModuleType
@@ -11,19 +10,21 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
 
+from dittofs.control.options import MountOptions
 from dittofs.errors import FSError
-from dittofs.ids import ROOT_NUMBER, Number
+from dittofs.ids import Number
 from dittofs.journal.damage import IndexDamaged
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import Wanted
 from dittofs.volume.inodes import FILE_TYPE, Inode
 from dittofs.volume.state import NAME_BYTES_MAX, ORIGIN, Caller
 from dittofs.volume.volume import BLOCK_BYTES, Volume
-from mountd.attributes import CACHED_S, absent, entry_attributes
+from mountd import pyfuse3_instance
+from mountd.attributes import absent, entry_attributes
 from mountd.errors import errno_of
 from mountd.handles import Handles
 from mountd.invalidation import Invalidation
-from mountd.known_names import KnownNames
+from mountd.lookups import Lookups
 
 KIND_OF_TYPE = {bits: kind for kind, bits in FILE_TYPE.items()}
 LISTED_AT_ONCE = 64
@@ -38,7 +39,7 @@ def operation(
 
     @wraps(method)
     async def handler(self: "Requests", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        ORIGIN.set(self)
+        ORIGIN.set(self.lookups)
         try:
             try:
                 return await method(self, *args, **kwargs)
@@ -68,45 +69,14 @@ class Requests:
         self.fuse = fuse
         self.volume = volume
         self.handles = Handles()
-        self.counts: Counter[Number] = Counter()
-        """Lookups the kernel holds, by inode number."""
-        self.names = KnownNames(CACHED_S, volume.replica.clock.monotonic())
         self.invalidation = Invalidation(fuse)
+        self.lookups = Lookups(volume, self.invalidation)
         self.enable_acl = True
         self.enable_writeback_cache = False
         self.supports_dot_lookup = True
 
     def init(self) -> None:
-        self.invalidation.start()
-        self.volume.state.listeners.append(self.on_change)
-
-    def on_change(self, inode: Inode, name: bytes | None, origin: object) -> None:
-        """Something changed in the volume; what came through this mount the kernel knows."""
-        number = inode.number
-        if origin is self or (number not in self.counts and number != ROOT_NUMBER):
-            return
-        if name is not None:
-            if self.names.may_know(number, name):
-                self.invalidation.entry(number, name)
-        elif inode.kind is Kind.FILE or inode.kind is Kind.SYMLINK:
-            self.invalidation.inode(number)
-        else:
-            self.invalidation.attributes(number)
-
-    def close(self) -> None:
-        """The mount is gone: give back what the kernel held."""
-        if self.on_change in self.volume.state.listeners:
-            self.volume.state.listeners.remove(self.on_change)
-        files, directories = self.handles.drain()
-        for handle in files:
-            self.volume.files.release(handle)
-        for directory in directories:
-            self.volume.directories.release(directory)
-        for number, count in self.counts.items():
-            inode = self.volume.state.inodes.get(number)
-            if inode is not None:
-                self.volume.state.inodes.forget(inode, count)
-        self.counts.clear()
+        self.lookups.start()
 
     def inode(self, number: int) -> Inode:
         return self.volume.names.by_number(Number(number))
@@ -116,23 +86,14 @@ class Requests:
 
     def entry_of(self, parent: int, name: bytes, inode: Inode) -> Any:
         """`entry`, for a name that the kernel may remember from now on."""
-        self.note(parent, name)
+        self.lookups.note(parent, name)
         return self.entry(inode)
-
-    def note(self, parent: int, name: bytes) -> None:
-        self.names.note(parent, name, self.volume.replica.clock.monotonic())
 
     def entry(self, inode: Inode) -> Any:
         """The reply that makes the kernel count one lookup."""
         attributes = self.attributes(inode)
-        self.count(inode)
+        self.lookups.count(inode)
         return attributes
-
-    def count(self, inode: Inode) -> None:
-        if not inode.lookups and inode.virtual is None:
-            self.volume.attributes.load_atime(inode)
-        inode.lookups += 1
-        self.counts[inode.number] += 1
 
     @operation
     async def lookup(self, parent: int, name: bytes, _ctx: Any) -> Any:
@@ -141,7 +102,7 @@ class Requests:
             return self.entry(directory)
         if name == b"..":
             return self.entry(self.volume.names.parent(directory))
-        self.note(parent, name)
+        self.lookups.note(parent, name)
         if directory.virtual is not None:
             await settled(directory.virtual.prepare())
         try:
@@ -152,13 +113,7 @@ class Requests:
             raise
 
     async def forget(self, forgotten: Sequence[tuple[int, int]]) -> None:
-        for number, count in forgotten:
-            self.counts[Number(number)] -= count
-            if self.counts[Number(number)] <= 0:
-                del self.counts[Number(number)]
-            inode = self.volume.state.inodes.get(Number(number))
-            if inode is not None:
-                self.volume.state.inodes.forget(inode, count)
+        self.lookups.forget(forgotten)
 
     @operation
     async def getattr(self, number: int, _ctx: Any) -> Any:
@@ -207,20 +162,20 @@ class Requests:
 
     @operation
     async def unlink(self, parent: int, name: bytes, _ctx: Any) -> None:
-        self.note(parent, name)
+        self.lookups.note(parent, name)
         await settled(self.volume.names.unlink(self.inode(parent), name))
 
     @operation
     async def rmdir(self, parent: int, name: bytes, _ctx: Any) -> None:
-        self.note(parent, name)
+        self.lookups.note(parent, name)
         await settled(self.volume.names.rmdir(self.inode(parent), name))
 
     @operation
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, _ctx: Any
     ) -> None:
-        self.note(parent, name)
-        self.note(new_parent, new_name)
+        self.lookups.note(parent, name)
+        self.lookups.note(new_parent, new_name)
         answer = self.volume.renaming.rename(
             self.inode(parent), name, self.inode(new_parent), new_name, flags
         )
@@ -306,8 +261,8 @@ class Requests:
                     self.volume.state.inodes.drop_if_unused(inode)
                     return
                 if name not in (b".", b".."):
-                    self.note(parent, name)
-                    self.count(inode)
+                    self.lookups.note(parent, name)
+                    self.lookups.count(inode)
 
     @operation
     async def setxattr(self, number: int, name: bytes, value: bytes, _ctx: Any) -> None:
@@ -347,3 +302,40 @@ def operations(fuse: ModuleType, volume: Volume) -> tuple[Any, Requests]:
         if not name.startswith("_") and hasattr(requests, name):
             setattr(made, name, getattr(requests, name))
     return made, requests
+
+
+class Pyfuse3FrontEnd:
+    """One mount of a volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._fuse = pyfuse3_instance.load()
+        self._operations, self._requests = operations(self._fuse, volume)
+        self.invalidation = self._requests.invalidation
+
+    def start(self, path: str, source: str, options: MountOptions) -> None:
+        """Blocking: mount. FSError if the kernel or fusermount3 refuses."""
+        try:
+            self._fuse.init(self._operations, path, set(for_fuse(source, options)))
+        except RuntimeError as error:
+            raise FSError(errno.EIO, f"cannot mount on {path}: {error}") from error
+
+    async def run(self) -> None:
+        """Answer requests until the mount is gone."""
+        try:
+            await self._fuse.main()
+        finally:
+            self._fuse.close(unmount=False)
+
+    def close(self) -> None:
+        """Give back what the kernel held."""
+        self._requests.lookups.close(self._requests.handles)
+
+
+def for_fuse(source: str, options: MountOptions) -> list[str]:
+    """Options as libfuse takes them."""
+    # Escapes of fuse_opt.c: a comma would begin another option, and pyfuse3 hands over ASCII alone.
+    shown = "".join(
+        chr(one) if one < 0x80 and chr(one).isalnum() else f"\\{one:03o}"
+        for one in source.encode(errors="surrogateescape")
+    )
+    return ["default_permissions", f"fsname={shown}", "subtype=dittofs", *options.kernel]

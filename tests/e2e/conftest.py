@@ -3,21 +3,43 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from dittofs.control.options import FRONT_END_DEFAULT, FRONT_ENDS
 from tests.e2e.network import Device, Network, network
 from tests.e2e.node import Node
 
 FUSE = Path("/dev/fuse")
+CONFORMANCE: Final = frozenset(
+    {
+        *("test_posix_attributes", "test_posix_directories", "test_posix_files", "test_posix_names"),
+        *("test_programs", "test_crash", "test_pjdfstest"),
+    }
+)
+"""What every front end must pass."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "front_end" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in CONFORMANCE:
+        metafunc.parametrize("front_end", FRONT_ENDS, scope="session")
+
+
+@pytest.fixture(scope="session")
+def front_end() -> str:
+    """The front end under test: in the conformance suite each of them in turn."""
+    return FRONT_END_DEFAULT
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,9 +61,9 @@ def ground() -> Iterator[Path]:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def node(tmp_path: Path, front_end: str) -> Iterator[Node]:
     """A node of the test's own; nothing mounted yet."""
-    node = Node(tmp_path / "node")
+    node = Node(tmp_path / "node", front_end)
     yield node
     node.close()
 
@@ -83,23 +105,29 @@ def three(net: Network) -> tuple[Network, Device, Device, Device]:
 
 
 @pytest.fixture(scope="session")
-def shared_mount(ground: Path) -> Iterator[Path]:
-    """One mount for all tests that only look at POSIX meaning; other users may enter it."""
-    node = Node(ground / "shared")
-    node.options = ("-o", "allow_other") if os.geteuid() == 0 else ()
-    node.mount()
-    yield node.root
-    node.close()
+def shared_mounts(ground: Path) -> Iterator[Callable[[str], Path]]:
+    """One mount a front end for all tests that only look at POSIX meaning; other users may enter it."""
+    with ExitStack() as stack:
+
+        @cache
+        def mounted(front_end: str) -> Path:
+            node = Node(ground / f"shared-{front_end}", front_end)
+            node.options = ("-o", "allow_other") if os.geteuid() == 0 else ()
+            stack.callback(node.close)
+            node.mount()
+            return node.root
+
+        yield mounted
 
 
-@pytest.fixture(params=["native", "mount"])
-def here(request: pytest.FixtureRequest, ground: Path) -> Path:
-    """An empty directory, once on a native file system and once on a mount.
+@pytest.fixture(params=["native", *FRONT_ENDS])
+def here(request: pytest.FixtureRequest, ground: Path, shared_mounts: Callable[[str], Path]) -> Path:
+    """An empty directory, once on a native file system and once on a mount of each front end.
 
-    What is expected of the mount is so asked of the kernel's own file system as well.
+    What is expected of a mount is so asked of the kernel's own file system as well.
     """
-    top = ground / "native" if request.param == "native" else request.getfixturevalue("shared_mount")
-    Path(top).mkdir(exist_ok=True)
+    top = ground / "native" if request.param == "native" else shared_mounts(request.param)
+    top.mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="test-", dir=top))
     directory.chmod(0o755)
     return directory

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dittofs.control.options import FRONT_END_DEFAULT
+
 COMMAND_S: Final = 60.0
 MOUNT_S: Final = 30.0
 END_S: Final = 30.0
@@ -56,8 +58,9 @@ def await_end(pid: int, patience_s: float = END_S) -> None:
 class Node:
     """A device of its own. `close` ends everything it started and fails if a mount is left."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, front_end: str = FRONT_END_DEFAULT) -> None:
         self.directory = directory
+        self.front_end = front_end
         self.home = directory / "home"
         self.root = directory / "mount"
         self.options: tuple[str, ...] = ()
@@ -99,7 +102,8 @@ class Node:
     def mount(self, path: Path | None = None, *arguments: str) -> float:
         """Mount (by default `root` with the options given last) and return the seconds it took."""
         begin = time.monotonic()
-        self.run("mount", path or self.root, *(arguments or self.options), timeout_s=MOUNT_S)
+        chosen = ("--frontend", self.front_end)
+        self.run("mount", path or self.root, *chosen, *(arguments or self.options), timeout_s=MOUNT_S)
         return time.monotonic() - begin
 
     def unmount(self, path: Path | None = None) -> None:

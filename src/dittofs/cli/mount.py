@@ -19,7 +19,7 @@ from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FAILED, EXIT_FINE, Refusal
 from dittofs.control.mountpoint import NotEmpty, canonical, inspect, mounted_at, mounts, require_fuse
-from dittofs.control.options import parse_options, split_options
+from dittofs.control.options import FRONT_END_DEFAULT, FRONT_ENDS, parse_options, split_options
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import MountRequest, MountResult, UnmountRequest, VolumeStatus
 
@@ -49,12 +49,19 @@ def define(parser: argparse.ArgumentParser) -> None:
         "nodiratime sync dirsync fsname=NAME max_read=BYTES, and for root dev suid",
     )
     parser.add_argument(
+        "--frontend",
+        choices=FRONT_ENDS,
+        default="",
+        help=f"what speaks with the kernel ({FRONT_END_DEFAULT}); the same as -o frontend=",
+    )
+    parser.add_argument(
         "--foreground", action="store_true", help="stay until it is unmounted; Ctrl-C unmounts it"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     options = tuple(word for text in arguments.options for word in split_options(text))
+    options += (f"frontend={arguments.frontend}",) if arguments.frontend else ()
     parse_options(options)
     paths = Paths.find()
     path = canonical(arguments.directory)

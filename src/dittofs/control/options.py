@@ -32,7 +32,9 @@ _SWITCHES: Final[Mapping[str, tuple[str, bool]]] = {
     "dirsync": ("dirsync", True),
     "default_permissions": ("default_permissions", True),  # always on
 }
-_WITH_VALUE: Final = ("fsname", "max_read")
+_WITH_VALUE: Final = ("fsname", "max_read", "frontend")
+FRONT_ENDS: Final = ("kernel", "pyfuse3")
+FRONT_END_DEFAULT: Final = "pyfuse3"
 # For mount(8), which reads them from /etc/fstab and may pass them on; a file system has nothing to do.
 _FOR_MOUNT: Final = (
     *("defaults", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev"),
@@ -48,6 +50,8 @@ class MountOptions:
     """For libfuse, beyond the defaults; sorted. `default_permissions` and `fsname` are not among them."""
     fsname: str = ""
     """What mount(8) and df(1) show as the source; empty: not chosen."""
+    front_end: str = FRONT_END_DEFAULT
+    """What speaks with the kernel: one of FRONT_ENDS."""
     warnings: tuple[str, ...] = ()
     """Sentences for the user."""
 
@@ -90,7 +94,12 @@ def parse_options(
     on = {switch for switch, is_on in switches.items() if is_on} - {"default_permissions"}
     _check_together(on, as_root, fuse_conf)
     kernel = on | {f"max_read={values['max_read']}"} if "max_read" in values else on
-    return MountOptions(tuple(sorted(kernel)), values.get("fsname", ""), _warnings(on))
+    return MountOptions(
+        tuple(sorted(kernel)),
+        values.get("fsname", ""),
+        values.get("frontend", FRONT_END_DEFAULT),
+        _warnings(on),
+    )
 
 
 def _value(name: str, value: str) -> str:
@@ -98,6 +107,10 @@ def _value(name: str, value: str) -> str:
         if not (value.isascii() and value.isdigit()) or int(value) < READ_BYTES_MIN:
             text = f"-o max_read={value!r} is not a number of bytes of at least {READ_BYTES_MIN}"
             raise Refusal("usage", text, "-o max_read=131072")
+    elif name == "frontend":
+        if value not in FRONT_ENDS:
+            text = f"-o frontend={value!r} is none of {', '.join(FRONT_ENDS)}"
+            raise Refusal("usage", text, f"-o frontend={FRONT_END_DEFAULT}")
     elif not value or not value.isprintable() or "," in value:
         raise Refusal("usage", f"-o {name}= needs a printable text without commas", f"-o {name}=shared")
     return value

@@ -23,6 +23,8 @@ XATTR_NAME_BYTES_MAX = 255
 XATTRS_BYTES_MAX = 56 << 10  # of one file in all, values above 4 KiB not counted: a record holds 64 KiB
 LOCAL_NAMESPACES = (b"trusted.", b"security.")
 VIRTUAL_NAMESPACE = b"user.dittofs."
+CAPABILITY = b"security.capability"
+SET_GID = 0o2000
 CREATE, REPLACE = 1, 2  # setxattr(2)
 INLINE, CHUNK = b"\0", b"\1"  # first byte of a replicated value: the value itself, or a chunk id
 DAY_NS = 86_400 * 10**9
@@ -45,6 +47,8 @@ class Wanted:
     size: int | None = None
     atime: int | None = None
     mtime: int | None = None
+    clears_set_id: bool = False
+    """The caller may not keep the set-id bits and capabilities of a file that he cuts."""
 
 
 class AttributeOperations:
@@ -79,6 +83,8 @@ class AttributeOperations:
         mtime = None if wanted.mtime is None else kept_time(wanted.mtime)
         if wanted.size is not None:
             self._files.truncate(inode, wanted.size)
+        if wanted.clears_set_id:
+            self.clear_set_id(inode)
         if wanted.mode is not None or wanted.uid is not None or wanted.gid is not None:
             self._set_mode_and_owner(inode, wanted)
         if atime is not None:
@@ -99,8 +105,8 @@ class AttributeOperations:
         mode = now.mode if wanted.mode is None else wanted.mode & 0o7777
         changes_owner = wanted.uid is not None or wanted.gid is not None
         if changes_owner and wanted.mode is None and inode.kind is not Kind.DIRECTORY:
-            # chown(2): the set-id bits of a file are cleared; set-gid without group execute is a lock mark.
-            mode &= ~SET_ID_BITS if mode & 0o010 else ~0o4000
+            mode = without_set_id(mode)
+            self._drop_capability(inode)
         owner: Owner | None = None
         uid = now.uid if wanted.uid is None else wanted.uid
         gid = now.gid if wanted.gid is None else wanted.gid
@@ -136,6 +142,26 @@ class AttributeOperations:
                 change.group.set_owner(inode.id, owner, stamp=stamp)
             if access is not None and mode != now.mode:
                 change.group.set_xattr(inode.id, acl.ACCESS, access, stamp=stamp)
+
+    def clear_set_id(self, inode: Inode) -> bool:
+        """Somebody without the right to keep them wrote to a file: its set-id bits and its capabilities go.
+
+        True if there were any.
+        """
+        now = self._state.stat(inode).mode
+        mode = without_set_id(now)
+        if mode != now:
+            self._set_mode_and_owner(inode, Wanted(mode=mode))
+        return self._drop_capability(inode) or mode != now
+
+    def _drop_capability(self, inode: Inode) -> bool:
+        key = self._local_key(inode, CAPABILITY)
+        journal = self._state.replica.journal
+        if inode.detached is not None or journal.get_local("xattr", key) is None:
+            return False
+        with self._state.replica.change():
+            journal.delete_local("xattr", key)
+        return True
 
     def _set_mtime(self, inode: Inode, mtime: int) -> None:
         state = self._state
@@ -210,9 +236,12 @@ class AttributeOperations:
         raise FSError(errno.ENODATA)
 
     def set_xattr(
-        self, inode: Inode, name: bytes, value: bytes, flags: int = 0
+        self, inode: Inode, name: bytes, value: bytes, flags: int = 0, *, clears_set_gid: bool = False
     ) -> Coroutine[Any, Any, None] | None:
-        """Set a value. ACLs change the mode; EEXIST and ENODATA as setxattr(2) says."""
+        """Set a value. ACLs change the mode; EEXIST and ENODATA as setxattr(2) says.
+
+        `clears_set_gid`: who sets an access ACL is no member of the file's group.
+        """
         state = self._state
         _require_real(inode)
         state.replica.require_writable()
@@ -241,6 +270,7 @@ class AttributeOperations:
                 return None
             if name == acl.ACCESS:
                 mode = acl.mode_of(parsed, state.stat(inode).mode)
+                mode = mode & ~SET_GID if clears_set_gid else mode
                 if acl.is_minimal(parsed):
                     self._put(inode, name, None, mode)
                     return None
@@ -352,6 +382,14 @@ class AttributeOperations:
     def _local_key(self, inode: Inode, name: bytes) -> bytes:
         identity: InodeId = inode.id
         return identity.encode("ascii") + b"\0" + name
+
+
+def without_set_id(mode: int) -> int:
+    """The mode of a file after chown(2), or a write(2), by who may not keep them.
+
+    Set-gid without group execute stays: it is a mark for mandatory locks (inode(7)).
+    """
+    return mode & (~SET_ID_BITS if mode & 0o010 else ~0o4000)
 
 
 def _require_real(inode: Inode) -> None:

@@ -128,8 +128,11 @@ class Files:
         shown = self._state.shown(inode) if inode.past is None else inode.past.shown
         return self._state.contents.reader(shown.root, shown.size)
 
-    def write(self, inode: Inode, offset: int, data: bytes) -> int | Coroutine[Any, Any, int]:
-        """Put all of `data` into staging. EFBIG, ENOSPC; on an error the file is as before."""
+    def write(self, inode: Inode, offset: int, data: bytes | memoryview) -> int | Coroutine[Any, Any, int]:
+        """Put all of `data` into staging. EFBIG, ENOSPC; on an error the file is as before.
+
+        `data` must stay as it is until a coroutine that is returned has ended.
+        """
         if not data:
             return 0
         if offset + len(data) > SIZE_MAX:
@@ -140,7 +143,7 @@ class Files:
             return self._write_later(inode, offset, data)
         return self._write_now(content, offset, data)
 
-    def _write_now(self, content: Content, offset: int, data: bytes) -> int:
+    def _write_now(self, content: Content, offset: int, data: bytes | memoryview) -> int:
         self.require_room(len(data))
         layer = self._state.contents.writable(content)
         layer.write(offset, data)
@@ -150,7 +153,7 @@ class Files:
             self.save_dirty()
         return len(data)
 
-    async def _write_later(self, inode: Inode, offset: int, data: bytes) -> int:
+    async def _write_later(self, inode: Inode, offset: int, data: bytes | memoryview) -> int:
         await self._publisher.drain()
         self._state.replica.require_writable()
         return self._write_now(self._writable(inode), offset, data)

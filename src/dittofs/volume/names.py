@@ -184,7 +184,10 @@ class Names:
     def _inherit(
         self, parent: Inode, kind: Kind, mode: int, caller: Caller
     ) -> tuple[int, Owner | None, dict[bytes, bytes]]:
-        """Mode, owner and ACLs of something new: set-gid directories and default ACLs hand theirs down."""
+        """Mode, owner and ACLs of something new: set-gid directories and default ACLs hand theirs down.
+
+        The caller's umask counts where there is no default ACL (acl(5), object creation).
+        """
         state = self._state
         mode &= 0o7777
         above = state.stat(parent)
@@ -200,11 +203,13 @@ class Names:
             try:
                 mode, access = acl.inherit(acl.parse(default[1:]), mode)
             except FormatError:
-                return mode, owner, xattrs
+                return mode & ~caller.umask, owner, xattrs
             if access is not None:
                 xattrs[acl.ACCESS] = default[:1] + acl.serialise(access)
             if kind is Kind.DIRECTORY:
                 xattrs[acl.DEFAULT] = default
+        elif kind is not Kind.SYMLINK:
+            mode &= ~caller.umask
         return mode, owner, xattrs
 
     def _xattrs(self, inode: Inode) -> dict[bytes, bytes]:

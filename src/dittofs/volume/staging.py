@@ -55,7 +55,7 @@ class Extents:
         self._data: list[bytearray] = []
         self.bytes_held = 0
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | memoryview) -> None:
         end = offset + len(data)
         last = bisect_right(self._starts, end)
         first = bisect_right(self._starts, offset) - 1
@@ -145,7 +145,7 @@ class Layer:
         """Whether the journal does not know all of this layer."""
         return bool(self._unsaved) or self._cut is not None
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | memoryview) -> None:
         """Put `data` at `offset`. On an error nothing has changed but bytes no range names."""
         assert not self.is_closed
         end = offset + len(data)

@@ -5,7 +5,7 @@ import pytest
 from dittofs.control.options import parse_options
 from dittofs.errors import ConfigError
 from dittofs.registry import require_volume_name
-from mountd.mounting import for_fuse
+from mountd.pyfuse3_frontend import for_fuse
 
 
 def test_a_volume_name_is_never_taken_for_an_option() -> None:

@@ -1,0 +1,1 @@
+"""The front end that speaks the protocol of /dev/fuse itself."""

@@ -1,0 +1,77 @@
+"""The front end that speaks the protocol of /dev/fuse itself: requests to the volume and back. No logic."""
+
+import errno
+import os
+
+from dittofs.control.options import MountOptions
+from dittofs.errors import FSError
+from dittofs.volume.state import ORIGIN
+from dittofs.volume.volume import Volume
+from mountd.handles import Handles
+from mountd.invalidation import Invalidation
+from mountd.kernel.attributes import AttributeRequests
+from mountd.kernel.context import Context
+from mountd.kernel.device import Device
+from mountd.kernel.directories import DirectoryRequests
+from mountd.kernel.files import FileRequests
+from mountd.kernel.mounting import mount, unmount_at_once
+from mountd.kernel.names import NameRequests
+from mountd.kernel.negotiation import negotiate
+from mountd.kernel.notices import Notices
+from mountd.kernel.request import Request
+from mountd.kernel.wire import Opcode
+from mountd.lookups import Lookups
+
+# Of files that are open already whoever got the descriptor may go on with it (libfuse, allow_root).
+FREE_TO_ALL = frozenset(
+    {
+        *(Opcode.READ, Opcode.WRITE, Opcode.FSYNC, Opcode.RELEASE, Opcode.READDIR, Opcode.READDIRPLUS),
+        *(Opcode.FSYNCDIR, Opcode.RELEASEDIR, Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT),
+    }
+)
+
+
+class KernelFrontEnd:
+    """One mount of a volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._notices = Notices()
+        self.invalidation = Invalidation(self._notices)
+        self._lookups = Lookups(volume, self.invalidation)
+        self._handles = Handles()
+        self._descriptor = -1
+        self._lets_root_in_alone = False
+
+    def start(self, path: str, source: str, options: MountOptions) -> None:
+        """Blocking: mount, and agree with the kernel. FSError if it refuses."""
+        try:
+            self._descriptor = mount(path, source, options)
+        except OSError as error:
+            raise FSError(error.errno or errno.EIO, error.strerror or str(error)) from error
+        try:
+            negotiate(self._descriptor)
+        except BaseException:
+            os.close(self._descriptor)
+            unmount_at_once(path)
+            raise
+        self._lets_root_in_alone = "allow_root" in options.kernel
+        self._notices.connect(self._descriptor)
+
+    async def run(self) -> None:
+        """Answer requests until the mount is gone."""
+        context = Context(self._volume, self._lookups, self._handles, self._notices)
+        groups = NameRequests, FileRequests, DirectoryRequests, AttributeRequests
+        handlers = {opcode: one for group in groups for opcode, one in group(context).handlers.items()}
+        ORIGIN.set(self._lookups)
+        self._lookups.start()
+        is_denied = self._is_denied if self._lets_root_in_alone else None
+        await Device(self._descriptor, handlers, self._volume.replica.rebuild_index, is_denied).run()
+
+    def _is_denied(self, request: Request) -> bool:
+        return request.uid not in (0, os.geteuid()) and request.opcode not in FREE_TO_ALL
+
+    def close(self) -> None:
+        """The mount is gone and no notice is on its way: give back what the kernel held."""
+        os.close(self._descriptor)
+        self._lookups.close(self._handles)

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Coroutine
+from typing import Any
 
 from dittofs.errors import FSError
 from dittofs.tree.record import Kind
@@ -31,6 +33,11 @@ class FileRequests:
             Opcode.FSYNC: self.fsync,
             Opcode.SYNCFS: self.syncfs,
             Opcode.STATFS: self.statfs,
+            Opcode.TMPFILE: self.tmpfile,
+            Opcode.FALLOCATE: self.fallocate,
+            Opcode.LSEEK: self.lseek,
+            Opcode.COPY_FILE_RANGE: self.copy_file_range,
+            Opcode.COPY_FILE_RANGE_64: self.copy_file_range_64,
         }
 
     def create(self, request: Request) -> Answer:
@@ -49,6 +56,12 @@ class FileRequests:
         opened = self._open(inode, flags & ~os.O_TRUNC)
         self._context.lookups.note(request.node, name)
         return self._context.entry(inode) + opened
+
+    def tmpfile(self, request: Request) -> Answer:
+        flags, mode, umask, _ = request.unpack(wire.CREATE_IN)
+        parent = self._context.inode(request.node)
+        inode = self._volume.names.make_unnamed(parent, mode & 0o7777, request.caller(umask))
+        return self._context.entry(inode) + self._open(inode, flags & ~os.O_TRUNC)
 
     def open(self, request: Request) -> Answer:
         flags, open_flags = request.unpack(wire.OPEN_IN)
@@ -104,6 +117,28 @@ class FileRequests:
 
     def statfs(self, _request: Request) -> Answer:
         return statfs_out(self._volume.room())
+
+    def fallocate(self, request: Request) -> Answer:
+        number, offset, length, mode, _ = request.unpack(wire.FALLOCATE_IN)
+        self._files.allocate(self._handles.file(number).inode, offset, length, mode)
+        return b""
+
+    def lseek(self, request: Request) -> Answer:
+        number, offset, whence, _ = request.unpack(wire.LSEEK_IN)
+        return wire.LSEEK_OUT.pack(self._files.seek(self._handles.file(number).inode, offset, whence))
+
+    def copy_file_range(self, request: Request) -> Answer:
+        return then(self._copy(request), _write_out)
+
+    def copy_file_range_64(self, request: Request) -> Answer:
+        return then(self._copy(request), wire.COPY_FILE_RANGE_OUT.pack)
+
+    def _copy(self, request: Request) -> int | Coroutine[Any, Any, int]:
+        source, offset, _, target, target_offset, length, flags = request.unpack(wire.COPY_FILE_RANGE_IN)
+        if flags:
+            raise FSError(errno.EINVAL)
+        one, other = self._handles.file(source).inode, self._handles.file(target).inode
+        return self._files.copy_range(one, offset, other, target_offset, length)
 
 
 def _write_out(written: int) -> bytes:

@@ -24,7 +24,10 @@ class Plain:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["add", "cut"]), st.integers(0, 60), st.integers(0, 60)), max_size=30)
+    st.lists(
+        st.tuples(st.sampled_from(["add", "remove", "cut"]), st.integers(0, 60), st.integers(0, 60)),
+        max_size=30,
+    )
 )
 def test_a_range_set_covers_exactly_what_was_added_and_not_cut(steps: list[tuple[str, int, int]]) -> None:
     ranges, model = RangeSet(), set[int]()
@@ -32,6 +35,9 @@ def test_a_range_set_covers_exactly_what_was_added_and_not_cut(steps: list[tuple
         if kind == "add":
             ranges.add(start, end)
             model |= set(range(start, end))
+        elif kind == "remove":
+            ranges.remove(start, end)
+            model -= set(range(start, end))
         else:
             ranges.cut(start)
             model = {one for one in model if one < start}
@@ -46,6 +52,7 @@ def test_a_range_set_covers_exactly_what_was_added_and_not_cut(steps: list[tuple
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(0, SPAN), st.binary(min_size=1, max_size=80)),
+        st.tuples(st.just("punch"), st.integers(0, SPAN), st.binary(min_size=1, max_size=80)),
         st.tuples(st.just("truncate"), st.integers(0, SPAN), st.just(b"")),
         st.tuples(st.just("save"), st.just(0), st.just(b"")),
         st.tuples(st.just("spill"), st.just(0), st.just(b"")),
@@ -80,6 +87,10 @@ def test_a_layer_reads_like_a_file_and_comes_back_from_its_increments(
                 layer.truncate(place)
                 del model[place:]
                 model.extend(b"\0" * (place - len(model)))
+            elif kind == "punch":
+                layer.punch(place, place + len(data))
+                end = min(place + len(data), len(model))
+                model[place:end] = bytes(max(0, end - place))
             elif kind == "save":
                 save()
             elif not layer.is_filed:

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from dittofs.chunks.content import ContentReader
@@ -261,9 +261,20 @@ class Contents:
         self._doomed += above
         return whole
 
+    def layer_on(self, published: Published) -> Layer:
+        """A layer that says what `published` does, until something is written."""
+        layer = self._layer(self.reader(published.root, published.size), published.size)
+        layer.is_appended = False
+        return layer
+
+    def doom(self, layer: Layer) -> None:
+        """In memory, after `erase_rows`: nobody reads a layer any more."""
+        self._doomed.append(layer)
+
     def rebase(self, content: Content, published: Published, transaction: Transaction) -> None:
         """In a transaction: what was begun over an unborn file goes on over its first, empty version."""
         begun = content.published
+        published = replace(published, root=begun.root, size=begun.size)  # of a copy: what it is based on
         content.published = published
         try:
             self.save(content, transaction)

@@ -10,6 +10,7 @@ from dittofs.ids import InodeId, Number, number_of
 from dittofs.tree.record import Kind, Ref
 from dittofs.volume.contents import Content
 from dittofs.volume.published import Published
+from dittofs.volume.rows import LocalEntry
 
 BLOCK_BYTES = 512
 VIRTUAL_BIT = 1 << 62
@@ -157,6 +158,8 @@ class Inode:
     """Of a virtual one that is part of a view of the past; it is dropped when nobody refers to it."""
     last: Last | None = None
     """While it is open."""
+    unnamed: LocalEntry | None = None
+    """Of a file that was made without a name and has none yet: what it becomes with one."""
     shares: Number | None = None
     """The number it would have if something detached had not got it still."""
 

@@ -25,20 +25,8 @@ class StagedSource:
         self.size = 0 if layer is None else layer.size
 
     def extents(self) -> Iterable[tuple[int, int, Extent]]:
-        """Every byte of the file, as changed, unchanged or never written."""
-        layer, position = self._layer, 0
-        if layer is None:
-            return
-        for start, end in [*layer.ranges, (layer.size, layer.size)]:
-            shown = min(start, layer.base_limit)
-            if position < shown:
-                yield position, shown - position, Extent.BASE
-                position = shown
-            if position < start:
-                yield position, start - position, Extent.HOLE
-            if start < end:
-                yield start, end - start, Extent.DATA
-            position = end
+        """Every byte of the file, as changed, unchanged or a hole."""
+        return () if self._layer is None else self._layer.extents()
 
     def read(self, offset: int, length: int) -> bytes:
         assert self._layer is not None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from dittofs.errors import FormatError, FSError
-from dittofs.ids import INODE_ID_BYTES, LOST_FOUND, ROOT, InodeId, Number, inode_id
+from dittofs.ids import INODE_ID_BYTES, LOST_FOUND, ROOT, InodeId, Number, inode_id, number_of
 from dittofs.tree.entry import Entry
 from dittofs.tree.naming import MARK
 from dittofs.tree.record import Kind, NewVersion, Owner, Ref
@@ -181,6 +181,64 @@ class Names:
         state.announce(parent, name)
         return found[0]
 
+    def make_unnamed(self, parent: Inode, mode: int, caller: Caller) -> Inode:
+        """O_TMPFILE (open(2)): a regular file without a name; `link` may give it one."""
+        state = self._state
+        state.replica.require_writable()
+        state.require_directory(parent)
+        if parent.virtual is not None:
+            raise FSError(errno.EROFS, "what is in .dittofs cannot be changed")
+        mode, owner, xattrs = self._inherit(parent, Kind.FILE, mode, caller)
+        identity = inode_id(state.replica.entropy(INODE_ID_BYTES))
+        now = int(state.tick())
+        entry = LocalEntry(
+            inode=identity,
+            kind=int(Kind.FILE),
+            names=[],
+            mode=mode,
+            owner=owner_row(owner),
+            birth=now,
+            mtime=now,
+            stamp=now,
+            xattrs=xattrs,
+        )
+        inode = Inode(number_of(identity), (identity, None), Kind.FILE, unnamed=entry)
+        inode.detached = state.stat_of_local(inode, entry)
+        state.inodes.add(inode)
+        return inode
+
+    def _name(self, inode: Inode, unnamed: LocalEntry, parent: Inode, name: bytes) -> None:
+        """An unnamed file gets its first name, with all it was given meanwhile."""
+        state, content, last = self._state, inode.orphan, inode.detached
+        assert last is not None
+        stamp = state.tick()
+        is_users = (last.uid, last.gid) == (state.uid, state.gid)
+        entry = replace_entry(
+            unnamed,
+            names=[(parent.id, name)],
+            mode=last.mode,
+            owner=None if is_users else owner_row(owner_of(last.uid, last.gid)),
+            mtime=last.mtime,
+            stamp=int(stamp),
+            is_ignored=state.is_ignored(parent.id, name, is_directory=False),
+            is_closed=not inode.writers,
+        )
+
+        def apply() -> None:
+            inode.detached = inode.detached_version = inode.orphan = inode.unnamed = None
+            if content is not None:
+                state.contents.adopt(content)
+            state.inodes.rebind(inode, inode.ref)
+
+        with state.replica.change() as change:
+            state.local.put(entry, change)
+            state.touch(parent, stamp, change)
+            if content is not None:
+                state.contents.save(content, change)
+            change.after(apply)
+        if not inode.writers and not entry.is_ignored:
+            self._barrier.enqueue(inode.ref)
+
     def _inherit(
         self, parent: Inode, kind: Kind, mode: int, caller: Caller
     ) -> tuple[int, Owner | None, dict[bytes, bytes]]:
@@ -236,6 +294,10 @@ class Names:
             raise FSError(errno.EPERM)
         if inode.virtual is not None:
             raise FSError(errno.EXDEV, "what is in .dittofs is no part of the tree")
+        if inode.unnamed is not None:
+            self._name(inode, inode.unnamed, parent, name)
+            state.announce(parent, name)
+            return inode
         if inode.detached is not None:
             raise FSError(errno.ENOENT)
         if state.stat(inode).nlink >= LINKS_MAX:

@@ -38,6 +38,16 @@ class RangeSet:
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
 
+    def remove(self, start: int, end: int) -> None:
+        """Cover nothing of [start, end)."""
+        first = bisect_right(self._ends, start)
+        last = bisect_left(self._starts, end)
+        if start >= end or first >= last:
+            return
+        left, right = self._starts[first], self._ends[last - 1]
+        self._starts[first:last] = ([left] if left < start else []) + ([end] if end < right else [])
+        self._ends[first:last] = ([start] if left < start else []) + ([right] if end < right else [])
+
     def cut(self, limit: int) -> None:
         """Cover nothing at or after `limit`."""
         keep = bisect_left(self._starts, limit)

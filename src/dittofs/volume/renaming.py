@@ -16,7 +16,7 @@ from dittofs.volume.events import node_of
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED, Found, Names
 from dittofs.volume.publication import Publisher
-from dittofs.volume.published import UNBORN, Published
+from dittofs.volume.published import UNBORN
 from dittofs.volume.rows import LocalEntry, Taken
 from dittofs.volume.state import NAME_BYTES_MAX, State, replace_entry
 from dittofs.volume.transaction import Transaction
@@ -219,7 +219,7 @@ class Renaming:
             top = content.top
             top.mtime, top.is_closed = entry.mtime, inode.writers == 0
         content.top.stamp = stamp
-        content.published = Published(b"", 0, replaces)
+        content.published = replace(content.published, replaces=replaces, rank=None, point_over=None)
         content.face = number_of(inode.id)
         content.taken = Taken(mode=entry.mode, owner=entry.owner, xattrs=entry.xattrs)
         content.is_flushed = content.is_flushed or entry.is_closed

@@ -88,7 +88,7 @@ class Taken(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class Increment(msgspec.Struct, array_like=True, kw_only=True):
-    """What changed in a layer since its last increment: first the cut, then the writes."""
+    """What changed in a layer since its last increment: first the cut, then the holes, then the writes."""
 
     format: int = FORMAT
     size: int
@@ -98,6 +98,8 @@ class Increment(msgspec.Struct, array_like=True, kw_only=True):
     inline: list[tuple[int, bytes]]
     filed: list[tuple[int, int]]
     """[start, end) in the staging file."""
+    holes: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    """[start, end) that read as zeroes from now on."""
 
 
 Row = TypeVar("Row", LocalEntry, ContentRow, Increment)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from dittofs.chunks.source import Extent
 from dittofs.disk import Disk, DiskFile
 from dittofs.errors import Damaged
 from dittofs.ids import Stamp
@@ -122,6 +123,8 @@ class Layer:
         self.base_limit = base_size
         self.size = base_size
         self.ranges = RangeSet()
+        self.holes = RangeSet()
+        """Zeroes, whatever the base has there. Never within `ranges`."""
         self.is_closed = False
         self.is_version = False
         """The last writer closed the file with this on top: it counts for the history."""
@@ -131,6 +134,7 @@ class Layer:
         self._memory: Extents | None = Extents()
         self._file: DiskFile | None = None
         self._unsaved = RangeSet()
+        self._unsaved_holes = RangeSet()
         self._cut: int | None = None
         self._inline_bytes = 0
         self._users = 0
@@ -143,7 +147,7 @@ class Layer:
     @property
     def is_dirty(self) -> bool:
         """Whether the journal does not know all of this layer."""
-        return bool(self._unsaved) or self._cut is not None
+        return bool(self._unsaved) or bool(self._unsaved_holes) or self._cut is not None
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Put `data` at `offset`. On an error nothing has changed but bytes no range names."""
@@ -160,7 +164,23 @@ class Layer:
             self.is_appended = False
         self.ranges.add(offset, end)
         self._unsaved.add(offset, end)
+        if self.holes:
+            self.holes.remove(offset, end)
+            self._unsaved_holes.remove(offset, end)
         self.size = max(self.size, end)
+
+    def punch(self, start: int, end: int) -> None:
+        """Make [start, end) zeroes that take no room. The size stays."""
+        assert not self.is_closed
+        end = min(end, self.size)
+        if start >= end:
+            return
+        if start < self.base_limit:
+            self.is_appended = False
+        self.ranges.remove(start, end)
+        self._unsaved.remove(start, end)
+        self.holes.add(start, end)
+        self._unsaved_holes.add(start, end)
 
     def truncate(self, size: int) -> None:
         """Cut or extend with zeroes."""
@@ -169,8 +189,8 @@ class Layer:
             if size < self.base_limit:
                 self.base_limit = size
                 self.is_appended = False
-            self.ranges.cut(size)
-            self._unsaved.cut(size)
+            for ranges in (self.ranges, self._unsaved, self.holes, self._unsaved_holes):
+                ranges.cut(size)
             if self._memory is not None:
                 self._memory.cut(size)
             self._cut = size if self._cut is None else min(self._cut, size)
@@ -202,6 +222,23 @@ class Layer:
         return self._memory.read(start, end)
 
     def _read_base(self, start: int, end: int) -> bytes:
+        if not self.holes:
+            return self._read_through(start, end)
+        return b"".join(
+            bytes(stop - begin) if is_hole else self._read_through(begin, stop)
+            for begin, stop, is_hole in self._split_at_holes(start, end)
+        )
+
+    def _split_at_holes(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """[start, end) in pieces, and whether each is a hole."""
+        for begin, stop in [*self.holes.within(start, end), (end, end)]:
+            if start < begin:
+                yield start, begin, False
+            if begin < stop:
+                yield begin, stop, True
+            start = stop
+
+    def _read_through(self, start: int, end: int) -> bytes:
         shown = min(end, self.base_limit)
         data = self.base.read(start, shown - start) if shown > start else b""
         return data.ljust(end - start, b"\0")
@@ -211,18 +248,37 @@ class Layer:
         end = min(offset + length, self.size)
         position = offset
         for start, stop in [*self.ranges.within(offset, end), (end, end)]:
-            shown = min(start, self.base_limit)
-            if position < shown and isinstance(self.base, Layer):
-                yield from self.base.shown_through(position, shown - position)
-            elif position < shown:
-                yield self.base, position, shown
+            for below, above, is_hole in self._split_at_holes(position, start):
+                shown = min(above, self.base_limit)
+                if is_hole or below >= shown:
+                    continue
+                if isinstance(self.base, Layer):
+                    yield from self.base.shown_through(below, shown - below)
+                else:
+                    yield self.base, below, shown
             position = stop
+
+    def extents(self, start: int = 0) -> Iterator[tuple[int, int, Extent]]:
+        """(offset, length, what it is) of every byte from `start` on: DATA of this layer, BASE or HOLE."""
+        position = start
+        for start, end in [*self.ranges.within(position, self.size), (self.size, self.size)]:
+            for begin, stop, is_hole in self._split_at_holes(position, start):
+                shown = begin if is_hole else min(max(begin, self.base_limit), stop)
+                if begin < shown:
+                    yield begin, shown - begin, Extent.BASE
+                if shown < stop:
+                    yield shown, stop - shown, Extent.HOLE
+            if start < end:
+                yield start, end - start, Extent.DATA
+            position = end
 
     def take_over(self, layers: Iterable["Layer"]) -> None:
         """Say alone what `layers`, one over the other and the lowest over the same base, say together."""
         for layer in layers:
             if layer.base_limit < self.size:
                 self.truncate(layer.base_limit)
+            for start, end in layer.holes:
+                self.punch(start, end)
             for start, end in layer.ranges:
                 for position in range(start, end, COPY_BYTES):
                     self.write(position, layer.read_own(position, min(end, position + COPY_BYTES)))
@@ -244,12 +300,15 @@ class Layer:
             filed = list(self._unsaved)
         else:
             inline = [(start, self.read_own(start, end)) for start, end in self._unsaved]
-        return Increment(size=self.size, cut=self._cut, inline=inline, filed=filed)
+        return Increment(
+            size=self.size, cut=self._cut, inline=inline, filed=filed, holes=list(self._unsaved_holes)
+        )
 
     def saved(self, increment: Increment) -> None:
         """`increment` is committed, and nothing was written since it was made."""
         self._inline_bytes += sum(len(data) for _, data in increment.inline)
         self._unsaved.clear()
+        self._unsaved_holes.clear()
         self._cut = None
         self.sequence += 1
 
@@ -261,15 +320,21 @@ class Layer:
         if increment.cut is not None:
             self.base_limit = min(self.base_limit, increment.cut)
             self.ranges.cut(increment.cut)
+            self.holes.cut(increment.cut)
             if self._memory is not None:
                 self._memory.cut(increment.cut)
+        for start, end in increment.holes:
+            self.ranges.remove(start, end)
+            self.holes.add(start, end)
         for offset, data in increment.inline:
             if self._memory is not None:
                 self._memory.write(offset, data)
             self.ranges.add(offset, offset + len(data))
+            self.holes.remove(offset, offset + len(data))
             self._inline_bytes += len(data)
         for start, end in increment.filed:
             self.ranges.add(start, end)
+            self.holes.remove(start, end)
         self.size = increment.size
         self.sequence += 1
 

@@ -238,7 +238,7 @@ class State:
             stat = inode.detached
         else:
             local = self.local.get(inode.id)
-            stat = self._stat_local(inode, local) if local is not None else self._stat_tree(inode)
+            stat = self.stat_of_local(inode, local) if local is not None else self._stat_tree(inode)
         if content is not None:
             top = content.top
             stat = replace(stat, size=content.size, mtime=top.mtime, ctime=max(stat.ctime, int(top.stamp)))
@@ -269,7 +269,8 @@ class State:
             birth=now,
         )
 
-    def _stat_local(self, inode: Inode, entry: LocalEntry) -> Stat:
+    def stat_of_local(self, inode: Inode, entry: LocalEntry) -> Stat:
+        """What a local entry says of an inode; its content says the rest."""
         owner = Owner(*entry.owner) if entry.owner is not None else None
         is_directory = entry.kind == Kind.DIRECTORY
         return Stat(

@@ -1,11 +1,17 @@
 """Open files and directories by the number the kernel holds."""
 
+import errno
+from typing import TypeVar
+
+from dittofs.errors import FSError
 from dittofs.volume.directories import DirectoryHandle
 from dittofs.volume.files import Handle
 
+Open = TypeVar("Open")
+
 
 class Handles:
-    """Numbers for open things, never reused while open. EBADF is a bug of the kernel or ours: KeyError."""
+    """Numbers for open things, never reused. Of one that is not open: FSError(EBADF)."""
 
     def __init__(self) -> None:
         self._files: dict[int, Handle] = {}
@@ -28,16 +34,16 @@ class Handles:
         return number
 
     def file(self, number: int) -> Handle:
-        return self._files[number]
+        return _known(self._files.get(number))
 
     def directory(self, number: int) -> DirectoryHandle:
-        return self._directories[number]
+        return _known(self._directories.get(number))
 
     def remove_file(self, number: int) -> Handle:
-        return self._files.pop(number)
+        return _known(self._files.pop(number, None))
 
     def remove_directory(self, number: int) -> DirectoryHandle:
-        return self._directories.pop(number)
+        return _known(self._directories.pop(number, None))
 
     def drain(self) -> tuple[list[Handle], list[DirectoryHandle]]:
         """Everything still open, removed: the kernel is gone."""
@@ -45,3 +51,9 @@ class Handles:
         self._files.clear()
         self._directories.clear()
         return left
+
+
+def _known(found: Open | None) -> Open:
+    if found is None:
+        raise FSError(errno.EBADF)
+    return found

@@ -18,7 +18,7 @@ from mountd.kernel.mounting import mount, unmount_at_once
 from mountd.kernel.names import NameRequests
 from mountd.kernel.negotiation import negotiate
 from mountd.kernel.notices import Notices
-from mountd.kernel.request import Request
+from mountd.kernel.request import Handlers, Request
 from mountd.kernel.wire import Opcode
 from mountd.lookups import Lookups
 
@@ -29,6 +29,12 @@ FREE_TO_ALL = frozenset(
         *(Opcode.FSYNCDIR, Opcode.RELEASEDIR, Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT),
     }
 )
+
+
+def handlers_of(context: Context) -> Handlers:
+    """What answers each kind of request."""
+    groups = NameRequests, FileRequests, DirectoryRequests, AttributeRequests
+    return {opcode: one for group in groups for opcode, one in group(context).handlers.items()}
 
 
 class KernelFrontEnd:
@@ -61,12 +67,12 @@ class KernelFrontEnd:
     async def run(self) -> None:
         """Answer requests until the mount is gone."""
         context = Context(self._volume, self._lookups, self._handles, self._notices)
-        groups = NameRequests, FileRequests, DirectoryRequests, AttributeRequests
-        handlers = {opcode: one for group in groups for opcode, one in group(context).handlers.items()}
         ORIGIN.set(self._lookups)
         self._lookups.start()
         is_denied = self._is_denied if self._lets_root_in_alone else None
-        await Device(self._descriptor, handlers, self._volume.replica.rebuild_index, is_denied).run()
+        await Device(
+            self._descriptor, handlers_of(context), self._volume.replica.rebuild_index, is_denied
+        ).run()
 
     def _is_denied(self, request: Request) -> bool:
         return request.uid not in (0, os.geteuid()) and request.opcode not in FREE_TO_ALL

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from dittofs.control.options import FRONT_END_DEFAULT
 from tests.bench._machine import cpu_s, drop_caches, is_mounted
 from tests.e2e.node import Node
 
@@ -166,10 +167,9 @@ class Rclone(Peer):
 class Ditto:
     """DittoFS with everything on: journal, chunks, hashes, encryption. Settled means published."""
 
-    name = "DittoFS"
-
-    def __init__(self, directory: Path) -> None:
-        self.node = Node(directory)
+    def __init__(self, directory: Path, front_end: str = FRONT_END_DEFAULT, name: str = "DittoFS") -> None:
+        self.name = name
+        self.node = Node(directory, front_end)
         self.root = self.node.root
         self.pid = 0
         """The daemon's."""

@@ -1,4 +1,4 @@
-"""DittoFS beside the file system below it, bindfs and rclone, on the same workloads in the same run.
+"""DittoFS with each front end, the file system below it, bindfs and rclone on the same workloads in one run.
 
     sh packaging/dev bench data_path [--rounds 3] [--scale 1.0] [--minutes 8] [--json FILE]
 
@@ -31,7 +31,8 @@ MAKERS: Final[dict[str, Callable[[Path], Subject]]] = {
     "native": Native,
     "bindfs": lambda directory: Peer("bindfs", directory),
     "rclone": lambda directory: Rclone("rclone", directory),
-    "DittoFS": Ditto,
+    "pyfuse3": lambda directory: Ditto(directory, "pyfuse3", "pyfuse3"),
+    "DittoFS": lambda directory: Ditto(directory, "kernel"),
 }
 DURABILITY: Final = (
     "Durability compared: no workload calls fsync. When close(2) returns, each file system has handed what "
@@ -57,7 +58,7 @@ def available(names: Sequence[str]) -> list[str]:
     """The file systems that can be run here; the others are named."""
     found = []
     for name in names:
-        reason = None if name in ("native", "DittoFS") else missing_reason(name)
+        reason = None if name in ("native", "pyfuse3", "DittoFS") else missing_reason(name)
         if reason is None:
             found.append(name)
         else:

@@ -19,7 +19,8 @@ PUNCH = PUNCH_HOLE | KEEP_SIZE
 
 def data_of(rig: Rig, handle: Handle) -> list[tuple[int, int]]:
     """What lseek(2) says is data, as cp(1) asks."""
-    files, found, offset = rig.volume.files, [], 0
+    files, offset = rig.volume.files, 0
+    found: list[tuple[int, int]] = []
     while True:
         try:
             start = files.seek(handle.inode, offset, os.SEEK_DATA)
@@ -31,7 +32,8 @@ def data_of(rig: Rig, handle: Handle) -> list[tuple[int, int]]:
 
 
 def native_data_of(descriptor: int) -> list[tuple[int, int]]:
-    found, offset = [], 0
+    found: list[tuple[int, int]] = []
+    offset = 0
     while True:
         try:
             start = os.lseek(descriptor, offset, os.SEEK_DATA)

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dittofs.control.options import FRONT_ENDS
 from tests.e2e.node import Node, await_end, dittofs_command
 
 NOBODY = 65534
+ALL_S = 900.0
 DEVICE_OF_FUSE = os.makedev(10, 229)
 
 
@@ -58,3 +60,36 @@ def test_a_user_without_rights_mounts_works_and_unmounts(
     options = next(line.split()[3] for line in done.stdout.splitlines() if str(node.root) in line.split())
     assert {"nosuid", "nodev", "noatime"} <= set(options.split(","))
     assert node.logged_errors() == []
+
+
+@pytest.mark.soak
+def test_the_conformance_suite_holds_for_a_user_too(ground: Path, as_nobody: list[str]) -> None:
+    directory = ground / "conformance"
+    directory.mkdir()
+    if as_nobody:
+        shutil.chown(directory, NOBODY, NOBODY)
+    here = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "HOME": str(directory),
+        "TMPDIR": str(directory),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(
+        [
+            *as_nobody,
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *here.glob("test_posix_*.py"),
+        ],
+        cwd=here.parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=ALL_S,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-1000:]

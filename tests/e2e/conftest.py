@@ -16,13 +16,8 @@ from tests.e2e.network import Device, Network, network
 from tests.e2e.node import Node
 
 FUSE = Path("/dev/fuse")
-CONFORMANCE: Final = frozenset(
-    {
-        *("test_posix_attributes", "test_posix_directories", "test_posix_files", "test_posix_names"),
-        *("test_programs", "test_crash", "test_pjdfstest"),
-    }
-)
-"""What every front end must pass."""
+ON_EACH: Final = frozenset({"test_programs", "test_crash", "test_pjdfstest"})
+"""What every front end must pass, beside what has a place `here`: pyfuse3 in soak runs, for they are long."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,8 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "front_end" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in CONFORMANCE:
-        metafunc.parametrize("front_end", FRONT_ENDS, scope="session")
+    if "front_end" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_EACH:
+        marks = {"pyfuse3": pytest.mark.soak}
+        each = [pytest.param(name, marks=marks.get(name, ())) for name in FRONT_ENDS]
+        metafunc.parametrize("front_end", each, scope="session")
 
 
 @pytest.fixture(scope="session")

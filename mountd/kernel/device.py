@@ -25,6 +25,8 @@ TURN_S = 0.002
 """How long requests are answered in a row before other tasks have their turn."""
 SOON_S = 0.0001
 """Who was just answered asks again within this time, or is waited for without holding the loop."""
+SELECT_DESCRIPTORS = 1024
+"""select(2) takes lower ones; it alone of its family knows of microseconds and is in the standard library."""
 SIGKILL_BIT = 1 << 8
 """Of signal 9 in the masks of /proc/PID/status."""
 GONE = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF)
@@ -68,7 +70,7 @@ class Device:
             try:
                 length = os.readv(descriptor, [self._buffer])
             except BlockingIOError:
-                if not (has_answered and select.select([descriptor], [], [], SOON_S)[0]):
+                if not (has_answered and self._comes_soon()):
                     await trio.lowlevel.wait_readable(descriptor)
                     turn_ends = time.perf_counter() + TURN_S
                 has_answered = False
@@ -84,6 +86,12 @@ class Device:
             if time.perf_counter() > turn_ends:
                 await trio.lowlevel.checkpoint()
                 turn_ends = time.perf_counter() + TURN_S
+
+    def _comes_soon(self) -> bool:
+        """Whether there is a request within SOON_S; the loop stands still meanwhile."""
+        if self._descriptor >= SELECT_DESCRIPTORS:
+            return False
+        return bool(select.select([self._descriptor], [], [], SOON_S)[0])
 
     def _serve(self, length: int, nursery: trio.Nursery) -> None:
         """Answer the request in the buffer, or begin to."""

@@ -57,6 +57,8 @@ class AttributeOperations:
     def __init__(self, state: State, files: Files) -> None:
         self._state = state
         self._files = files
+        self._may_be_local: bool | None = None
+        """False: no inode has a local attribute. Every `ls -l` and first write of a file asks for one."""
 
     def set(self, inode: Inode, wanted: Wanted) -> Stat | Coroutine[Any, Any, Stat]:
         """Change attributes and return them all. A mode may wait for a large ACL, which says it too."""
@@ -157,7 +159,7 @@ class AttributeOperations:
     def _drop_capability(self, inode: Inode) -> bool:
         key = self._local_key(inode, CAPABILITY)
         journal = self._state.replica.journal
-        if inode.detached is not None or journal.get_local("xattr", key) is None:
+        if inode.detached is not None or self._local_value(inode, CAPABILITY) is None:
             return False
         with self._state.replica.change():
             journal.delete_local("xattr", key)
@@ -212,7 +214,7 @@ class AttributeOperations:
         if name.startswith(VIRTUAL_NAMESPACE):
             return self._virtual(inode, name)
         if name.startswith(LOCAL_NAMESPACES):
-            value = state.replica.journal.get_local("xattr", self._local_key(inode, name))
+            value = self._local_value(inode, name)
             if value is None:
                 raise FSError(errno.ENODATA)
             return value
@@ -256,6 +258,7 @@ class AttributeOperations:
         if flags & REPLACE and not is_set:
             raise FSError(errno.ENODATA)
         if name.startswith(LOCAL_NAMESPACES):
+            self._may_be_local = True
             with state.replica.change():
                 state.replica.journal.put_local("xattr", self._local_key(inode, name), value)
             return None
@@ -375,6 +378,13 @@ class AttributeOperations:
         if stored[:1] == INLINE:
             return stored[1:]
         return self._state.replica.chunks.get(ChunkKind.DATA, ChunkId(stored[1:]))
+
+    def _local_value(self, inode: Inode, name: bytes) -> bytes | None:
+        journal = self._state.replica.journal
+        if self._may_be_local is None:
+            bad: list[bytes] = []
+            self._may_be_local = any(True for _ in journal.scan_local("xattr", b"", bad)) or bool(bad)
+        return journal.get_local("xattr", self._local_key(inode, name)) if self._may_be_local else None
 
     def _local_rows(self, inode: Inode) -> list[tuple[bytes, bytes]]:
         return list(self._state.replica.journal.scan_local("xattr", self._local_key(inode, b"")))

@@ -162,6 +162,7 @@ def acls() -> st.SearchStrategy[bytes]:
 
 
 @settings(max_examples=300, deadline=None)
+@example(bytes.fromhex("02000000 01000000 00000000 04000000 00000000 20000000 00000000 00000000 00000000"))
 @given(st.binary(max_size=80) | acls() | acls().flatmap(lambda raw: st.binary(max_size=9).map(raw.__add__)))
 def test_any_value_is_an_acl_that_can_be_used_or_a_format_error(value: bytes) -> None:
     try:

@@ -8,6 +8,7 @@ from dittofs.errors import FormatError
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_TAGS = (USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER)
 _VERSION = 2
 _HEADER = struct.Struct("<I")
 _ENTRY = struct.Struct("<HHI")
@@ -29,7 +30,7 @@ def parse(value: bytes) -> Acl:
         raise FormatError("not a POSIX ACL of version 2")
     acl = [AclEntry(*fields) for fields in _ENTRY.iter_unpack(value[4:])]
     tags = [entry.tag for entry in acl]
-    if len(acl) > ENTRIES_MAX or any(entry.permissions > 7 for entry in acl):
+    if len(acl) > ENTRIES_MAX or any(entry.permissions > 7 or entry.tag not in _TAGS for entry in acl):
         raise FormatError("a POSIX ACL with impossible entries")
     if acl and any(tags.count(tag) != 1 for tag in (USER_OBJ, GROUP_OBJ, OTHER)):
         raise FormatError("a POSIX ACL without its three base entries")

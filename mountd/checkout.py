@@ -111,7 +111,7 @@ class Checkout:
         directory = os.path.realpath(directory)
         require_outside(directory, *_OUTSIDE)
         if os.path.lexists(directory):
-            if not os.path.isdir(directory):  # noqa: PTH112
+            if not os.path.isdir(directory):  # noqa: PTH112 - a name that is passed on as text
                 raise Refusal("exists", f"{directory} is no directory; nothing was written")
             if not self._force and any(Path(directory).iterdir()):
                 text = f"{directory} holds something; nothing was written"

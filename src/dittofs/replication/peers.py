@@ -30,6 +30,8 @@ from dittofs.replication.stream import Stream
 from dittofs.replication.upkeep import kept_up
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import FrameReader
+from dittofs.tree.entry import Change
+from dittofs.tree.record import META_SHARD
 
 log = structlog.get_logger()
 
@@ -133,11 +135,12 @@ class Peers:
             self.policy = Policy()
         self.custody.recount()
 
-    def _tree_changed(self, _change: object) -> None:
-        self._read_policy()
-        if (retired := self.retired()) != self._retired:  # whoever retired a device, or took it back
-            self._retired = retired
-            self.custody.recount()
+    def _tree_changed(self, change: Change) -> None:
+        if change.is_round or any(document == META_SHARD for document, _, _ in change.updates):
+            self._read_policy()
+            if (retired := self.retired()) != self._retired:  # whoever retired a device, or took it back
+                self._retired = retired
+                self.custody.recount()
         if self.replica.tree.client_id != self._writer:
             self._writer = self.replica.tree.client_id
             self._end_all("this device goes on as another writer, and says anew what it holds")

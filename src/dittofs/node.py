@@ -302,7 +302,7 @@ class Node:
             )
             opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
             replica.tree.brake.limits = _limits(self._settings.brake)
-            opened.volume.retention.keep = _keep(self._settings.history)
+            opened.retention.keep = _keep(self._settings.history)
             volume.recover()
         except BaseException:
             replica.chunks.close()

@@ -31,9 +31,12 @@ from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.retirement import Retirement
 from dittofs.replication.scrubbing import Scrubbing
 from dittofs.replication.upkeep import kept_up
+from dittofs.volume.at import At
+from dittofs.volume.conflicts_view import conflicts_directory
 from dittofs.volume.merge import Merging
 from dittofs.volume.merge_task import Merger
 from dittofs.volume.retained import Retained
+from dittofs.volume.retention import Retention
 from dittofs.volume.snapshots import snapshot_roots
 from dittofs.volume.volume import Volume
 
@@ -83,6 +86,9 @@ class SharedVolume:
         self._duties = trio.Event()
         self._duties.set()
         volume.state.source = peers.fetcher
+        volume.reserved.add(At)
+        volume.reserved.add(conflicts_directory)
+        self.retention = Retention(volume.replica)
         self.merging = Merging(volume)
         self._merger = Merger(volume, self.merging)
         retained = Retained(volume.state, partial(snapshot_roots, volume.replica))
@@ -131,6 +137,7 @@ class SharedVolume:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.volume.run)
+                nursery.start_soon(self.retention.run)
                 nursery.start_soon(self.peers.run)
                 nursery.start_soon(kept_up, self._do_duties, self._members_changed)
                 nursery.start_soon(self._follow_sessions)

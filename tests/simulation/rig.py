@@ -12,10 +12,13 @@ from dittofs.disk import Disk
 from dittofs.errors import FSError
 from dittofs.ids import VolumeId
 from dittofs.tree.record import Kind
+from dittofs.volume.at import At
 from dittofs.volume.attributes import Wanted
+from dittofs.volume.conflicts_view import conflicts_directory
 from dittofs.volume.files import Handle
 from dittofs.volume.inodes import Inode, Stat
 from dittofs.volume.opening import open_replica
+from dittofs.volume.retention import Retention
 from dittofs.volume.state import Caller
 from dittofs.volume.volume import Volume
 
@@ -93,6 +96,9 @@ class Rig:
             volume_id=KEYS.volume_id,
             trusts_root=False,
         )
+        self.volume.reserved.add(At)
+        self.volume.reserved.add(conflicts_directory)
+        self.retention = Retention(replica)
         self.volume.recover()
         return self.volume
 

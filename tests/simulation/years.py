@@ -105,7 +105,7 @@ class Life:
                 since_day = 0.0
                 await self.side.rig.publish()
                 await self.volume.background_sync()
-                await self.volume.retention.thin()
+                await self.side.rig.retention.thin()
             if since_week >= 7 * DAY_S:
                 since_week = 0.0
                 await self.collector.collect()

@@ -138,3 +138,8 @@ class ConflictsView:
         if inode.kind is Kind.SYMLINK:
             return PastShown(stat, UNBORN, side.version.root, {}, False)
         return PastShown(stat, Published(side.version.root, side.size, ()), b"", {}, False)
+
+
+def conflicts_directory(state: State, inode: Inode) -> ConflictsDirectory:
+    """What stands behind the inode of `.dittofs/conflicts`."""
+    return ConflictsView(state, inode).top

@@ -1,20 +1,19 @@
 """`.dittofs`: what the mount says about itself, as files any program can read."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from dittofs.ids import InodeId, Number
 from dittofs.tree.record import Kind
-from dittofs.volume.at import At
-from dittofs.volume.conflicts_view import ConflictsView
-from dittofs.volume.inodes import VIRTUAL_BIT, Inode, VirtualFile
+from dittofs.volume.inodes import VIRTUAL_BIT, Inode, Virtual, VirtualFile
 from dittofs.volume.names import RESERVED
 from dittofs.volume.state import State
 
-AT_PLACE = 16
-CONFLICTS_PLACE = 17
+DIRECTORIES_PLACE = 16
 VIRTUAL_MAX = 64
 """Of the files and directories that are always in `.dittofs`."""
+
+MakeDirectory = Callable[[State, Inode], Virtual]
+"""What stands behind the inode of a directory in `.dittofs`: the past, conflicts."""
 
 README = b"""This folder is a DittoFS volume.
 
@@ -34,50 +33,48 @@ From a terminal:
 """
 
 
-@dataclass(slots=True)
-class VirtualDirectory:
-    """A directory of virtual files."""
+class ReservedDirectory:
+    """`.dittofs` itself."""
 
-    name: bytes
-    members: list[Inode] = field(default_factory=list)
+    def __init__(self, status: Callable[[], bytes], state: State) -> None:
+        self.name = RESERVED
+        self._state = state
+        self._members: list[Inode] = []
+        self._directories = 0
+        self.inode = self._known(0, Kind.DIRECTORY)
+        self.inode.virtual = self
+        files = (VirtualFile(b"README.txt", lambda: README), VirtualFile(b"status", status))
+        for place, file in enumerate(files, 1):
+            inode = self._known(place, Kind.FILE)
+            inode.virtual = file
+            self._members.append(inode)
+
+    def add(self, make: MakeDirectory) -> None:
+        """One more directory in it; its number is that of its turn, and lasts as long as the order does."""
+        assert len(self._members) < VIRTUAL_MAX
+        inode = self._known(DIRECTORIES_PLACE + self._directories, Kind.DIRECTORY)
+        self._directories += 1
+        inode.virtual = make(self._state, inode)
+        self._members.append(inode)
 
     def content(self) -> bytes:
         return b""
 
     def children(self, start: int, count: int) -> Sequence[Inode]:
-        return self.members[start : start + count]
+        return self._members[start : start + count]
 
     def prepare(self) -> None:
         return None
 
     def lookup(self, name: bytes) -> Inode | None:
-        named = (one for one in self.members if one.virtual is not None and one.virtual.name == name)
+        named = (one for one in self._members if one.virtual is not None and one.virtual.name == name)
         return next(named, None)
 
     def parent(self) -> Inode | None:
         return None
 
-
-def reserved_directory(status: Callable[[], bytes], state: State) -> Inode:
-    """The inode of `.dittofs`, with its files and what the past is seen in."""
-    directory = VirtualDirectory(RESERVED)
-    top = _inode(0, Kind.DIRECTORY)
-    top.virtual = directory
-    for place, file in enumerate(
-        (VirtualFile(b"README.txt", lambda: README), VirtualFile(b"status", status)), 1
-    ):
-        inode = _inode(place, Kind.FILE)
-        inode.virtual = file
-        directory.members.append(inode)
-    at = _inode(AT_PLACE, Kind.DIRECTORY)
-    at.virtual = At(state, at)
-    directory.members.append(at)
-    conflicts = _inode(CONFLICTS_PLACE, Kind.DIRECTORY)
-    conflicts.virtual = ConflictsView(state, conflicts).top
-    directory.members.append(conflicts)
-    return top
-
-
-def _inode(place: int, kind: Kind) -> Inode:
-    # `.` cannot occur in an inode id, so no real inode shares the reference.
-    return Inode(Number(VIRTUAL_BIT | place), (InodeId(f".virtual.{place}"), None), kind)
+    def _known(self, place: int, kind: Kind) -> Inode:
+        # `.` cannot occur in an inode id, so no real inode shares the reference.
+        inode = Inode(Number(VIRTUAL_BIT | place), (InodeId(f".virtual.{place}"), None), kind)
+        self._state.inodes.add(inode)
+        return inode

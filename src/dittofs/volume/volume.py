@@ -31,9 +31,8 @@ from dittofs.volume.recovery import Recovered, Recovery
 from dittofs.volume.remote import RemoteChanges
 from dittofs.volume.renaming import Renaming
 from dittofs.volume.replica import Replica
-from dittofs.volume.retention import Retention
 from dittofs.volume.state import State
-from dittofs.volume.virtual import VIRTUAL_MAX, reserved_directory
+from dittofs.volume.virtual import ReservedDirectory
 
 log = structlog.get_logger()
 
@@ -100,15 +99,13 @@ class Volume:
         self.directories = Directories(self.state, self.names, volume_id)
         self.remote = RemoteChanges(self.state)
         self.holdings = Holdings(replica)
-        self.retention = Retention(replica)
         self.recovered = Recovered()
         self._noted: dict[str, None] = {}
         self._rules_text: bytes | None = None
         self._rules_wanted = trio.Event()
-        reserved = reserved_directory(self._status_text, self.state)
-        self.names.reserved = reserved
-        for inode in (reserved, *(reserved.virtual.children(0, VIRTUAL_MAX) if reserved.virtual else ())):
-            self.state.inodes.add(inode)
+        self.reserved = ReservedDirectory(self._status_text, self.state)
+        """`.dittofs`; whoever knows more than the volume adds what it shows."""
+        self.names.reserved = self.reserved.inode
 
     @property
     def root(self) -> Inode:
@@ -131,7 +128,6 @@ class Volume:
             nursery.start_soon(self._sync_periodically)
             nursery.start_soon(self._fetch_rules)
             nursery.start_soon(self.holdings.run)
-            nursery.start_soon(self.retention.run)
 
     async def _save_periodically(self) -> None:
         while True:

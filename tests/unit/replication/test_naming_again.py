@@ -277,7 +277,7 @@ async def test_rows_from_before_an_answer_are_not_merged_with_later_ones(autojum
         await apart(a, b)
         b.rig.clock.advance(3 * DAY_S)
         past = past_of(b, "large", at)
-        await b.rig.volume.retention.thin()
+        await b.rig.retention.thin()
         with pytest.raises(ChunkUnavailable):
             await Restoring(b.rig.volume).content(b.rig.walk("large").id, past)
         nursery.cancel_scope.cancel()

@@ -4,8 +4,7 @@ import pytest
 
 from dittofs.chunks.version import VersionNode
 from dittofs.ids import ChunkId, Slot
-from dittofs.volume import merge_base
-from dittofs.volume.merge_base import common_base
+from dittofs.volume.merge_base import NODES_MAX, common_base
 
 
 def chunk(name: str) -> ChunkId:
@@ -71,4 +70,4 @@ async def test_two_who_wrote_very_much_apart_have_no_base_that_is_looked_for() -
     chains += [f"{name}{number}: {name}{number - 1}" for name in "ab" for number in range(2, 400)]
     past = Past("p:; " + "; ".join(chains))
     assert await past.base("a399", "b399") is None
-    assert len(past.loaded) <= merge_base.NODES_MAX + 1
+    assert len(past.loaded) <= NODES_MAX + 1

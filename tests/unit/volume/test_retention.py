@@ -36,7 +36,7 @@ async def test_all_of_a_day_then_by_the_hour_the_day_and_the_week(rig: Rig) -> N
     counts = [len(versions.of(inode))]
     for days in (1, 7, 30, 365):
         rig.clock.advance(days * DAY_S)
-        await rig.volume.retention.thin()
+        await rig.retention.thin()
         counts.append(len(versions.of(inode)))
     assert counts[0] == 25
     assert counts[1] in (5, 6)  # four hours and some minutes, and what was before
@@ -55,9 +55,9 @@ async def test_the_ends_of_what_is_kept_are_as_they_were(rig: Rig) -> None:
         moments[now // hour * hour + hour - 1] = seen(rig)  # the last of an hour
     before = rows(rig)
     rig.clock.advance(2 * DAY_S)
-    gone = await rig.volume.retention.thin()
+    gone = await rig.retention.thin()
     assert gone == before - rows(rig) > 10
-    assert await rig.volume.retention.thin() == 0
+    assert await rig.retention.thin() == 0
     for at, shown in list(moments.items()):
         assert was(rig, at) == shown
 
@@ -68,17 +68,17 @@ async def test_a_removed_file_can_be_had_for_a_year_and_no_longer(rig: Rig) -> N
     inode = rig.walk("a").id
     await rig.unlink("a")
     rig.clock.advance(300 * DAY_S)
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     pasts = Pasts(rig.volume.replica)
     assert pasts.had_path([b"a"]) == [inode]
     rig.clock.advance(100 * DAY_S)
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     assert pasts.had_path([b"a"]) == []
     assert rows(rig) == 0
 
 
 async def test_a_clock_that_is_wrong_for_a_while_takes_nothing_along(rig: Rig) -> None:
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     for number in range(5):
         await rig.write("f", b"version %d" % number)
         await rig.publish()
@@ -91,7 +91,7 @@ async def test_a_clock_that_is_wrong_for_a_while_takes_nothing_along(rig: Rig) -
     for days in (400, -400, -30_000):
         rig.clock.set_wrong(days * DAY_S)
         for _ in range(3):
-            assert await rig.volume.retention.thin() == 0
+            assert await rig.retention.thin() == 0
             rig.clock.advance(HOUR_S)
         rig.clock.set_wrong(-days * DAY_S)
     assert rows(rig) == before
@@ -99,7 +99,7 @@ async def test_a_clock_that_is_wrong_for_a_while_takes_nothing_along(rig: Rig) -
     for _ in range(6):  # a start moves it by a day
         await rig.close()
         rig.open()
-        await rig.volume.retention.thin()
+        await rig.retention.thin()
         assert Pasts(rig.volume.replica).had_path([b"thesis"])
 
 
@@ -107,7 +107,7 @@ async def test_after_a_wrong_clock_and_after_a_long_rest_it_goes_on(rig: Rig) ->
     await rig.write("f", b"0")
     await rig.publish()
     rig.clock.set_wrong(200 * DAY_S)
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     rig.clock.set_wrong(-200 * DAY_S)
     for number in range(20):
         rig.clock.advance(60)
@@ -119,14 +119,14 @@ async def test_after_a_wrong_clock_and_after_a_long_rest_it_goes_on(rig: Rig) ->
     before = rows(rig)
     for _ in range(32):
         rig.clock.advance(DAY_S)
-        await rig.volume.retention.thin()
+        await rig.retention.thin()
     assert rows(rig) < before - 10
 
 
 async def test_what_was_done_while_the_clock_was_ahead_lies_in_its_order_and_not_in_the_future(
     rig: Rig,
 ) -> None:
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     await rig.write("f", b"first")
     await rig.publish()
     rig.clock.set_wrong(300 * DAY_S)
@@ -154,7 +154,7 @@ async def test_what_was_done_while_the_clock_was_ahead_lies_in_its_order_and_not
 async def test_a_clock_that_is_behind_moves_nothing(rig: Rig) -> None:
     await rig.write("f", b"first")
     await rig.publish()
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     times = [row.key for row in rig.volume.replica.journal.history.since(0)]
     rig.clock.set_wrong(-10_000 * DAY_S)
     await rig.write("g", b"second")
@@ -163,7 +163,7 @@ async def test_a_clock_that_is_behind_moves_nothing(rig: Rig) -> None:
 
 
 async def test_what_was_rolled_back_while_rows_moved_leaves_them_in_their_order(rig: Rig) -> None:
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     rig.clock.set_wrong(300 * DAY_S)
     await rig.write("f", b"future")
     await rig.publish()
@@ -179,7 +179,7 @@ async def test_what_was_rolled_back_while_rows_moved_leaves_them_in_their_order(
 
 
 async def test_rows_of_an_answer_move_with_it(rig: Rig) -> None:
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     replica = rig.volume.replica
     rig.clock.set_wrong(300 * DAY_S)
     rig.mkdir("before")
@@ -211,7 +211,7 @@ async def test_rows_of_two_writers_are_never_merged(pair: Pair) -> None:
         await both(rig, b"%d of %d" % (number, id(rig)))
     for one in (a, b):
         one.clock.advance(2 * DAY_S)
-        await one.volume.retention.thin()
+        await one.retention.thin()
         inode = one.walk("f").id
         history = one.volume.replica.journal.history.of_inode(inode)
         slots = [author_of(row)[0] for row in history if row.kind == "content"]
@@ -242,7 +242,7 @@ async def test_times_that_were_set_are_shown_as_they_were_whatever_was_written_b
         moments[at] = pasts.of(inode, at)
     before = rows(rig)
     rig.clock.advance(2 * DAY_S)
-    await rig.volume.retention.thin()
+    await rig.retention.thin()
     assert rows(rig) < before - 10
     for at, was_then in moments.items():
         assert pasts.of(inode, at) == was_then

@@ -355,7 +355,7 @@ async def test_what_others_did_stays_apart_in_a_history_that_was_thinned(pair: P
     await a.rename("named by the phone", "named by the laptop")
     await pair.settle()
     await passing(2 * DAY_S)
-    await b.volume.retention.thin()
+    await b.retention.thin()
     steps = await undone(b, "laptop", since)
     await pair.settle()
     for rig in (a, b):

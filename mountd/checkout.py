@@ -12,8 +12,8 @@ import trio
 from dittofs.control.faults import Refusal
 from dittofs.control.history import CheckoutDone, CheckoutProgress
 from dittofs.errors import DittoError, FSError
+from dittofs.history.views import View, ViewEntry, settled
 from dittofs.tree.record import Kind
-from dittofs.volume.views import View, ViewEntry, settled
 from dittofs.volume.volume import Volume
 from mountd.checkout_target import Parts, Target
 from mountd.outside import require_outside

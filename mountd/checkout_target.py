@@ -10,7 +10,7 @@ import stat
 from typing import Final
 
 from dittofs.errors import FSError
-from dittofs.volume.views import ViewEntry
+from dittofs.history.views import ViewEntry
 
 Parts = tuple[bytes, ...]
 """The names from the directory down."""

@@ -25,16 +25,11 @@ from dittofs.control.conflicts import (
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError, FSError
-from dittofs.node import Node
-from dittofs.shared_volume import SharedVolume
-from dittofs.tree.record import Kind
-from dittofs.volume.conflicts import Conflict as Found
-from dittofs.volume.conflicts import Conflicts, Side
-from dittofs.volume.conflicts_resolving import Resolving, Unclear, chosen
-from dittofs.volume.events import node_of
-from dittofs.volume.merge import NotMerged
-from dittofs.volume.merge_lines import TEXT_BYTES_MAX, is_text
-from dittofs.volume.merge_policy import (
+from dittofs.merging.conflicts import Conflict as Found
+from dittofs.merging.conflicts import Conflicts, Side
+from dittofs.merging.lines import TEXT_BYTES_MAX, is_text
+from dittofs.merging.merge import NotMerged
+from dittofs.merging.policy import (
     BUILT_IN,
     NEVER_MERGED,
     RULES_MAX,
@@ -45,6 +40,11 @@ from dittofs.volume.merge_policy import (
     rules_in,
     setting_name,
 )
+from dittofs.merging.resolving import Resolving, Unclear, chosen
+from dittofs.node import Node
+from dittofs.shared_volume import SharedVolume
+from dittofs.tree.record import Kind
+from dittofs.volume.events import node_of
 from dittofs.volume.published import Published
 from mountd.kinds import KIND_NAMES
 

@@ -30,14 +30,10 @@ from dittofs.control.history import (
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.control.service import Content
 from dittofs.errors import FSError, ReadOnlyVolume
-from dittofs.ids import ROOT
-from dittofs.node import Node
-from dittofs.tree.record import Kind
-from dittofs.volume.events import Past, PastContent
-from dittofs.volume.past import Pasts
-from dittofs.volume.restoring import Restoring
-from dittofs.volume.restoring_views import ViewRestoring, found_in
-from dittofs.volume.snapshots import (
+from dittofs.history.past import Pasts
+from dittofs.history.restoring import Restoring
+from dittofs.history.restoring_views import ViewRestoring, found_in
+from dittofs.history.snapshots import (
     Snapshot,
     SnapshotView,
     create_snapshot,
@@ -45,10 +41,14 @@ from dittofs.volume.snapshots import (
     find_snapshot,
     snapshots_of,
 )
-from dittofs.volume.times import parse_time, time_name
-from dittofs.volume.trash import Removed, forget, trash
-from dittofs.volume.versions import Event, Versions, log_below, log_of
-from dittofs.volume.views import TimeView, View
+from dittofs.history.times import parse_time, time_name
+from dittofs.history.trash import Removed, forget, trash
+from dittofs.history.versions import Event, Versions, log_below, log_of
+from dittofs.history.views import TimeView, View
+from dittofs.ids import ROOT
+from dittofs.node import Node
+from dittofs.tree.record import Kind
+from dittofs.volume.events import Past, PastContent
 from dittofs.volume.volume import Volume
 from mountd.checkout import Checkout
 from mountd.history_items import done_item, status_of, told, would_be

@@ -2,11 +2,11 @@
 
 from dittofs.control.history import LogEvent, RestoredItem, SnapshotStatus
 from dittofs.control.paths import path_fields
+from dittofs.history.restoring import Restored, Restoring
+from dittofs.history.snapshots import Snapshot
+from dittofs.history.versions import Event, Versions
 from dittofs.ids import InodeId
 from dittofs.volume.events import PastContent
-from dittofs.volume.restoring import Restored, Restoring
-from dittofs.volume.snapshots import Snapshot
-from dittofs.volume.versions import Event, Versions
 from dittofs.volume.volume import Volume
 from mountd.kinds import KIND_NAMES
 

@@ -13,9 +13,9 @@ from dittofs.control.mountpoint import mounts
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.errors import FSError
 from dittofs.identity.records import Role
+from dittofs.importing.importing import Importing, Progress
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
-from dittofs.volume.importing import Importing, Progress
 from dittofs.volume.names import RESERVED
 from mountd.membership import outside
 from mountd.outside import require_outside

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from dittofs.control.faults import Refusal
 from dittofs.errors import FSError
+from dittofs.history.past import Pasts
 from dittofs.volume.browsing import Browsing
-from dittofs.volume.past import Pasts
 from dittofs.volume.volume import Volume
 
 

@@ -21,13 +21,13 @@ from dittofs.control.undoing import (
     UndoStep,
 )
 from dittofs.errors import ConfigError
+from dittofs.history.undo import Window
+from dittofs.history.undoing import labels, slots_of, undo
 from dittofs.ids import Stamp
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
 from dittofs.tree.record import STAMP_END
 from dittofs.volume.braking import accept, held_of, reject
-from dittofs.volume.undo import Window
-from dittofs.volume.undoing import labels, slots_of, undo
 from mountd.known_paths import require_known
 from mountd.membership import outside
 

@@ -14,6 +14,8 @@ from dittofs.chunks.chunker import Chunking
 from dittofs.clock import Clock, Entropy
 from dittofs.config import BrakeSettings, HistorySettings, Paths, Settings
 from dittofs.errors import ConfigError, Damaged, DittoError
+from dittofs.history.live_content import LiveContents
+from dittofs.history.retention import DAY_S, HOUR_S, Keep
 from dittofs.home import Home, close_parts
 from dittofs.identity.granting import found_volume, grant
 from dittofs.identity.keys import (
@@ -24,6 +26,7 @@ from dittofs.identity.pairing import Joined
 from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
+from dittofs.merging.drivers import Drivers
 from dittofs.pairing_desk import PairingDesk
 from dittofs.registry import Registry, VolumeRecord, require_volume_name
 from dittofs.replication.members import Members
@@ -31,10 +34,7 @@ from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
 from dittofs.shared_volume import SharedVolume
 from dittofs.tree.brake import Limits
-from dittofs.volume.live_content import LiveContents
-from dittofs.volume.merge_drivers import Drivers
 from dittofs.volume.replica import Replica
-from dittofs.volume.retention import DAY_S, HOUR_S, Keep
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()

@@ -13,6 +13,9 @@ from dittofs.chunks.seal import VolumeKeys
 from dittofs.clock import Entropy
 from dittofs.config import StorageSettings
 from dittofs.errors import ConfigError, DittoError
+from dittofs.history.at import At
+from dittofs.history.retention import Retention
+from dittofs.history.snapshots import snapshot_roots
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.generations import mend, unwrap
 from dittofs.identity.granting import grant, remove, resign
@@ -23,6 +26,9 @@ from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
 from dittofs.ids import VolumeId
+from dittofs.merging.conflicts_view import conflicts_directory
+from dittofs.merging.merge import Merging
+from dittofs.merging.task import Merger
 from dittofs.replication.collector import Collector
 from dittofs.replication.history_cost import HistoryCost
 from dittofs.replication.members import Members
@@ -31,13 +37,7 @@ from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.retirement import Retirement
 from dittofs.replication.scrubbing import Scrubbing
 from dittofs.replication.upkeep import kept_up
-from dittofs.volume.at import At
-from dittofs.volume.conflicts_view import conflicts_directory
-from dittofs.volume.merge import Merging
-from dittofs.volume.merge_task import Merger
 from dittofs.volume.retained import Retained
-from dittofs.volume.retention import Retention
-from dittofs.volume.snapshots import snapshot_roots
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()

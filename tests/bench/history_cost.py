@@ -16,9 +16,9 @@ from pathlib import Path
 import trio
 
 from dittofs.chunks.content import ContentReader
+from dittofs.history.restoring import Restoring
+from dittofs.history.versions import Versions
 from dittofs.local_disk import LocalDisk
-from dittofs.volume.restoring import Restoring
-from dittofs.volume.versions import Versions
 from tests.simulation.rig import Rig
 
 EDIT_BYTES = 4096

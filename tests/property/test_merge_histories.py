@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from dittofs.local_disk import LocalDisk
-from dittofs.volume.merge import Merging
-from dittofs.volume.merge_task import OTHERS_S, Merger
+from dittofs.merging.merge import Merging
+from dittofs.merging.task import OTHERS_S, Merger
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 

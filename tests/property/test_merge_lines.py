@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dittofs.volume.merge_lines import TEXT_BYTES_MAX, is_text, merge
+from dittofs.merging.lines import TEXT_BYTES_MAX, is_text, merge
 
 LINES = st.lists(st.sampled_from([b"", b"{", b"}", b"one", b"two", b"three", b"four\r", b"f\xc3\xbcnf"]))
 TEXTS = st.builds(lambda lines, end: b"\n".join(lines) + end, LINES, st.sampled_from([b"", b"\n"]))

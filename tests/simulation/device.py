@@ -14,6 +14,7 @@ import trio
 from dittofs.blocking import run_inline
 from dittofs.chunks.chunker import Chunking
 from dittofs.errors import DittoError
+from dittofs.history.live_content import LiveContents
 from dittofs.identity.generations import unwrap
 from dittofs.identity.granting import found_volume, grant
 from dittofs.identity.keys import Device, VolumeSecrets, create_device, make_volume_secrets
@@ -25,7 +26,6 @@ from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.shared_volume import SharedVolume, keys_of
 from dittofs.tree.shard import FIRST_EPOCH
-from dittofs.volume.live_content import LiveContents
 from dittofs.volume.opening import open_replica
 from dittofs.volume.volume import Volume
 from tests.simulation.disk import SimulatedDisk

@@ -8,9 +8,9 @@ from dittofs.chunks.content import ContentReader
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import ChunkMissing, Damaged
+from dittofs.history.live_content import LiveContents
 from dittofs.replication.wholeness import whole
 from dittofs.volume.events import contents_of
-from dittofs.volume.live_content import LiveContents
 from dittofs.volume.replica import Replica
 from tests.simulation.disk import SimulatedDisk
 

@@ -10,15 +10,15 @@ from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.disk import Disk
 from dittofs.errors import FSError
+from dittofs.history.at import At
+from dittofs.history.retention import Retention
 from dittofs.ids import VolumeId
+from dittofs.merging.conflicts_view import conflicts_directory
 from dittofs.tree.record import Kind
-from dittofs.volume.at import At
 from dittofs.volume.attributes import Wanted
-from dittofs.volume.conflicts_view import conflicts_directory
 from dittofs.volume.files import Handle
 from dittofs.volume.inodes import Inode, Stat
 from dittofs.volume.opening import open_replica
-from dittofs.volume.retention import Retention
 from dittofs.volume.state import Caller
 from dittofs.volume.volume import Volume
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import ChunkUnavailable, FSError
+from dittofs.history.live_content import LiveContents
 from dittofs.ids import ROOT, Slot
 from dittofs.journal.journal import Journal
 from dittofs.replication.custody import HOLD, KEEPER, NONCE
@@ -22,7 +23,6 @@ from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
 from dittofs.tree.tree import Tree
 from dittofs.tree.update import LIVE, decode, decode_state_vector
 from dittofs.tree.view import view
-from dittofs.volume.live_content import LiveContents
 from dittofs.volume.opening import _label
 from tests.property.tree_replicas import assert_same, observe
 from tests.simulation.device import SwarmDevice

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from dittofs.errors import DiskError, DiskFull, DittoError, ReadOnlyVolume
+from dittofs.history.live_content import LiveContents
 from dittofs.replication.policy import Policy
 from dittofs.replication.wholeness import whole
-from dittofs.volume.live_content import LiveContents
 from tests.simulation.device import CAPACITY, SwarmDevice
 from tests.simulation.ledger import Ledger
 from tests.simulation.swarm_checks import check_custody

@@ -12,7 +12,7 @@ from dittofs.cli.output import counted, escaped, human_size, listed, say, say_js
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE, Refusal
 from dittofs.control.paths import path_bytes, path_fields
 from dittofs.control.undoing import StepKind, UndoDone, UndoRequest, UndoStep
-from dittofs.volume.times import parse_time
+from dittofs.history.times import parse_time
 
 DESCRIPTION = """\
 Take back what one device did since a time: what it removed comes back at its names, what it moved goes back,

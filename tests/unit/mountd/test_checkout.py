@@ -8,8 +8,8 @@ import pytest
 
 from dittofs.control.faults import Refusal
 from dittofs.control.history import CheckoutDone
+from dittofs.history.snapshots import SnapshotView, create_snapshot, find_snapshot
 from dittofs.local_disk import LocalDisk
-from dittofs.volume.snapshots import SnapshotView, create_snapshot, find_snapshot
 from mountd.checkout import Checkout
 from tests.simulation.rig import Rig
 

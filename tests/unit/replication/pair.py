@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from dittofs.disk import Disk
+from dittofs.history.live_content import LiveContents
 from dittofs.identity.granting import found_volume, grant
 from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, make_volume_secrets
 from dittofs.identity.membership import Membership
@@ -18,7 +19,6 @@ from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import FrameReader, frames
-from dittofs.volume.live_content import LiveContents
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import Rig, SeededEntropy
 from tests.unit.identity.devices import DESKTOP, LAPTOP, NAS, PHONE

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from dittofs.chunks.content import ContentReader
 from dittofs.chunks.seal import ChunkKind
+from dittofs.history.snapshots import snapshot_roots
 from dittofs.identity.records import Role
 from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.collector import Collector
@@ -17,7 +18,6 @@ from dittofs.replication.policy import SETTING
 from dittofs.replication.retirement import Retirement
 from dittofs.tree.record import NewVersion
 from dittofs.volume.retained import Retained
-from dittofs.volume.snapshots import snapshot_roots
 from tests.simulation.rig import settled
 from tests.unit.replication.pair import Side, connect, sides, until
 

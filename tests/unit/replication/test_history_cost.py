@@ -4,11 +4,11 @@ from functools import partial
 
 from trio.testing import MockClock
 
+from dittofs.history.snapshots import create_snapshot, snapshot_roots
 from dittofs.replication.collector import Collector
 from dittofs.replication.history_cost import HistoryCost
 from dittofs.replication.retirement import Retirement
 from dittofs.volume.retained import Retained
-from dittofs.volume.snapshots import create_snapshot, snapshot_roots
 from tests.unit.replication.pair import sides
 
 OLD = bytes(range(256)) * 128

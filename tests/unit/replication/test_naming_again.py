@@ -12,19 +12,19 @@ from trio.testing import MockClock
 
 from dittofs.chunks.content import ContentReader
 from dittofs.errors import ChunkUnavailable
+from dittofs.history.past import Pasts
+from dittofs.history.restoring import Restoring
+from dittofs.history.restoring_views import ViewRestoring
+from dittofs.history.snapshots import SnapshotView, create_snapshot, delete_snapshot, find_snapshot
+from dittofs.history.undo import Window
+from dittofs.history.undoing import NOWHERE, slots_of, undo
+from dittofs.history.views import Entries, ViewEntry
+from dittofs.history.views import settled as in_time
 from dittofs.identity.records import Role
 from dittofs.ids import Stamp
 from dittofs.local_disk import LocalDisk
 from dittofs.replication import garbage_rounds as rounds
 from dittofs.volume.events import PastContent
-from dittofs.volume.past import Pasts
-from dittofs.volume.restoring import Restoring
-from dittofs.volume.restoring_views import ViewRestoring
-from dittofs.volume.snapshots import SnapshotView, create_snapshot, delete_snapshot, find_snapshot
-from dittofs.volume.undo import Window
-from dittofs.volume.undoing import NOWHERE, slots_of, undo
-from dittofs.volume.views import Entries, ViewEntry
-from dittofs.volume.views import settled as in_time
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.identity.devices import DESKTOP, LAPTOP
 from tests.unit.replication.pair import Side, connect, members_of, sides, until

@@ -9,9 +9,9 @@ from trio.testing import MockClock
 
 from dittofs.blocking import run_inline
 from dittofs.errors import ChunkUnavailable
+from dittofs.history.live_content import LiveContents
 from dittofs.identity.records import Role
 from dittofs.replication.fetcher import ALONE_PATIENCE_S
-from dittofs.volume.live_content import LiveContents
 from tests.unit.replication.pair import Side, connect, sides, until
 
 

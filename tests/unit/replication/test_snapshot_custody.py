@@ -8,9 +8,9 @@ import trio
 from trio.testing import MockClock
 
 from dittofs.chunks.seal import ChunkKind
+from dittofs.history.snapshots import FORMAT, SETTING, _Stored, create_snapshot, snapshots_of
 from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
-from dittofs.volume.snapshots import FORMAT, SETTING, _Stored, create_snapshot, snapshots_of
 from tests.unit.replication.pair import Side, connect, sides, until
 from tests.unit.replication.test_collector import LARGE, Sweeper, in_step
 

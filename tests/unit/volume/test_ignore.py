@@ -3,8 +3,8 @@
 import pytest
 
 from dittofs.errors import FormatError
+from dittofs.merging.policy import is_pattern
 from dittofs.volume.ignore import IgnoreRules
-from dittofs.volume.merge_policy import is_pattern
 
 
 def test_gitignore_syntax_decides_and_a_later_line_wins() -> None:

@@ -1,0 +1,1 @@
+"""A filled directory joins a volume; nothing is overwritten."""

@@ -157,7 +157,7 @@ class Requests:
     @operation
     async def link(self, number: int, parent: int, name: bytes, _ctx: Any) -> Any:
         return self.entry_of(
-            parent, name, self.volume.names.link(self.inode(number), self.inode(parent), name)
+            parent, name, self.volume.linking.link(self.inode(number), self.inode(parent), name)
         )
 
     @operation

@@ -60,7 +60,7 @@ class FileRequests:
     def tmpfile(self, request: Request) -> Answer:
         flags, mode, umask, _ = request.unpack(wire.CREATE_IN)
         parent = self._context.inode(request.node)
-        inode = self._volume.names.make_unnamed(parent, mode & 0o7777, request.caller(umask))
+        inode = self._volume.linking.make_unnamed(parent, mode & 0o7777, request.caller(umask))
         return self._context.entry(inode) + self._open(inode, flags & ~os.O_TRUNC)
 
     def open(self, request: Request) -> Answer:
@@ -120,12 +120,12 @@ class FileRequests:
 
     def fallocate(self, request: Request) -> Answer:
         number, offset, length, mode, _ = request.unpack(wire.FALLOCATE_IN)
-        self._files.allocate(self._handles.file(number).inode, offset, length, mode)
+        self._volume.holes.allocate(self._handles.file(number).inode, offset, length, mode)
         return b""
 
     def lseek(self, request: Request) -> Answer:
         number, offset, whence, _ = request.unpack(wire.LSEEK_IN)
-        return wire.LSEEK_OUT.pack(self._files.seek(self._handles.file(number).inode, offset, whence))
+        return wire.LSEEK_OUT.pack(self._volume.holes.seek(self._handles.file(number).inode, offset, whence))
 
     def copy_file_range(self, request: Request) -> Answer:
         return then(self._copy(request), _write_out)
@@ -138,7 +138,7 @@ class FileRequests:
         if flags:
             raise FSError(errno.EINVAL)
         one, other = self._handles.file(source).inode, self._handles.file(target).inode
-        return self._files.copy_range(one, offset, other, target_offset, length)
+        return self._volume.copying.copy_range(one, offset, other, target_offset, length)
 
 
 def _write_out(written: int) -> bytes:

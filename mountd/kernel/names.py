@@ -101,7 +101,9 @@ class NameRequests:
     def link(self, request: Request) -> Answer:
         (number,) = request.unpack(wire.LINK_IN)
         name = request.name(wire.LINK_IN.size)
-        inode = self._names.link(self._context.inode(number), self._context.inode(request.node), name)
+        inode = self._volume.linking.link(
+            self._context.inode(number), self._context.inode(request.node), name
+        )
         return self._entry_of(request.node, name, inode)
 
     def unlink(self, request: Request) -> Answer:

@@ -226,7 +226,7 @@ class Rig:
     def link(self, old: str, new: str) -> None:
         inode = self.walk(old)
         parent, name = self.place(new)
-        self.volume.names.link(inode, parent, name)
+        self.volume.linking.link(inode, parent, name)
 
     async def unlink(self, path: str) -> None:
         parent, name = self.place(path)

@@ -8,13 +8,14 @@ from typing import Any
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import Damaged, FormatError, FSError
-from dittofs.ids import ChunkId, InodeId, Stamp
+from dittofs.ids import ChunkId, Stamp
 from dittofs.tree.record import Kind, Owner
 from dittofs.volume import acl
 from dittofs.volume.contents import Content
 from dittofs.volume.fetching import can_fetch, get_fetched
 from dittofs.volume.files import Files
 from dittofs.volume.inodes import Inode, Stat
+from dittofs.volume.local_attributes import LocalAttributes
 from dittofs.volume.state import SET_ID_BITS, State, owner_of, owner_row, replace_entry
 
 XATTR_BYTES_MAX = 64 << 10
@@ -57,8 +58,7 @@ class AttributeOperations:
     def __init__(self, state: State, files: Files) -> None:
         self._state = state
         self._files = files
-        self._may_be_local: bool | None = None
-        """False: no inode has a local attribute. Every `ls -l` and first write of a file asks for one."""
+        self._local = LocalAttributes(state.replica)
 
     def set(self, inode: Inode, wanted: Wanted) -> Stat | Coroutine[Any, Any, Stat]:
         """Change attributes and return them all. A mode may wait for a large ACL, which says it too."""
@@ -92,10 +92,7 @@ class AttributeOperations:
         if atime is not None:
             inode.atime = atime
             if inode.detached is None:
-                with state.replica.change():
-                    key = inode.id.encode("ascii")
-                    value = atime.to_bytes(8, "big", signed=True)
-                    state.replica.journal.put_local("atime", key, value)
+                self._local.put_atime(inode, atime)
         if mtime is not None:
             self._set_mtime(inode, mtime)
         state.announce(inode)
@@ -157,12 +154,9 @@ class AttributeOperations:
         return self._drop_capability(inode) or mode != now
 
     def _drop_capability(self, inode: Inode) -> bool:
-        key = self._local_key(inode, CAPABILITY)
-        journal = self._state.replica.journal
-        if inode.detached is not None or self._local_value(inode, CAPABILITY) is None:
+        if inode.detached is not None or self._local.get(inode, CAPABILITY) is None:
             return False
-        with self._state.replica.change():
-            journal.delete_local("xattr", key)
+        self._local.remove(inode, CAPABILITY)
         return True
 
     def _set_mtime(self, inode: Inode, mtime: int) -> None:
@@ -186,9 +180,9 @@ class AttributeOperations:
 
     def load_atime(self, inode: Inode) -> None:
         """Remember the access time an earlier call set."""
-        value = self._state.replica.journal.get_local("atime", inode.id.encode("ascii"))
-        if value is not None:
-            inode.atime = int.from_bytes(value, "big", signed=True)
+        atime = self._local.atime(inode)
+        if atime is not None:
+            inode.atime = atime
 
     def note_access(self, inode: Inode) -> None:
         """relatime: the access time moves when it is older than the change, or a day old. In memory."""
@@ -205,8 +199,7 @@ class AttributeOperations:
 
     def list_xattrs(self, inode: Inode) -> list[bytes]:
         """Names of extended attributes; virtual ones are never listed."""
-        local = [key.split(b"\0", 1)[1] for key, _ in self._local_rows(inode)]
-        return [*self._replicated(inode), *local]
+        return [*self._replicated(inode), *self._local.names(inode)]
 
     def get_xattr(self, inode: Inode, name: bytes) -> bytes | Coroutine[Any, Any, bytes]:
         """One value. ENODATA if it is not set. A large one may have to be fetched."""
@@ -214,7 +207,7 @@ class AttributeOperations:
         if name.startswith(VIRTUAL_NAMESPACE):
             return self._virtual(inode, name)
         if name.startswith(LOCAL_NAMESPACES):
-            value = self._local_value(inode, name)
+            value = self._local.get(inode, name)
             if value is None:
                 raise FSError(errno.ENODATA)
             return value
@@ -258,9 +251,7 @@ class AttributeOperations:
         if flags & REPLACE and not is_set:
             raise FSError(errno.ENODATA)
         if name.startswith(LOCAL_NAMESPACES):
-            self._may_be_local = True
-            with state.replica.change():
-                state.replica.journal.put_local("xattr", self._local_key(inode, name), value)
+            self._local.put(inode, name, value)
             return None
         mode: int | None = None
         if name in (acl.ACCESS, acl.DEFAULT):
@@ -308,8 +299,7 @@ class AttributeOperations:
                 return
             raise FSError(errno.ENODATA)
         if name.startswith(LOCAL_NAMESPACES):
-            with state.replica.change():
-                state.replica.journal.delete_local("xattr", self._local_key(inode, name))
+            self._local.remove(inode, name)
             return
         self._put(inode, name, None, None)
 
@@ -378,20 +368,6 @@ class AttributeOperations:
         if stored[:1] == INLINE:
             return stored[1:]
         return self._state.replica.chunks.get(ChunkKind.DATA, ChunkId(stored[1:]))
-
-    def _local_value(self, inode: Inode, name: bytes) -> bytes | None:
-        journal = self._state.replica.journal
-        if self._may_be_local is None:
-            bad: list[bytes] = []
-            self._may_be_local = any(True for _ in journal.scan_local("xattr", b"", bad)) or bool(bad)
-        return journal.get_local("xattr", self._local_key(inode, name)) if self._may_be_local else None
-
-    def _local_rows(self, inode: Inode) -> list[tuple[bytes, bytes]]:
-        return list(self._state.replica.journal.scan_local("xattr", self._local_key(inode, b"")))
-
-    def _local_key(self, inode: Inode, name: bytes) -> bytes:
-        identity: InodeId = inode.id
-        return identity.encode("ascii") + b"\0" + name
 
 
 def without_set_id(mode: int) -> int:

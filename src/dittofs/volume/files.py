@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from dittofs.chunks.store import AbsentChunk
@@ -12,7 +12,6 @@ from dittofs.ids import Stamp
 from dittofs.tree.record import Kind
 from dittofs.volume.contents import Content
 from dittofs.volume.fetching import can_fetch, prefetch, read_fetched
-from dittofs.volume.holes import next_data, next_hole
 from dittofs.volume.inodes import Inode
 from dittofs.volume.publication import Publisher
 from dittofs.volume.published import UNBORN
@@ -25,8 +24,6 @@ LAYERS_MAX = 4  # closes of one file that may wait for publication before a writ
 UNSAVED_BYTES_MAX = 8 << 20  # acknowledged writes that may be lost with the process
 YOUNG_S = 2.0  # how long a file that stays open is kept out of the tree
 FREE_BYTES_FLOOR = 32 << 20  # what writers may not use: the journal and publication need room
-KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10  # linux/falloc.h
-ALLOCATIONS = (0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE)
 FREE_BYTES_STEP = 4 << 20  # writes between two looks at the free space
 
 
@@ -141,7 +138,7 @@ class Files:
         if offset + len(data) > SIZE_MAX:
             raise FSError(errno.EFBIG)
         self._state.replica.require_writable()
-        content = self._writable(inode)
+        content = self.writable(inode)
         if content.top.is_closed and len(content.layers) >= LAYERS_MAX:
             return self._write_later(inode, offset, data)
         return self._write_now(content, offset, data)
@@ -150,7 +147,7 @@ class Files:
         self.require_room(len(data))
         layer = self._state.contents.writable(content)
         layer.write(offset, data)
-        self._changed(content)
+        self.changed(content)
         self._unsaved_bytes += len(data)
         if self._unsaved_bytes > UNSAVED_BYTES_MAX:
             self.save_dirty()
@@ -159,7 +156,7 @@ class Files:
     async def _write_later(self, inode: Inode, offset: int, data: bytes | memoryview) -> int:
         await self._publisher.drain()
         self._state.replica.require_writable()
-        return self._write_now(self._writable(inode), offset, data)
+        return self._write_now(self.writable(inode), offset, data)
 
     def truncate(self, inode: Inode, size: int) -> None:
         """Cut the file or extend it with zeroes."""
@@ -172,116 +169,14 @@ class Files:
         if size > SIZE_MAX:
             raise FSError(errno.EFBIG)
         self._state.replica.require_writable()
-        content = self._writable(inode)
+        content = self.writable(inode)
         self._state.contents.writable(content).truncate(size)
-        self._changed(content)
+        self.changed(content)
         if not inode.writers:
             self.save(content, is_flushed=True)
             self.close(inode)
 
-    def allocate(self, inode: Inode, offset: int, length: int, mode: int) -> None:
-        """fallocate(2): room, holes, zeroes. Room is looked for and not kept; EOPNOTSUPP for other modes."""
-        if inode.virtual is not None:
-            raise FSError(errno.EROFS)
-        if inode.kind is not Kind.FILE:
-            raise FSError(errno.ENODEV)
-        if mode not in ALLOCATIONS:
-            raise FSError(errno.EOPNOTSUPP)
-        end = offset + length
-        if end > SIZE_MAX:
-            raise FSError(errno.EFBIG)
-        self._state.replica.require_writable()
-        size = self._state.stat(inode).size
-        is_zeroed = bool(mode & (PUNCH_HOLE | ZERO_RANGE)) and offset < size
-        is_longer = end > size and not mode & KEEP_SIZE
-        if not mode & PUNCH_HOLE and self._state.replica.disk.free_bytes() < FREE_BYTES_FLOOR + length:
-            raise FSError(errno.ENOSPC, "the disk that holds the store is nearly full")
-        if not is_zeroed and not is_longer:
-            return
-        content = self._writable(inode)
-        layer = self._state.contents.writable(content)
-        if is_zeroed:
-            layer.punch(offset, end)
-        if is_longer:
-            layer.truncate(end)
-        self._changed(content)
-
-    def seek(self, inode: Inode, offset: int, whence: int) -> int:
-        """SEEK_DATA or SEEK_HOLE: the place it finds. ENXIO behind the end, and where no data follows."""
-        if whence not in (os.SEEK_HOLE, os.SEEK_DATA):
-            raise FSError(errno.EINVAL)
-        size = self._state.stat(inode).size
-        if not 0 <= offset < size:
-            raise FSError(errno.ENXIO)
-        is_plain = inode.virtual is not None and inode.past is None
-        if is_plain:
-            return size if whence == os.SEEK_HOLE else offset
-        base = self.content_base(inode)
-        found = next_hole(base, size, offset) if whence == os.SEEK_HOLE else next_data(base, size, offset)
-        if found is None:
-            raise FSError(errno.ENXIO)
-        return found
-
-    def copy_range(
-        self, source: Inode, offset: int, target: Inode, target_offset: int, length: int
-    ) -> int | Coroutine[Any, Any, int]:
-        """copy_file_range(2): the whole of a file into an empty one, in constant time; its bytes.
-
-        The copy is based on the same chunks. EOPNOTSUPP for anything else: the caller then copies bytes.
-        """
-        self._require_copyable(source, offset, target, target_offset, length)
-        if self._state.contents.get(source.ref) is not None:
-            return self._copy_settled(source, offset, target, target_offset, length)
-        return self._copy(source, target)
-
-    async def _copy_settled(
-        self, source: Inode, offset: int, target: Inode, target_offset: int, length: int
-    ) -> int:
-        await self._publisher.settle(source.ref)
-        self._require_copyable(source, offset, target, target_offset, length)
-        if self._state.contents.get(source.ref) is not None:
-            raise FSError(errno.EOPNOTSUPP)
-        return self._copy(source, target)
-
-    def _require_copyable(
-        self, source: Inode, offset: int, target: Inode, target_offset: int, length: int
-    ) -> None:
-        if source.kind is not Kind.FILE or target.kind is not Kind.FILE or target.virtual is not None:
-            raise FSError(errno.EINVAL)
-        self._state.replica.require_writable()
-        is_in_past = source.past is not None
-        is_plain = source.detached is None and (source.virtual is None or is_in_past)
-        stat = self._state.stat(source)
-        local = self._state.local.get(source.id)
-        is_whole = offset == target_offset == 0 and length >= stat.size > 0
-        is_empty = target is not source and not self._state.stat(target).size
-        is_settled = source.writers == 0 and (is_in_past or local is None or not local.is_ignored)
-        if not (is_plain and is_whole and is_empty and is_settled):
-            raise FSError(errno.EOPNOTSUPP)
-
-    def _copy(self, source: Inode, target: Inode) -> int:
-        state = self._state
-        shown = state.shown(source) if source.past is None else source.past.shown
-        content = state.content(target)
-        if content is not None and (len(content.layers) > 1 or content.top.is_closed):
-            raise FSError(errno.EOPNOTSUPP)
-        content = content or self._writable(target)
-        begun, old = content.published, content.top
-        content.layers[:] = [state.contents.layer_on(shown)]
-        content.published = replace(begun, root=shown.root, size=shown.size)
-        self._changed(content)
-        if target.detached is None:
-            try:
-                with state.replica.change() as change:
-                    state.contents.erase_rows(content, [old])
-                    state.contents.save(content, change)
-            except BaseException:
-                content.layers[:], content.published = [old], begun
-                raise
-        state.contents.doom(old)
-        return shown.size
-
-    def _writable(self, inode: Inode) -> Content:
+    def writable(self, inode: Inode) -> Content:
         """The inode's unpublished content, begun now if there is none."""
         state = self._state
         content = state.content(inode)
@@ -294,7 +189,8 @@ class Files:
         base = inode.base if inode.writers and inode.base is not None else state.shown(inode)
         return state.contents.begin(inode.ref, base)
 
-    def _changed(self, content: Content) -> None:
+    def changed(self, content: Content) -> None:
+        """Note that unpublished content is other than what was saved of it."""
         stamp = self._state.tick()
         content.top.mtime, content.top.stamp = int(stamp), stamp
         content.is_flushed = content.is_saved = False

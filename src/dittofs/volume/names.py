@@ -1,4 +1,4 @@
-"""The namespace: lookup, directories, making and removing names. Renaming is in `renaming`."""
+"""The namespace: lookup, making and removing names. More of them: `linking`; other ones: `renaming`."""
 
 import errno
 from collections.abc import Callable, Coroutine
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from dittofs.errors import FormatError, FSError
-from dittofs.ids import INODE_ID_BYTES, LOST_FOUND, ROOT, InodeId, Number, inode_id, number_of
+from dittofs.ids import INODE_ID_BYTES, LOST_FOUND, ROOT, InodeId, Number, inode_id
 from dittofs.tree.entry import Entry
 from dittofs.tree.naming import MARK
 from dittofs.tree.record import Kind, NewVersion, Owner, Ref
@@ -16,7 +16,6 @@ from dittofs.volume.rows import LocalEntry
 from dittofs.volume.state import NAME_BYTES_MAX, Caller, State, owner_of, owner_row, replace_entry
 from dittofs.volume.transaction import Transaction
 
-LINKS_MAX = 65_000
 SYMLINK_BYTES_MAX = 4_095
 SET_GID = 0o2000
 RESERVED = b".dittofs"
@@ -131,10 +130,10 @@ class Names:
         A regular file is born in the local layer; `is_open` keeps it there until its writer closes it.
         """
         state = self._state
-        self._require_free(parent, name)
+        self.require_free(parent, name)
         if kind is Kind.SYMLINK and not 0 < len(target) <= SYMLINK_BYTES_MAX:
             raise FSError(errno.ENAMETOOLONG if target else errno.ENOENT)
-        mode, owner, xattrs = self._inherit(parent, kind, mode, caller)
+        mode, owner, xattrs = self.inherit(parent, kind, mode, caller)
         inode = inode_id(state.replica.entropy(INODE_ID_BYTES))
         is_ignored = state.is_ignored(parent.id, name, is_directory=kind is Kind.DIRECTORY)
         stamp = state.tick()
@@ -181,65 +180,7 @@ class Names:
         state.announce(parent, name)
         return found[0]
 
-    def make_unnamed(self, parent: Inode, mode: int, caller: Caller) -> Inode:
-        """O_TMPFILE (open(2)): a regular file without a name; `link` may give it one."""
-        state = self._state
-        state.replica.require_writable()
-        state.require_directory(parent)
-        if parent.virtual is not None:
-            raise FSError(errno.EROFS, "what is in .dittofs cannot be changed")
-        mode, owner, xattrs = self._inherit(parent, Kind.FILE, mode, caller)
-        identity = inode_id(state.replica.entropy(INODE_ID_BYTES))
-        now = int(state.tick())
-        entry = LocalEntry(
-            inode=identity,
-            kind=int(Kind.FILE),
-            names=[],
-            mode=mode,
-            owner=owner_row(owner),
-            birth=now,
-            mtime=now,
-            stamp=now,
-            xattrs=xattrs,
-        )
-        inode = Inode(number_of(identity), (identity, None), Kind.FILE, unnamed=entry)
-        inode.detached = state.stat_of_local(inode, entry)
-        state.inodes.add(inode)
-        return inode
-
-    def _name(self, inode: Inode, unnamed: LocalEntry, parent: Inode, name: bytes) -> None:
-        """An unnamed file gets its first name, with all it was given meanwhile."""
-        state, content, last = self._state, inode.orphan, inode.detached
-        assert last is not None
-        stamp = state.tick()
-        is_users = (last.uid, last.gid) == (state.uid, state.gid)
-        entry = replace_entry(
-            unnamed,
-            names=[(parent.id, name)],
-            mode=last.mode,
-            owner=None if is_users else owner_row(owner_of(last.uid, last.gid)),
-            mtime=last.mtime,
-            stamp=int(stamp),
-            is_ignored=state.is_ignored(parent.id, name, is_directory=False),
-            is_closed=not inode.writers,
-        )
-
-        def apply() -> None:
-            inode.detached = inode.detached_version = inode.orphan = inode.unnamed = None
-            if content is not None:
-                state.contents.adopt(content)
-            state.inodes.rebind(inode, inode.ref)
-
-        with state.replica.change() as change:
-            state.local.put(entry, change)
-            state.touch(parent, stamp, change)
-            if content is not None:
-                state.contents.save(content, change)
-            change.after(apply)
-        if not inode.writers and not entry.is_ignored:
-            self._barrier.enqueue(inode.ref)
-
-    def _inherit(
+    def inherit(
         self, parent: Inode, kind: Kind, mode: int, caller: Caller
     ) -> tuple[int, Owner | None, dict[bytes, bytes]]:
         """Mode, owner and ACLs of something new: set-gid directories and default ACLs hand theirs down.
@@ -276,7 +217,8 @@ class Names:
             return local.xattrs
         return dict(self._state.replica.tree.xattrs(inode.id))
 
-    def _require_free(self, parent: Inode, name: bytes) -> None:
+    def require_free(self, parent: Inode, name: bytes) -> None:
+        """EEXIST, EPERM or EROFS if nothing can be made under a name."""
         state = self._state
         state.replica.require_writable()
         if self.find(parent, name) is not None:
@@ -285,41 +227,6 @@ class Names:
             raise FSError(errno.EEXIST, f"{RESERVED.decode()} is reserved")
         if parent.id == LOST_FOUND:
             raise FSError(errno.EPERM, "lost+found shows what has no place; nothing is made in it")
-
-    def link(self, inode: Inode, parent: Inode, name: bytes) -> Inode:
-        """Give a file another name. EPERM for a directory, EMLINK at the limit."""
-        state = self._state
-        self._require_free(parent, name)
-        if inode.kind is Kind.DIRECTORY:
-            raise FSError(errno.EPERM)
-        if inode.virtual is not None:
-            raise FSError(errno.EXDEV, "what is in .dittofs is no part of the tree")
-        if inode.unnamed is not None:
-            self._name(inode, inode.unnamed, parent, name)
-            state.announce(parent, name)
-            return inode
-        if inode.detached is not None:
-            raise FSError(errno.ENOENT)
-        if state.stat(inode).nlink >= LINKS_MAX:
-            raise FSError(errno.EMLINK)
-        stamp = state.tick()
-        local = state.local.get(inode.id)
-        if state.local.get(parent.id) is not None and not (local is not None and local.is_ignored):
-            raise FSError(errno.EXDEV, "a replicated file has no name in an ignored directory")
-        with state.replica.change() as change:
-            if local is not None:
-                linked = replace_entry(local, names=[*local.names, (parent.id, name)], stamp=int(stamp))
-                state.local.put(linked, change)
-                state.touch(parent, stamp, change)
-            else:
-                change.group.link(inode.ref, parent.id, name, stamp=stamp)
-        if inode.ref[1] is not None:
-            # A conflict entry that gets a name becomes an inode of its own; its number stays.
-            entry = state.replica.tree.lookup(parent.id, name)
-            assert entry is not None
-            state.inodes.rebind(inode, (entry.inode, entry.dot))
-        state.announce(parent, name)
-        return inode
 
     # Removing
 

@@ -19,11 +19,14 @@ from dittofs.ids import ROOT, ROOT_NUMBER
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import AttributeOperations
 from dittofs.volume.contents import Contents
+from dittofs.volume.copying import Copying
 from dittofs.volume.directories import Directories
 from dittofs.volume.files import FREE_BYTES_FLOOR, Files
 from dittofs.volume.holdings import Holdings
+from dittofs.volume.holes import Holes
 from dittofs.volume.ignore import FILE_BYTES_MAX, FILE_NAME, IgnoreRules
 from dittofs.volume.inodes import Inode, InodeTable
+from dittofs.volume.linking import Linking
 from dittofs.volume.local_layer import LocalLayer
 from dittofs.volume.names import Names
 from dittofs.volume.publication import Publisher
@@ -93,8 +96,11 @@ class Volume:
         )
         self.publisher = Publisher(self.state, chunking)
         self.names = Names(self.state, self.publisher)
+        self.linking = Linking(self.state, self.names, self.publisher)
         self.renaming = Renaming(self.state, self.names, self.publisher)
         self.files = Files(self.state, self.publisher, self.load_rules)
+        self.copying = Copying(self.state, self.files, self.publisher)
+        self.holes = Holes(self.state, self.files)
         self.attributes = AttributeOperations(self.state, self.files)
         self.directories = Directories(self.state, self.names, volume_id)
         self.remote = RemoteChanges(self.state)

@@ -15,7 +15,7 @@ DATA = random.Random(3).randbytes(900_000)
 
 
 async def copy(rig: Rig, source: Handle, target: Handle, length: int = len(DATA), offset: int = 0) -> Any:
-    return await settled(rig.volume.files.copy_range(source.inode, offset, target.inode, offset, length))
+    return await settled(rig.volume.copying.copy_range(source.inode, offset, target.inode, offset, length))
 
 
 async def prepared(rig: Rig) -> tuple[Handle, Handle]:
@@ -83,7 +83,7 @@ async def test_a_copy_into_a_file_whose_empty_version_is_on_its_way_is_kept(rig:
 async def test_an_unpublished_source_is_published_first(rig: Rig) -> None:
     await rig.write("a", DATA)
     source, target = rig.open_file("a"), rig.open_file("b", os.O_WRONLY | os.O_CREAT)
-    answer = rig.volume.files.copy_range(source.inode, 0, target.inode, 0, len(DATA))
+    answer = rig.volume.copying.copy_range(source.inode, 0, target.inode, 0, len(DATA))
     assert not isinstance(answer, int)
     answer.close()
     await rig.publish()

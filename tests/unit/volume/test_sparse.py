@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dittofs.errors import FSError
-from dittofs.volume.files import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, Handle
+from dittofs.volume.files import Handle
+from dittofs.volume.holes import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from tests.simulation.rig import Rig
 
 BLOCK = 4096
@@ -19,15 +20,15 @@ PUNCH = PUNCH_HOLE | KEEP_SIZE
 
 def data_of(rig: Rig, handle: Handle) -> list[tuple[int, int]]:
     """What lseek(2) says is data, as cp(1) asks."""
-    files, offset = rig.volume.files, 0
+    holes, offset = rig.volume.holes, 0
     found: list[tuple[int, int]] = []
     while True:
         try:
-            start = files.seek(handle.inode, offset, os.SEEK_DATA)
+            start = holes.seek(handle.inode, offset, os.SEEK_DATA)
         except FSError as error:
             assert error.errno == errno.ENXIO
             return found
-        offset = files.seek(handle.inode, start, os.SEEK_HOLE)
+        offset = holes.seek(handle.inode, start, os.SEEK_HOLE)
         found.append((start, offset))
 
 
@@ -54,7 +55,7 @@ async def test_a_punched_hole_reads_as_zeroes_published_or_not_and_after_a_crash
     await rig.write("a", data)
     await rig.publish()
     handle = writer(rig)
-    rig.volume.files.allocate(handle.inode, 100_000, 300_000, PUNCH)
+    rig.volume.holes.allocate(handle.inode, 100_000, 300_000, PUNCH)
     await rig.write_at(handle, 200_000, b"again")
     expected = data[:100_000] + bytes(100_000) + b"again" + bytes(199_995) + data[400_000:]
     assert rig.read("a") == expected
@@ -70,7 +71,7 @@ async def test_a_punched_hole_reads_as_zeroes_published_or_not_and_after_a_crash
 async def test_zeroes_and_room_make_a_file_longer_unless_its_size_is_to_stay(rig: Rig) -> None:
     handle = writer(rig)
     await rig.write_at(handle, 0, b"x" * 100)
-    allocate = rig.volume.files.allocate
+    allocate = rig.volume.holes.allocate
     allocate(handle.inode, 0, 1000, KEEP_SIZE)
     allocate(handle.inode, 50, 1000, ZERO_RANGE | KEEP_SIZE)
     assert rig.read("a") == b"x" * 50 + bytes(50)
@@ -85,8 +86,8 @@ async def test_what_changes_nothing_makes_no_version(rig: Rig) -> None:
     await rig.write("a", b"x" * 100)
     await rig.publish()
     handle = writer(rig)
-    rig.volume.files.allocate(handle.inode, 0, 100, 0)
-    rig.volume.files.allocate(handle.inode, 200, 100, PUNCH)
+    rig.volume.holes.allocate(handle.inode, 0, 100, 0)
+    rig.volume.holes.allocate(handle.inode, 200, 100, PUNCH)
     rig.close_file(handle)
     assert rig.volume.publisher.is_idle
 
@@ -95,7 +96,7 @@ async def test_what_changes_nothing_makes_no_version(rig: Rig) -> None:
 async def test_other_modes_of_fallocate_are_refused(rig: Rig, mode: int) -> None:
     handle = writer(rig)
     with pytest.raises(FSError) as caught:
-        rig.volume.files.allocate(handle.inode, 0, 100, mode)
+        rig.volume.holes.allocate(handle.inode, 0, 100, mode)
     assert caught.value.errno == errno.EOPNOTSUPP
     rig.close_file(handle)
 
@@ -103,7 +104,7 @@ async def test_other_modes_of_fallocate_are_refused(rig: Rig, mode: int) -> None
 async def test_room_that_the_disk_has_not_got_is_refused(rig: Rig) -> None:
     handle = writer(rig)
     with pytest.raises(FSError) as caught:
-        rig.volume.files.allocate(handle.inode, 0, 1 << 60, 0)
+        rig.volume.holes.allocate(handle.inode, 0, 1 << 60, 0)
     assert caught.value.errno == errno.ENOSPC
     rig.close_file(handle)
 
@@ -127,7 +128,7 @@ async def test_data_and_holes_are_where_a_native_file_system_has_them(
                 await rig.write_at(handle, place, data)
                 os.pwrite(native, data, place)
             elif kind == "punch" and size:
-                rig.volume.files.allocate(handle.inode, place, length, PUNCH)
+                rig.volume.holes.allocate(handle.inode, place, length, PUNCH)
                 # What fallocate(2) does to a file, where Python has no call for it.
                 end = min(place + length, size)
                 kept = os.pread(native, size, 0), native_data_of(native)

@@ -12,7 +12,7 @@ from tests.simulation.rig import Rig
 
 
 def unnamed(rig: Rig, mode: int = 0o600) -> Handle:
-    inode = rig.volume.names.make_unnamed(rig.volume.root, mode, Caller(1000, 1000))
+    inode = rig.volume.linking.make_unnamed(rig.volume.root, mode, Caller(1000, 1000))
     return rig.volume.files.open(inode, os.O_RDWR)
 
 
@@ -34,7 +34,7 @@ async def test_an_unnamed_file_that_gets_a_name_keeps_what_it_was_given(rig: Rig
     await rig.write_at(handle, 0, b"content")
     rig.volume.attributes.set(handle.inode, Wanted(mode=0o640))
     number = handle.inode.number
-    rig.volume.names.link(handle.inode, rig.volume.root, b"named")
+    rig.volume.linking.link(handle.inode, rig.volume.root, b"named")
     await rig.write_at(handle, 7, b", and more")
     rig.close_file(handle)
     for _ in range(2):
@@ -48,9 +48,9 @@ async def test_an_unnamed_file_that_gets_a_name_keeps_what_it_was_given(rig: Rig
 
 async def test_an_empty_unnamed_file_gets_a_name(rig: Rig) -> None:
     handle = unnamed(rig)
-    rig.volume.names.link(handle.inode, rig.volume.root, b"named")
+    rig.volume.linking.link(handle.inode, rig.volume.root, b"named")
     rig.close_file(handle)
     await rig.publish()
     assert rig.read("named") == b""
     with pytest.raises(FSError):
-        rig.volume.names.link(rig.walk("named"), rig.volume.root, b"named")
+        rig.volume.linking.link(rig.walk("named"), rig.volume.root, b"named")

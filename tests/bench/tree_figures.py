@@ -22,10 +22,10 @@ from pathlib import Path
 import msgspec
 
 from dittofs.ids import ROOT, InodeId, Stamp, inode_id
-from dittofs.tree.index import DictStore
 from dittofs.tree.record import SHARDS, Kind, NewVersion
 from dittofs.tree.shard import FIRST_EPOCH, Shard
 from dittofs.tree.tree import Tree
+from tests.property.dict_store import DictStore
 
 FILES_PER_DIRECTORY = 50
 SAMPLES = 400

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dittofs.errors import FormatError
 from dittofs.ids import ROOT, InodeId, Slot, Stamp, inode_id, slot_of_client
 from dittofs.tree import encoding
-from dittofs.tree.index import DictStore
 from dittofs.tree.join import join_all
 from dittofs.tree.record import META_SHARD, Kind, NewVersion, Record
 from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
 from dittofs.tree.tree import Change, Entry, Group, Tree
 from dittofs.tree.view import ShownDirectory, View, view
+from tests.property.dict_store import DictStore
 
 Update = tuple[int, Epoch, bytes]
 START_NS = 1_795_000_000_000_000_000

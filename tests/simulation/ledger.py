@@ -56,9 +56,10 @@ class Ledger:
         for kind, chunk in list(store.ids()):
             if not self._store.has(kind, chunk):
                 try:
-                    self._store.put_sealed(kind, chunk, store.sealed(kind, chunk))
+                    problems = self._store.put_sealed([(kind, chunk, store.sealed(kind, chunk))])
                 except (ChunkMissing, Damaged):
                     continue
+                assert problems == [None], "what a store gives is that chunk"
 
     def bytes_of(self, root: bytes, size: int) -> bytes:
         """A content, of which every chunk was gathered. ChunkMissing otherwise."""

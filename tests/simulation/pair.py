@@ -55,7 +55,7 @@ class OtherStore:
     def copy(self, wanted: Sequence[Wanted]) -> None:
         for kind, chunk in wanted:
             try:
-                self._ours.put_sealed(kind, chunk, self._theirs.sealed(kind, chunk))
+                assert self._ours.put_sealed([(kind, chunk, self._theirs.sealed(kind, chunk))]) == [None]
             except (AbsentChunk, Damaged) as error:
                 raise ChunkUnavailable(str(error)) from error
 

@@ -136,13 +136,7 @@ class ChunkStore:
         """The id that a plaintext has here, stored or not."""
         return self._sealer.identify(kind, plain)
 
-    def put_sealed(self, kind: ChunkKind, chunk: ChunkId, sealed: bytes) -> None:
-        """Store what a peer sealed, after opening it. FormatError or Damaged: it is not that chunk."""
-        (problem,) = self.put_all_sealed([(kind, chunk, sealed)])
-        if problem is not None:
-            raise problem
-
-    def put_all_sealed(
+    def put_sealed(
         self, items: Sequence[tuple[ChunkKind, ChunkId, bytes]]
     ) -> list[FormatError | Damaged | None]:
         """Store what peers sealed, after opening each; for each None, or why it is not that chunk.

@@ -296,9 +296,9 @@ class Fetcher:
         items = [(fetch.kind, fetch.chunk, sealed) for fetch, _, sealed in batch]
         try:
             if size <= INLINE_BYTES:
-                problems = store.put_all_sealed(items)
+                problems = store.put_sealed(items)
             else:
-                problems = await self._replica.run_blocking(store.put_all_sealed, items)
+                problems = await self._replica.run_blocking(store.put_sealed, items)
         except Exception as error:
             unstored = error if isinstance(error, DittoError) else DiskError(f"not stored: {error}")
             for fetch, _, _ in batch:

@@ -190,9 +190,9 @@ class Live:
     async def _store(self, sealed: list[Sealed]) -> None:
         """Keep what rode along. Its durability matters when it is told of, not before."""
         if sum(len(data) for _, _, data in sealed) <= INLINE_BYTES:
-            problems = self._replica.chunks.put_all_sealed(sealed)
+            problems = self._replica.chunks.put_sealed(sealed)
         else:
-            problems = await self._replica.run_blocking(self._replica.chunks.put_all_sealed, sealed)
+            problems = await self._replica.run_blocking(self._replica.chunks.put_sealed, sealed)
         for problem in problems:
             if problem is not None and not isinstance(problem, GenerationMissing):
                 raise WrongChunk(str(problem)) from problem

@@ -68,11 +68,6 @@ class Scrubbing:
         state = self._load()
         return Cursor(state.pack, state.offset)
 
-    @property
-    def is_hurt(self) -> bool:
-        """Whether something is damaged that nobody had so far."""
-        return bool(self._hurt)
-
     async def run(self) -> None:
         """For ever."""
         if not self._rate:

@@ -1,4 +1,4 @@
-"""What the tree needs from whoever keeps it, and an index that lives in memory.
+"""What the tree needs from whoever keeps it.
 
 The derived index is what every read goes to; shard documents are loaded at their first change. The tables:
 
@@ -18,8 +18,7 @@ The derived index is what every read goes to; shard documents are loaded at thei
 | total | | counts |
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 
@@ -44,46 +43,3 @@ class ShardSource(Protocol):
 
     def load(self, shard: int) -> tuple[tuple[int, bytes], bytes | None, Sequence[bytes]]:
         """A shard's epoch (number, digest), its snapshot, and the updates after it, all verified."""
-
-
-class DictStore:
-    """An index in memory, for tests and for comparing."""
-
-    def __init__(self) -> None:
-        self._tables: dict[str, tuple[dict[bytes, bytes], list[bytes]]] = {}
-
-    def get(self, table: str, key: bytes) -> bytes | None:
-        return self._table(table)[0].get(key)
-
-    def put(self, table: str, key: bytes, value: bytes) -> None:
-        rows, keys = self._table(table)
-        if key not in rows:
-            insort(keys, key)
-        rows[key] = value
-
-    def delete(self, table: str, key: bytes) -> None:
-        rows, keys = self._table(table)
-        if rows.pop(key, None) is not None:
-            del keys[bisect_left(keys, key)]
-
-    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        rows, keys = self._table(table)
-        at = bisect_left(keys, prefix)
-        end = at
-        while end < len(keys) and keys[end].startswith(prefix):
-            end += 1
-        return iter([(key, rows[key]) for key in keys[at:end]])
-
-    def tables(self) -> dict[str, dict[bytes, bytes]]:
-        """A copy of everything."""
-        return {name: dict(rows) for name, (rows, _) in self._tables.items() if rows}
-
-    def restore(self, tables: dict[str, dict[bytes, bytes]]) -> None:
-        """Become the copy that `tables()` gave."""
-        self._tables = {name: (dict(rows), sorted(rows)) for name, rows in tables.items()}
-
-    def _table(self, name: str) -> tuple[dict[bytes, bytes], list[bytes]]:
-        table = self._tables.get(name)
-        if table is None:
-            table = self._tables[name] = ({}, [])
-        return table

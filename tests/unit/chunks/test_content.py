@@ -77,7 +77,7 @@ def test_chunks_far_from_a_change_need_not_be_here() -> None:
     lazy = open_store(SimulatedDisk())
     for kind, chunk in full.ids():
         if kind is ChunkKind.MANIFEST:
-            lazy.put_sealed(kind, chunk, full.sealed(kind, chunk))
+            assert lazy.put_sealed([(kind, chunk, full.sealed(kind, chunk))]) == [None]
     source = edited(LARGE, 2 << 20, b"edit")
     changed = store_content(lazy, source, root, len(LARGE), chunking=CDC)
     assert changed == stored(full, source.data)

@@ -137,13 +137,12 @@ def test_a_chunk_that_a_peer_sealed_is_stored_if_it_is_that_chunk() -> None:
     there, here = open_store(SimulatedDisk(), seed=1), open_store(SimulatedDisk(), seed=2)
     (chunk,) = there.put([(DATA, b"from a peer")])
     sealed = there.sealed(DATA, chunk)
-    with pytest.raises(Damaged):
-        here.put_sealed(DATA, ChunkId(bytes(32)), sealed)
-    with pytest.raises(FormatError):
-        here.put_sealed(DATA, chunk, sealed[:20])
+    other, short = here.put_sealed([(DATA, ChunkId(bytes(32)), sealed), (DATA, chunk, sealed[:20])])
+    assert isinstance(other, Damaged)
+    assert isinstance(short, FormatError)
     assert here.statistics().chunks == 0
-    here.put_sealed(DATA, chunk, sealed)
-    here.put_sealed(DATA, chunk, sealed)
+    assert here.put_sealed([(DATA, chunk, sealed)] * 2) == [None, None]
+    assert here.put_sealed([(DATA, chunk, sealed)]) == [None]
     assert here.get(DATA, chunk) == b"from a peer"
     assert here.statistics().chunks == 1
 

@@ -67,7 +67,7 @@ async def test_what_nobody_has_is_told_and_healed_when_somebody_comes(autojump_c
         await until(lambda: told, 600)
         assert "no connected device has that chunk" in told[0]
         connect(nursery, a, b)
-        await until(lambda: not scrub.is_hurt, 3600)
+        await until(lambda: not b.peers.replica.chunks.damaged, 3600)
         assert b.rig.read("large") == DATA
         nursery.cancel_scope.cancel()
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure is shown with what every node of the test says of itself at that moment."""
+    report = yield
+    if call.when == "call" and report.failed:
+        for node in _nodes_of(list(getattr(item, "funcargs", {}).values())):
+            report.sections.append((f"node {node.directory.name}", node.account()))
+    return report
+
+
+def _nodes_of(values: Iterable[object]) -> list[Node]:
+    found: dict[int, Node] = {}
+    for value in values:
+        match value:
+            case Node():
+                found[id(value)] = value
+            case Network():
+                found |= {id(device): device for device in value.devices}
+            case tuple():
+                found |= {id(node): node for node in _nodes_of(value)}
+    return list(found.values())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -21,6 +21,8 @@ from dittofs.control.options import FRONT_END_DEFAULT
 COMMAND_S: Final = 60.0
 MOUNT_S: Final = 30.0
 END_S: Final = 30.0
+ACCOUNT_S: Final = 10.0
+ACCOUNT_LINES: Final = 60
 ERROR_MARKS: Final = ("level='error'", "level='critical'", "Traceback")
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -167,6 +169,18 @@ class Node:
         text = log.read_text(errors="replace") if log.exists() else ""
         place = min((text.find(word) for word in ERROR_MARKS if word in text), default=-1)
         return [] if place < 0 else [f"{log}:\n{text[max(0, place - 300) : place + 3000]}"]
+
+    def account(self) -> str:
+        """What a node looks like when a test has failed: its report, and the end of its daemon's log."""
+        try:
+            report = self.run("status", "-v", check=False, timeout_s=ACCOUNT_S)
+        except subprocess.TimeoutExpired:
+            told = f"no answer within {ACCOUNT_S:g} s"
+        else:
+            told = report.stdout + report.stderr
+        log = self.home / "state/daemon.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return "\n".join([told, *lines[-ACCOUNT_LINES:]])
 
     def _end_daemon_if_any(self) -> None:
         done = self.run("status", "--json", check=False)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from dittofs.tree.shard import GARBAGE_ITEMS_MIN
 from tests.e2e.alike import are_alike, assert_alike
 from tests.e2e.network import Device, Network, eventually
 from tests.e2e.processes import Child
 
 COMPACTED = "event='a document was compacted'"
-GARBAGE = 1_100
-"""Changes after which a document is due; of two records in turn, as those of one are merged."""
+GARBAGE = 4 * GARBAGE_ITEMS_MIN
+"""Changes after which a document is surely due."""
 
 
 def row_of(net: Network, *labels: str) -> list[Device]:

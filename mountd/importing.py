@@ -17,8 +17,8 @@ from dittofs.importing.importing import Importing, Progress
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
 from dittofs.volume.names import RESERVED
-from mountd.membership import outside
 from mountd.outside import require_outside
+from mountd.outsider import outside
 
 _OUTSIDE: Final = ("nothing was done", "cp -a copies from one volume to another")
 

@@ -30,8 +30,8 @@ from dittofs.identity.words import WrongWords, check_typed_back, places_to_ask, 
 from dittofs.node import Node
 from dittofs.replication.policy import Policy
 from dittofs.shared_volume import SharedVolume
-from mountd.membership import outside
 from mountd.mounting import Mounting
+from mountd.outsider import outside
 from mountd.reports import ROLE_NAMES
 from mountd.syncing import only_here
 

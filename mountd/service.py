@@ -86,9 +86,9 @@ from mountd.history import HistoryDesk
 from mountd.importing import import_tree
 from mountd.kinds import KIND_NAMES
 from mountd.members import MemberDesk
-from mountd.membership import outside
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
+from mountd.outsider import outside
 from mountd.reports import Reports
 from mountd.sharing import Sharing
 from mountd.storage import StorageDesk, elsewhere_of

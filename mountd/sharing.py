@@ -32,8 +32,8 @@ from dittofs.links.link import HandshakeRefused, LinkBroken
 from dittofs.node import Node
 from dittofs.pairing_desk import PairingDesk
 from dittofs.shared_volume import SharedVolume
-from mountd.membership import outside
 from mountd.mounting import Mounting
+from mountd.outsider import outside
 from mountd.reports import ROLE_NAMES, Reports
 
 STEP_S: Final = 0.5

@@ -29,7 +29,7 @@ from dittofs.shared_volume import SharedVolume
 from dittofs.tree.record import STAMP_END
 from dittofs.volume.braking import accept, held_of, reject
 from mountd.known_paths import require_known
-from mountd.membership import outside
+from mountd.outsider import outside
 
 PATHS_MAX: Final = 100
 PROGRESS_S: Final = 0.5

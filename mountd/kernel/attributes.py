@@ -4,11 +4,12 @@ import errno
 import stat as stat_bits
 from functools import partial
 
+from dittofs.clock import SECOND_NS
 from dittofs.errors import FSError
 from dittofs.volume.attributes import Wanted
 from mountd.kernel import wire
 from mountd.kernel.context import Context
-from mountd.kernel.replies import SECOND_NS, attr_out, statx_out
+from mountd.kernel.replies import attr_out, statx_out
 from mountd.kernel.request import Answer, Handlers, Malformed, Request, done, then
 from mountd.kernel.wire import Changed, Opcode
 

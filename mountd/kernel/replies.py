@@ -1,12 +1,12 @@
 """Attributes, entries, directory lines and room, as the kernel reads them."""
 
+from dittofs.clock import SECOND_NS
 from dittofs.volume.inodes import FILE_TYPE, Inode, Stat
 from dittofs.volume.state import NAME_BYTES_MAX
 from dittofs.volume.volume import BLOCK_BYTES, FileSystemRoom
 from mountd.attributes import CACHED_S
 from mountd.kernel import wire
 
-SECOND_NS = 10**9
 # dirent.type is the file type of a mode, shifted (readdir(3), d_type).
 TYPE_SHIFT = 12
 TYPE_OF_KIND = {kind: bits >> TYPE_SHIFT for kind, bits in FILE_TYPE.items()}

@@ -2,7 +2,10 @@
 
 import os
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+SECOND_NS: Final = 1_000_000_000
+DAY_NS: Final = 86_400 * SECOND_NS
 
 
 class Clock(Protocol):

@@ -11,7 +11,7 @@ import trio
 from dittofs.address import Address
 from dittofs.blocking import RunBlocking
 from dittofs.chunks.chunker import Chunking
-from dittofs.clock import Clock, Entropy
+from dittofs.clock import SECOND_NS, Clock, Entropy
 from dittofs.config import BrakeSettings, HistorySettings, Paths, Settings
 from dittofs.errors import ConfigError, Damaged, DittoError
 from dittofs.history.live_content import LiveContents
@@ -354,4 +354,4 @@ def _keep(settings: HistorySettings) -> Keep:
 
 
 def _limits(chosen: BrakeSettings) -> Limits:
-    return Limits(chosen.is_on, chosen.share, chosen.files, chosen.least, chosen.seconds * 1_000_000_000)
+    return Limits(chosen.is_on, chosen.share, chosen.files, chosen.least, chosen.seconds * SECOND_NS)

@@ -7,6 +7,7 @@ from typing import Final
 
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import counted, duration, escaped, human_size, say, say_json, when
+from dittofs.clock import SECOND_NS
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.storage import Amount, Awaited, CacheReport, CacheRequest, GarbageRound
 
@@ -21,7 +22,6 @@ EXAMPLE = """\
   dittofs cache gc --dry-run
   dittofs cache gc"""
 ACTIONS: Final = ("stats", "gc")
-SECOND_NS: Final = 1_000_000_000
 
 
 def define(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from dittofs.cli.asking import Place, client, locate
 from dittofs.cli.output import counted, escaped, human_size, listed, say, say_json, warn
+from dittofs.clock import SECOND_NS
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE, Refusal
 from dittofs.control.paths import path_bytes, path_fields
 from dittofs.control.undoing import StepKind, UndoDone, UndoRequest, UndoStep
@@ -25,7 +26,6 @@ EXAMPLE = """\
   dittofs undo --device laptop --since yesterday ~/Shared/photos"""
 
 SHOWN: Final = 8
-SECOND_NS: Final = 1_000_000_000
 _SAYS: Final[dict[StepKind, tuple[str, str]]] = {
     "back": ("comes back", "brought back"),
     "content": ("gets its content of before", "set to the content of before"),

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from dittofs.clock import DAY_NS, SECOND_NS
 from dittofs.errors import FSError
 from dittofs.history.snapshots import SnapshotView, find_snapshot, snapshots_of
-from dittofs.history.times import SECOND_NS, parse_time, time_name
+from dittofs.history.times import parse_time, time_name
 from dittofs.history.views import Entries, TimeView, View, ViewEntry
 from dittofs.ids import InodeId, Number
 from dittofs.tree.record import Kind
@@ -29,7 +30,6 @@ NAMES_MAX: Final = 256
 KEPT_NS: Final = 600 * SECOND_NS
 """`1h` means the same so long after it was used last: who copies it sees one time."""
 _HOUR_NS: Final = 3600 * SECOND_NS
-_DAY_NS: Final = 24 * _HOUR_NS
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +87,7 @@ class At:
         replica = self._state.replica
         now, first = replica.clock.now_ns(), replica.journal.history.first_at()
         hours = [now - now % _HOUR_NS - back * _HOUR_NS for back in range(HOURS_LISTED)]
-        days = [now - now % _DAY_NS - back * _DAY_NS for back in range(DAYS_LISTED)]
+        days = [now - now % DAY_NS - back * DAY_NS for back in range(DAYS_LISTED)]
         times = [time_name(at)[:16] for at in hours] + [time_name(at)[:10] for at in days]
         known = [
             one for one, at in zip(times, hours + days, strict=True) if first is not None and at >= first

@@ -6,9 +6,9 @@ believed follows it only as fast as time was seen to pass, and a day more at eac
 
 from typing import Final
 
-from dittofs.clock import Clock
+from dittofs.clock import DAY_NS, Clock
 from dittofs.journal.journal import Journal
-from dittofs.journal.wrong_times import DAY_NS, observed, put_observed
+from dittofs.journal.wrong_times import observed, put_observed
 
 PACE: Final = 2
 """So much faster than time passes it follows: a device that was off for long catches up."""

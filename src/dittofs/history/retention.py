@@ -14,6 +14,7 @@ import msgspec
 import structlog
 import trio
 
+from dittofs.clock import SECOND_NS
 from dittofs.errors import DittoError, FormatError
 from dittofs.history.observed_time import ObservedTime
 from dittofs.ids import InodeId
@@ -25,7 +26,6 @@ from dittofs.volume.replica import Replica
 
 log = structlog.get_logger()
 
-SECOND_NS: Final = 1_000_000_000
 HOUR_S: Final = 3600
 DAY_S: Final = 24 * HOUR_S
 WEEK_S: Final = 7 * DAY_S

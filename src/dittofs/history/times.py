@@ -4,7 +4,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-SECOND_NS: Final = 1_000_000_000
+from dittofs.clock import DAY_NS, SECOND_NS
+
 _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 _AGO: Final = re.compile(r"(\d{1,9})\s*(s|min|m|h|d|w|y)(?:\s+ago)?")
 _TIME: Final = re.compile(
@@ -24,9 +25,9 @@ def parse_time(text: str, now_ns: int) -> int | None:
         case "now":
             return now_ns
         case "yesterday":
-            return now_ns - 86400 * SECOND_NS
+            return now_ns - DAY_NS
         case "today":
-            return now_ns - now_ns % (86400 * SECOND_NS)
+            return now_ns - now_ns % DAY_NS
     if ago := _AGO.fullmatch(text.lower()):
         at = now_ns - int(ago[1]) * _UNITS[ago[2]] * SECOND_NS
         return at if at >= 0 else None

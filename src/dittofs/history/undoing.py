@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from dittofs.clock import DAY_NS
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError, FSError
 from dittofs.history.undo import StepKind, Undoing, Window, undoing_of
 from dittofs.history.versions import is_below
@@ -30,7 +31,7 @@ from dittofs.volume.writers import writers_in
 ROWS_PER_SLICE: Final = 256
 INODES_PER_GROUP: Final = 16
 """One transaction, some milliseconds."""
-CLOCKS_APART_NS: Final = 24 * 3_600 * 1_000_000_000
+CLOCKS_APART_NS: Final = DAY_NS
 """Rows applied here so long before the window are looked at too: another device's clock may be ahead."""
 DEPTH_MAX: Final = 4_096
 PARTS_MAX: Final = 1_024

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dittofs.clock import SECOND_NS
 from dittofs.errors import FSError
 from dittofs.history.past import Backwards, Pasts
-from dittofs.history.times import SECOND_NS, parse_time, time_name
+from dittofs.history.times import parse_time, time_name
 from dittofs.ids import InodeId
 from dittofs.journal.history import END, HistoryRow
 from dittofs.tree.record import Kind

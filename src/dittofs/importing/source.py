@@ -129,8 +129,8 @@ class Storing(Protocol):
     def put(self, items: Sequence[tuple[ChunkKind, Buffer]]) -> list[ChunkId]: ...
 
 
-class Naming:
-    """Gives contents the names that they would have, and stores nothing."""
+class NamesAlone:
+    """Gives contents the names that a store would, and stores nothing."""
 
     def __init__(self, chunks: ChunkStore) -> None:
         self._chunks = chunks
@@ -192,7 +192,7 @@ def name(chunks: ChunkStore, items: Sequence[Item]) -> None:
     """Blocking: as `store`, but nothing is stored, and only what may be there already is read."""
     for item in items:
         if any(size == item.size for _, size in item.known):
-            _read(Naming(chunks), item)
+            _read(NamesAlone(chunks), item)
 
 
 def _read(where: Storing, item: Item) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from dittofs.clock import DAY_NS, SECOND_NS
 from dittofs.errors import FormatError
 from dittofs.journal.answered import answered_at, put_answered_at
 from dittofs.journal.history import END, HistoryRow
 from dittofs.journal.journal import Journal
 
 OBSERVED: Final = "history/observed"
-DAY_NS: Final = 86_400 * 1_000_000_000
-AHEAD_NS: Final = 60 * 1_000_000_000
+AHEAD_NS: Final = 60 * SECOND_NS
 """Rows less far ahead of the clock stay: time will be there soon."""
 BEHIND_NS: Final = 2 * DAY_NS
 """A clock this far behind the time that was seen is wrong itself."""

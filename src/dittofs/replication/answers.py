@@ -15,6 +15,7 @@ import trio
 from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.marking import named_root
 from dittofs.chunks.seal import ChunkKind
+from dittofs.clock import SECOND_NS
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import InodeId
 from dittofs.journal.answered import answered_at, note_answer
@@ -31,7 +32,6 @@ BORROWED: Final = "borrowed"  # root of a content published here that may be who
 SETTLED_S: Final = 24 * 3600
 """After that nobody still hears of a version that was replaced at once: sessions end sooner."""
 SLICE: Final = 256
-_NS: Final = 1_000_000_000
 
 
 class Borrowed(msgspec.Struct, array_like=True, frozen=True):
@@ -128,7 +128,7 @@ class Answers:
         ready = [device for device in due if self._is_settled(device, unsettled)]
         if not ready:
             return
-        await self._forget_dead(ready)
+        await self._forget_holds(ready)
         await self._look_at_bases()
         # From here on nothing awaits: what is true now is what the answer says.
         why = self._why_not()
@@ -195,7 +195,7 @@ class Answers:
         others = [one for one in self._others() if one not in gone]
         wanted: dict[DeviceId, list[tuple[bytes, int]]] = {}
         for root, one in unsettled:
-            if not self._retained.is_live(one.inode, root) and abs(now - one.at) > SETTLED_S * _NS:
+            if not self._retained.is_live(one.inode, root) and abs(now - one.at) > SETTLED_S * SECOND_NS:
                 continue
             holders = {other for other in others if journal.get_local(HOLD, other + root) is not None}
             if not holders - {device} and (device, root) not in self._fresh:
@@ -213,7 +213,7 @@ class Answers:
             self.reasons[device] = f"{count} files edited here are not known to be whole anywhere yet"
         return not wanted
 
-    async def _forget_dead(self, devices: Sequence[DeviceId]) -> None:
+    async def _forget_holds(self, devices: Sequence[DeviceId]) -> None:
         """What these devices said of contents that no file has now: they may not hold them any more."""
         journal, tree = self._replica.journal, self._replica.tree
         live = IdFilter(tree.counts().files)

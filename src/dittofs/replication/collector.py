@@ -17,6 +17,7 @@ from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.marking import ROOT_BYTES, Marker, Named, named_root
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.sweeping import Amount
+from dittofs.clock import SECOND_NS
 from dittofs.errors import DiskError, DiskFull, DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
@@ -58,7 +59,6 @@ WORTH_SHARE: Final = 20  # or one part in so many of the packs
 ROWS_AT_ONCE: Final = 512
 RELEASED_MAX: Final = 65_536
 """Contents that connected devices are told of; all others forget them before they answer."""
-_NS: Final = 1_000_000_000
 
 
 class Collector:
@@ -72,7 +72,7 @@ class Collector:
         self._retained = retained
         self._marking = Marking(peers, retained)
         self._retirement = retirement
-        self._grace_ns = int(grace_s * _NS)
+        self._grace_ns = int(grace_s * SECOND_NS)
         self.answers = Answers(
             peers.replica,
             retained,
@@ -227,7 +227,7 @@ class Collector:
         if trio.current_time() < self._quiet_until:
             return False
         row = self._replica.journal.get_local(ROW, LOOKED)
-        return row is None or abs(self._now() - LOOKED_ROW.decode(row).at) >= LOOK_S * _NS
+        return row is None or abs(self._now() - LOOKED_ROW.decode(row).at) >= LOOK_S * SECOND_NS
 
     async def _begin(self, *, is_asked: bool) -> None:
         """The first mark. The round is announced if it is worth it."""
@@ -241,7 +241,7 @@ class Collector:
             await self._marking.resolve(unknown, marks)
             amount = await run_blocking(garbage.close_marks, marks)
         self._put({LOOKED: Looked(begun, amount.chunks, amount.bytes)})
-        await self._forget_dead(marks)
+        await self._forget_unnamed(marks)
         if not self._is_worth(amount, is_asked=is_asked):
             await run_blocking(garbage.end_round)
             return
@@ -315,7 +315,7 @@ class Collector:
 
     # -- custody
 
-    async def _forget_dead(self, marks: IdFilter) -> None:
+    async def _forget_unnamed(self, marks: IdFilter) -> None:
         """What was noted of contents that nothing names: who holds them, and that they are whole here."""
         journal = self._replica.journal
         for kind in (HOLD, WHOLE):
@@ -330,7 +330,7 @@ class Collector:
 
     async def _release(self, marks: IdFilter) -> None:
         """Take back what was promised of what goes, durably, before it goes."""
-        await self._forget_dead(marks)
+        await self._forget_unnamed(marks)
         roots: list[bytes] = []
         for number, (kind, chunk) in enumerate(self._replica.chunks.garbage.unmarked(marks), 1):
             if kind is not ChunkKind.VERSION and len(roots) < RELEASED_MAX:

@@ -4,10 +4,11 @@ from typing import Final
 
 from blake3 import blake3
 
+from dittofs.clock import DAY_NS
 from dittofs.identity.root import derive
 
 TAG_BYTES: Final = 16
-PERIOD_NS: Final = 86_400 * 1_000_000_000
+PERIOD_NS: Final = DAY_NS
 
 
 def tag(secret: bytes, now_ns: int) -> bytes:

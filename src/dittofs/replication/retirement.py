@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from dittofs.clock import DAY_NS, SECOND_NS
 from dittofs.errors import ChunkUnavailable
 from dittofs.identity.keys import DeviceId
 from dittofs.journal.answered import note_answer
@@ -24,8 +25,7 @@ ROW: Final = "gc"
 KNOWN: Final = b"retired"  # when this device was retired, as far as it has drawn the consequences
 REJOINING: Final = b"rejoining"  # the name of the round by which it asked to be waited for again
 SEEN: Final = b"seen/"
-SEEN_INTERVAL_NS: Final = 600 * 10**9
-DAY_NS: Final = 24 * 3600 * 10**9
+SEEN_INTERVAL_NS: Final = 600 * SECOND_NS
 
 
 class Retirement:

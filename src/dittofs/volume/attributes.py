@@ -7,6 +7,7 @@ from typing import Any
 
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.store import AbsentChunk
+from dittofs.clock import DAY_NS
 from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.ids import ChunkId, Stamp
 from dittofs.tree.record import Kind, Owner
@@ -28,7 +29,6 @@ CAPABILITY = b"security.capability"
 SET_GID = 0o2000
 CREATE, REPLACE = 1, 2  # setxattr(2)
 INLINE, CHUNK = b"\0", b"\1"  # first byte of a replicated value: the value itself, or a chunk id
-DAY_NS = 86_400 * 10**9
 TIME_MIN, TIME_MAX = -(1 << 63), (1 << 63) - 1
 """Nanoseconds that can be kept: the years 1678 to 2262. A time beyond becomes the nearest, as on ext4."""
 

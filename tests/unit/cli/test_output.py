@@ -16,8 +16,7 @@ from dittofs.cli.output import (
     progress_line,
     when,
 )
-
-DAY_NS = 86_400 * 10**9
+from dittofs.clock import DAY_NS
 
 
 @given(st.binary(max_size=60))

@@ -15,8 +15,6 @@ from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 from tests.unit.history.test_past import FILES, act, seen, was
 
-DAY_NS = DAY_S * 1_000_000_000
-
 
 def rows(rig: Rig) -> int:
     return len(list(rig.volume.replica.journal.history.before()))

@@ -4,9 +4,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dittofs.clock import DAY_NS
 from dittofs.identity.records import Role
 from dittofs.replication.custody import HOLD
-from dittofs.replication.retirement import DAY_NS, Retirement
+from dittofs.replication.retirement import Retirement
 from tests.unit.replication.pair import Side, connect, sides, until
 from tests.unit.replication.test_collector import LARGE, OTHER, Sweeper, in_step, on_demand, settle
 

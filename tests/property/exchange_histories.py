@@ -28,8 +28,9 @@ from dittofs.errors import Behind, Contradiction, Forked, FSError
 from dittofs.ids import ROOT
 from dittofs.tree.record import Kind
 from dittofs.tree.shard import FIRST_EPOCH
-from dittofs.tree.states import Difference
+from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.view import View, view
+from dittofs.volume.replica import Replica
 from tests.property.exchange_scripts import FIRST, Script
 from tests.property.history_users import PROFILES, Opened, move_into
 from tests.property.tree_replicas import Update, World, assert_same, observe
@@ -53,10 +54,29 @@ class Node:
     unsynced: list[bytes] = field(default_factory=list)
     inbox: list[list[Update]] = field(default_factory=list)
     old: list[list[Update]] = field(default_factory=list)
-    rounds: list[list[Difference]] = field(default_factory=list)
-    """Parts of rounds that were made and have not arrived."""
+    rounds: list["LongRound"] = field(default_factory=list)
+    """Rounds that were made and have not arrived."""
     away: int = 0
     """So many steps it hears of nobody."""
+
+
+@dataclass
+class LongRound:
+    """The parts of a round, and what the giver then thinks that the other has."""
+
+    giver: Replica
+    parts: list[Difference]
+    known: list[DocumentState]
+
+    def go_on(self) -> None:
+        """What has come to the giver since is given in further parts of the same round."""
+        states = self.giver.states()
+        for number, state in enumerate(states):
+            if state != self.known[number]:
+                part = self.giver.difference(number, self.known[number])
+                if part is not None:
+                    self.parts.append(part)
+        self.known = list(states)
 
 
 class History:
@@ -181,14 +201,23 @@ class History:
 
     def _begin_round(self, node: Node, giver: Node) -> None:
         if node is not giver and node.away <= 0 and giver.away <= 0:
-            node.rounds.append(list(parts_for(node.replica, giver.replica)))
+            parts = list(parts_for(node.replica, giver.replica))
+            theirs, ours = giver.replica.replica.states(), node.replica.replica.states()
+            given = {part.document for part in parts}
+            known = [theirs[number] if number in given else state for number, state in enumerate(ours)]
+            node.rounds.append(LongRound(giver.replica.replica, parts, known))
 
     def _end_round(self, node: Node) -> None:
         """A round that took long: both have moved on. It may be lost."""
         if node.rounds and self.random.random() < 0.8:
-            parts = node.rounds.pop(0)
+            found = node.rounds.pop(0)
+            if self.random.random() < 0.5 and any(
+                one.replica.replica is found.giver and one.away <= 0 for one in self.nodes
+            ):
+                found.go_on()
+                self.trace.append(f"{self._who(node)} is given the rest of a round")
             try:
-                node.replica.replica.receive_round(parts, b"v" * 32)
+                node.replica.replica.receive_round(found.parts, b"v" * 32)
                 self.trace.append(f"{self._who(node)} takes an old round")
             except (Behind, Contradiction) as error:
                 assert self.forks or not isinstance(error, (Forked, Contradiction))

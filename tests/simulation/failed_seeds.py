@@ -16,6 +16,7 @@ STACK: Final = {
     300108: "a backup taken while the disk was full is put back, and its disk is full for good",
     300133: "replication that met a full disk while it was ended took the whole process along",
     400002: "who edits what only a device had that left for good, waits for ever",
+    800268: "what a peer learnt while it gave a round was seen in part, and told on in part",
     500035: "a truncation that fails on a disk with errors has taken effect",
 }
 TREE: Final[dict[int, str]] = {}

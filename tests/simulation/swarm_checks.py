@@ -160,8 +160,6 @@ class Groups:
                 ends[number] = epoch, {**ends.get(number, (epoch, {}))[1], **ranges}
             self._recent.append([(number, *one) for number, one in ends.items()])
             return
-        if change.is_round or any(one.rounds.is_pulling for one in device.peers.open_sessions):
-            return  # a first round is taken piece by piece, before anything is shown
         known = states.states()
         for group in self._recent:
             seen = {

@@ -25,6 +25,7 @@ from dittofs.replication.pace import Pace
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.peer_status import PeerStatus, status_of
 from dittofs.replication.policy import SETTING, Policy
+from dittofs.replication.round import Filling
 from dittofs.replication.session import Session
 from dittofs.replication.stream import Stream
 from dittofs.replication.upkeep import kept_up
@@ -70,6 +71,7 @@ class Peers:
         """Told `up` and `down` with the device."""
         self._sessions: dict[DeviceId, Session] = {}
         self._banned: dict[DeviceId, float] = {}
+        self.filling = Filling()
         self.stream = Stream(replica, content, self._live)
         self.custody = Custody(
             replica, content, members=self._holders, copies=self.copies, is_alone=lambda: not self.others

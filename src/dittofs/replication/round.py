@@ -1,12 +1,15 @@
 """Rounds: how a replica that is behind takes what it lacks, as one step (tree.md, "Exchange").
 
 The puller sends its digests, is told the states of the documents that differ, sends its own states of those
-where the other is ahead, and gets the differences, all taken before `RoundEnd`. They hold every group that
-was sent before the digests were compared; those sent since belong to the same step.
+where the other is ahead, and gets the differences, all taken before `RoundEnd`. Together they are what the
+other had at one instant, and are shown as that (decision 0021).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
+
+import trio
 
 from dittofs.errors import FormatError
 from dittofs.replication.errors import ProtocolError
@@ -17,6 +20,8 @@ from dittofs.tree.update import decode_state_vector
 
 ROUND_BYTES_MAX: Final = 1 << 30
 """What a round may hold in memory until its end."""
+PART_BYTES: Final = 256
+"""What a part counts for beside its update."""
 States = Sequence[tuple[int, int, bytes, bytes]]
 """(document, epoch number, epoch digest, vector) as it is sent."""
 
@@ -62,19 +67,41 @@ def is_ahead(theirs: DocumentState, ours: DocumentState) -> bool:
 
 
 class Collector:
-    """The parts of one round until its end. Bounded."""
+    """The parts of one round until its end, in the order they came. Bounded."""
 
-    def __init__(self, asked: Sequence[int]) -> None:
-        self._asked = set(asked)
+    def __init__(self) -> None:
         self._size = 0
         self.parts: list[Difference] = []
 
     def add(self, part: Difference) -> None:
-        """ProtocolError for a document that was not asked for, twice, or when all is too much."""
-        if part.document not in self._asked:
-            raise ProtocolError(f"a difference of document {part.document}, which was not asked for")
-        self._asked.discard(part.document)
-        self._size += len(part.update)
+        """FormatError when all is too much."""
+        self._size += len(part.update) + PART_BYTES
         if self._size > ROUND_BYTES_MAX:
             raise FormatError(f"a round of more than {ROUND_BYTES_MAX >> 20} MiB")
         self.parts.append(part)
+
+
+class Filling:
+    """Of one replica: whether a first round is being taken piece by piece, so that it holds a part of one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._ended = trio.Event()
+        self._ended.set()
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Until the block ends nobody is given what is here."""
+        if not self._count:
+            self._ended = trio.Event()
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._ended.set()
+
+    async def ended(self) -> None:
+        """Return when none is, at once if none was; and let others run in any case."""
+        await self._ended.wait()

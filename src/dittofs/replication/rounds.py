@@ -1,6 +1,6 @@
 """Both halves of rounds on one session: pulling what we lack, and serving what the peer lacks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -13,6 +13,7 @@ from dittofs.replication.outbox import Outbox
 from dittofs.replication.parts import LocalReplica
 from dittofs.replication.round import (
     Collector,
+    Filling,
     differing,
     pack_digests,
     pack_states,
@@ -23,7 +24,7 @@ from dittofs.sync import messages as wire
 from dittofs.sync.messages import Message
 from dittofs.tree.record import META_SHARD
 from dittofs.tree.shard import Epoch
-from dittofs.tree.states import Behind, Difference
+from dittofs.tree.states import Behind, Difference, DocumentState
 
 log = structlog.get_logger()
 
@@ -33,6 +34,8 @@ REPEATS_MAX: Final = 50
 REPEAT_PAUSE_S: Final = 0.05
 AT_ONCE_BYTES_MAX: Final = 2 << 20
 """A first round above this, some ten thousand names, is taken document by document."""
+SERVED_BYTES: Final = 256 << 10
+"""Of differences that are made at one instant: some 10 ms of the loop."""
 UNUSABLE_S: Final = 5.0  # between two attempts while the journal cannot be written
 
 
@@ -63,10 +66,15 @@ class Rounds:
     """`pull` and `serve` run beside each other: neither waits for the other."""
 
     def __init__(
-        self, session: RoundSession, replica: LocalReplica, durable: Callable[[], Awaitable[None]]
+        self,
+        session: RoundSession,
+        replica: LocalReplica,
+        durable: Callable[[], Awaitable[None]],
+        filling: Filling,
     ) -> None:
         self._session = session
         self._replica = replica
+        self._filling = filling
         self._durable = durable
         """Returns when every change made so far is on the platter and queued on every session."""
         self._begin = trio.Event()
@@ -75,8 +83,8 @@ class Rounds:
         self._collector: Collector | None = None
         self._to_puller, self._puller = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](QUEUED_MAX)
         self._to_server, self._server = trio.open_memory_channel[tuple[wire.AnyMessage, bytes]](QUEUED_MAX)
-        self._asked_for: tuple[int, list[int], int] | None = None
-        """The round that is served: its number, the documents that differ, the groups sent before it."""
+        self._asked_for: tuple[int, list[int], Sequence[DocumentState]] | None = None
+        """The round that is served: its number, the documents that differed, and all states then."""
         self._part_came = trio.Event()
         self._awaited: tuple[type[Message], ...] = ()
         self.is_pulling = False
@@ -160,7 +168,7 @@ class Rounds:
             return False
         ours = replica.states()
         numbers = wanted(ours, theirs)
-        self._collector = Collector(numbers)
+        self._collector = Collector()
         try:
             session.send(wire.Want(self._number), wire.encode_states(pack_states(numbers, ours)))
             message, _ = await self._next(wire.RoundEnd)
@@ -172,11 +180,11 @@ class Rounds:
         is_first = self._is_empty() and sum(len(part.update) for part in parts) > AT_ONCE_BYTES_MAX
         try:
             if is_first:  # it would hold the loop for seconds, and there is nothing it could tear apart
-                with trio.CancelScope(shield=True):  # all of it is here: the end of the link ends it no more
+                # All of it is here: the end of the link ends it no more.
+                with self._filling.begun(), trio.CancelScope(shield=True):
                     for part in sorted(parts, key=lambda part: part.document != META_SHARD):
                         replica.receive_round([part], session.device)
                         await trio.lowlevel.checkpoint()
-            # No await from here to the return: the round and what came meanwhile are one step.
             is_new = bool(parts) and (replica.receive_round(parts, session.device) or is_first)
         except Behind:
             return False
@@ -209,31 +217,47 @@ class Rounds:
         async for message, body in self._server:
             match message, self._asked_for:
                 case wire.Pull(round=number), _:
-                    documents = differing(self._replica.digests(), body)
-                    # What is sent from now on may touch other documents, or ones that are told already.
-                    self._asked_for = number, documents, self._session.live.sequence
-                    states = pack_states(documents, self._replica.states())
-                    self._session.send(wire.States(number), wire.encode_states(states))
-                case wire.Want(round=number), (asked, documents, through) if asked == number:
+                    documents, states = differing(self._replica.digests(), body), self._replica.states()
+                    self._asked_for = number, documents, states
+                    packed = pack_states(documents, states)
+                    self._session.send(wire.States(number), wire.encode_states(packed))
+                case wire.Want(round=number), (asked, documents, states) if asked == number:
                     self._asked_for = None
-                    theirs = parse_states(wire.decode_states(body))
-                    if not {one for one, _ in theirs} <= set(documents):
+                    theirs = dict(parse_states(wire.decode_states(body)))
+                    if not theirs.keys() <= set(documents):
                         raise ProtocolError("wants documents that do not differ")
-                    for document, state in theirs:
-                        difference = self._replica.difference(document, state)
-                        if difference is not None:
-                            await self._durable()
-                            part = wire.Part(
-                                number,
-                                document,
-                                difference.epoch.number,
-                                difference.epoch.digest,
-                                difference.is_whole,
-                            )
-                            await self._session.outbox.put_bulk(part, difference.update)
-                        await trio.lowlevel.checkpoint()
-                    await self._durable()
-                    # Every group that a part knows more of has been queued, and overtakes this.
-                    self._session.outbox.put(wire.RoundEnd(number, through), is_bulk=True)
+                    # Of all others the puller has what was here when it was answered, or more.
+                    await self._give(number, [theirs.get(n, state) for n, state in enumerate(states)])
                 case _, _:
                     raise ProtocolError(f"{type(message).__name__} out of turn")
+
+    async def _give(self, number: int, known: list[DocumentState]) -> None:
+        """Send what is here beyond `known`, until all that was sent is the state of one instant.
+
+        The puller shows it as one step. If its parts were made at different instants, it would show a part of
+        what came here between them, and tell it to others as if it were whole.
+        """
+        is_all = False
+        while not is_all:
+            await self._filling.ended()
+            # No await from here until the parts are made.
+            states, through = self._replica.states(), self._session.live.sequence
+            parts: list[Difference] = []
+            size, is_all = 0, True
+            for document, state in enumerate(states):
+                if state == known[document]:
+                    continue
+                if size > SERVED_BYTES:
+                    is_all = False
+                    break
+                difference = self._replica.difference(document, known[document])
+                known[document] = state
+                if difference is not None:
+                    parts.append(difference)
+                    size += len(difference.update)
+            await self._durable()
+            for document, epoch, update, is_whole in parts:
+                part = wire.Part(number, document, epoch.number, epoch.digest, is_whole)
+                await self._session.outbox.put_bulk(part, update)
+        # The groups up to `through` have been queued, and overtake this.
+        self._session.outbox.put(wire.RoundEnd(number, through), is_bulk=True)

@@ -21,6 +21,7 @@ from dittofs.replication.errors import ProtocolError, Refused
 from dittofs.replication.live import Live
 from dittofs.replication.outbox import Outbox
 from dittofs.replication.parts import LocalReplica
+from dittofs.replication.round import Filling
 from dittofs.replication.rounds import Rounds
 from dittofs.replication.serving import Serving
 from dittofs.sync import messages as wire
@@ -53,6 +54,9 @@ class Sessions(Protocol):
 
     @property
     def replica(self) -> LocalReplica: ...
+
+    @property
+    def filling(self) -> Filling: ...
 
     def records(self) -> list[bytes]: ...
 
@@ -94,7 +98,7 @@ class Session:
         self.theirs = theirs
         self.outbox = outbox
         self.live = Live(self, sessions.replica)
-        self.rounds = Rounds(self, sessions.replica, sessions.durable)
+        self.rounds = Rounds(self, sessions.replica, sessions.durable, sessions.filling)
         self.serving = Serving(outbox, sessions.replica, sessions.chunk_lost)
         self.round_trip_s = 0.05
         """Smoothed; a guess until the first answer to a ping."""

@@ -79,19 +79,25 @@ class Judge:
         return delivery
 
     def round(self, parts: Sequence[Difference]) -> Delivery:
-        """The parts of a round. Those of an epoch that has passed here are left out."""
+        """The parts of a round, those of one document in order; of an epoch that was left: ignored."""
         delivery = Delivery()
-        if len({part.document for part in parts}) != len(parts):
-            raise FormatError("a round holds two parts of one document")
+        chains: dict[int, tuple[Update | None, list[Update]]] = {}  # a whole document, and what came to it
         for number, epoch, update, is_whole in sorted(parts, key=_meta_first):
             _check_document(number, epoch)
-            ours = self._rows.states.epoch(number)
-            if epoch == ours:
-                self._judge(delivery, [(number, ours, update)], STATE)
-            elif epoch > ours:
+            whole, since = chains.get(number, (None, []))
+            reached = whole[1] if whole is not None else self._rows.states.epoch(number)
+            if epoch == reached:
+                since.append((number, reached, update))
+                chains[number] = whole, since
+            elif epoch > reached:
                 if not is_whole:
                     raise Behind(f"a difference of epoch {epoch[0]} of document {number}, which is not here")
-                self._judge_whole(delivery, (number, Epoch(*epoch), update))
+                chains[number] = (number, Epoch(*epoch), update), []  # it has all that came before it
+        for whole, since in chains.values():
+            if whole is not None:
+                self._judge_whole(delivery, whole, since)
+            else:
+                self._judge(delivery, since, STATE)
         return delivery
 
     def _judge(self, delivery: Delivery, updates: Iterable[Update], limits: Limits) -> None:
@@ -129,19 +135,23 @@ class Judge:
                 is_new = True
         return is_new
 
-    def _judge_whole(self, delivery: Delivery, whole: Update) -> None:
-        number, epoch, raw = whole
-        update = decode(raw, None, limits=STATE)
+    def _judge_whole(self, delivery: Delivery, whole: Update, since: Sequence[Update]) -> None:
+        """A document of a higher epoch, and what came to it afterwards."""
+        number, epoch, _ = whole
+        updates = [decode(raw, None, limits=STATE) for _, _, raw in (whole, *since)]
         try:
-            preview = Heads().preview([update])
+            preview = Heads().preview(updates)
         except Behind as error:
             raise FormatError(f"a snapshot is not whole: {error}") from None
-        if self._documents.client_id in update.ranges:
-            client = self._documents.client_id
+        client = self._documents.client_id
+        if any(client in update.ranges for update in updates):
             raise Forked(client, f"this writer wrote in epoch {epoch.number}, in which it never was")
+        if any(GENESIS_CLIENT in update.ranges for update in updates[1:]):
+            raise FormatError("an update adds to what compaction wrote")
         self._judge_records(delivery, number, preview)
         delivery.wholes.append(whole)
-        delivery.arrivals[number] = Arrival([update], preview, epoch)
+        delivery.updates += since
+        delivery.arrivals[number] = Arrival(updates, preview, epoch)
 
     def _judge_records(self, delivery: Delivery, number: int, preview: Preview) -> None:
         slot = self._documents.slot

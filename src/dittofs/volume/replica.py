@@ -174,7 +174,9 @@ class Replica:
         """
         if self.not_allowed is not None:
             # Nobody would take what we wrote into a fresh epoch: until writers have, the old one is kept.
-            parts = [part for part in parts if not self.mended(partial(self.tree.exchange.would_write, part))]
+            would = self.tree.exchange.would_write
+            left = {part.document for part in parts if self.mended(partial(would, part))}
+            parts = [part for part in parts if part.document not in left]
         return self._receive(lambda: self.tree.exchange.judge.round(parts), via, is_round=True)
 
     def _receive(self, judge: Callable[[], Delivery], via: bytes, *, is_round: bool) -> bool:

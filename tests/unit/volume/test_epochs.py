@@ -5,6 +5,7 @@ import pytest
 from dittofs.errors import Behind
 from dittofs.tree.entry import Change
 from dittofs.tree.shard import GARBAGE_ITEMS_MIN
+from dittofs.tree.states import Difference
 from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
 
 VIA = b"v" * 32
@@ -80,6 +81,32 @@ def test_whoever_is_behind_an_epoch_adopts_it_and_keeps_its_own(one: ReplicaRig,
     assert other.replica.receive_round(parts, VIA)
     assert heard[0].is_round
     assert sorted(other.show().values()) == [b"mine", b"other", b"theirs"]
+    shown = other.show()
+    other.restart()
+    assert other.show() == shown
+    meet(one, other)
+    assert one.show() == shown
+
+
+@pytest.mark.parametrize("compacts", ["before all", "before the second", "before the third", "never"])
+def test_the_parts_of_one_document_in_a_round_continue_each_other(
+    one: ReplicaRig, other: ReplicaRig, compacts: str
+) -> None:
+    (number,) = documents_of(one.make("f", b"x", inode=one.inode_in(7)))
+    meet(one, other)
+    known = other.replica.states()[number]
+    other.write("f", b"mine")
+    parts: list[Difference] = []
+    for when in ("before all", "before the second", "before the third"):
+        if when == compacts:
+            one.compact(number)
+        one.write("f", when.encode())
+        part = one.replica.difference(number, known)
+        assert part is not None
+        parts.append(part)
+        known = one.replica.states()[number]
+    assert other.replica.receive_round(parts, VIA)
+    assert sorted(other.show().values()) == [b"before the third", b"mine"]
     shown = other.show()
     other.restart()
     assert other.show() == shown

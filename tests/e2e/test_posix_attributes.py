@@ -373,3 +373,12 @@ def test_a_size_is_what_was_written_and_blocks_are_not_absurd(here: Path) -> Non
     status = path.stat()
     assert status.st_size == 100_001
     assert 100_001 <= status.st_blocks * 512 <= 300_000
+
+
+def test_an_extended_attribute_of_a_namespace_that_nobody_serves_is_not_supported(here: Path) -> None:
+    path = here / "file"
+    path.touch()
+    for name in ("strange.one", "system.strange"):
+        assert outcome(lambda: os.getxattr(path, name)) == "ENOTSUP"  # noqa: B023
+        assert outcome(lambda: os.setxattr(path, name, b"x")) == "ENOTSUP"  # noqa: B023
+        assert outcome(lambda: os.removexattr(path, name)) == "ENOTSUP"  # noqa: B023

@@ -202,7 +202,7 @@ class AttributeOperations:
         return [*self._replicated(inode), *self._local.names(inode)]
 
     def get_xattr(self, inode: Inode, name: bytes) -> bytes | Coroutine[Any, Any, bytes]:
-        """One value. ENODATA if it is not set. A large one may have to be fetched."""
+        """One value. ENODATA if it is not set, EOPNOTSUPP if it cannot be. A large one may be fetched."""
         state = self._state
         if name.startswith(VIRTUAL_NAMESPACE):
             return self._virtual(inode, name)
@@ -213,7 +213,8 @@ class AttributeOperations:
             return value
         stored = self._replicated(inode).get(name)
         if stored is None:
-            raise FSError(errno.ENODATA)
+            is_possible = name.startswith(b"user.") or name in (acl.ACCESS, acl.DEFAULT)
+            raise FSError(errno.ENODATA if is_possible else errno.EOPNOTSUPP)
         try:
             return self._value(stored)
         except (AbsentChunk, Damaged) as error:

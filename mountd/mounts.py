@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Final, Protocol
 
 import structlog
@@ -11,6 +12,7 @@ import trio
 from dittofs.control.options import MountOptions
 from dittofs.errors import FSError
 from dittofs.volume.volume import Volume
+from mountd.echoing import Echoing
 from mountd.invalidation import Invalidation
 from mountd.kernel.frontend import KernelFrontEnd
 from mountd.pyfuse3_frontend import Pyfuse3FrontEnd
@@ -24,6 +26,8 @@ class FrontEnd(Protocol):
     """What stands between the kernel and a volume."""
 
     invalidation: Invalidation
+    echoing: Echoing | None
+    """What tells programs that watch of changes elsewhere; None: nothing does, or it is not mounted."""
 
     def start(self, path: str, source: str, options: MountOptions) -> None:
         """Blocking: mount(2). `source` is what df(1) shows. FSError if the kernel or fusermount3 refuses."""
@@ -66,10 +70,20 @@ class Mount:
             self._front_end.close()
             self._ended.set()
 
+    @property
+    def untold(self) -> int:
+        """Changes elsewhere that programs which watch did not hear of."""
+        return self._front_end.echoing.untold if self._front_end.echoing is not None else 0
+
     async def unmount(self, *, lazy: bool) -> None:
         """Unmount. EBUSY if programs use it and `lazy` is not set; lazily it is out of sight at once."""
         if self._ended.is_set():
             return
+        echoing = self._front_end.echoing
+        async with nullcontext() if echoing is None else echoing.paused():
+            await self._unmount(lazy=lazy)
+
+    async def _unmount(self, *, lazy: bool) -> None:
         command = ["umount", "-l"] if lazy else ["umount"]
         if os.geteuid():
             command = ["fusermount3", "-u", "-q", *(["-z"] if lazy else [])]

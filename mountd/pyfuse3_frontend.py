@@ -21,6 +21,7 @@ from dittofs.volume.state import NAME_BYTES_MAX, ORIGIN, Caller
 from dittofs.volume.volume import BLOCK_BYTES, Volume
 from mountd import pyfuse3_instance
 from mountd.attributes import absent, entry_attributes
+from mountd.echoing import Echoing
 from mountd.errors import errno_of
 from mountd.handles import Handles
 from mountd.invalidation import Invalidation
@@ -311,6 +312,7 @@ class Pyfuse3FrontEnd:
         self._fuse = pyfuse3_instance.load()
         self._operations, self._requests = operations(self._fuse, volume)
         self.invalidation = self._requests.invalidation
+        self.echoing: Echoing | None = None
 
     def start(self, path: str, source: str, options: MountOptions) -> None:
         """Blocking: mount. FSError if the kernel or fusermount3 refuses."""

@@ -5,7 +5,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from dittofs.errors import FSError
 from dittofs.journal.damage import IndexDamaged
 from mountd.errors import errno_of
 from mountd.kernel import wire
-from mountd.kernel.request import Answer, Malformed, Request
+from mountd.kernel.echoes import Making
+from mountd.kernel.request import Answer, Handlers, Malformed, Request
 from mountd.kernel.wire import Opcode
 
 log = structlog.get_logger()
@@ -42,9 +43,11 @@ class Device:
     def __init__(
         self,
         descriptor: int,
-        handlers: Mapping[int, Callable[[Request], Answer]],
+        handlers: Handlers,
         mend_index: Callable[[], None],
-        is_denied: Callable[[Request], bool] | None = None,
+        is_denied: Callable[[Request], bool] | None,
+        making: Making,
+        echo_handlers: Handlers,
     ) -> None:
         self._descriptor = descriptor
         self._handlers = dict(handlers)
@@ -52,6 +55,8 @@ class Device:
         self._handlers[Opcode.DESTROY] = lambda _request: b""
         self._mend_index = mend_index
         self._is_denied = is_denied
+        self._making = making
+        self._echo_handlers = echo_handlers
         self._buffer = bytearray(wire.REQUEST_BYTES_MAX)
         self._waiting: dict[int, tuple[int, trio.CancelScope]] = {}
         self._unknown: set[int] = set()
@@ -101,7 +106,8 @@ class Device:
         size, opcode, unique, node, uid, gid, pid, _, _ = wire.REQUEST.unpack_from(self._buffer)
         body = memoryview(self._buffer)[wire.REQUEST.size : length]
         request = Request(opcode, unique, node, uid, gid, pid, body)
-        handler = self._handlers.get(opcode)
+        handlers = self._handlers if pid != self._making.thread else self._echo_handlers
+        handler = handlers.get(opcode)
         try:
             if size != length:
                 raise Malformed(f"request {opcode} says {size} bytes and has {length}")

@@ -53,7 +53,7 @@ class FileRequests:
                 # Another device's file, come since the kernel looked: it looks again, and opens that.
                 raise FSError(errno.ESTALE) from error
             raise
-        opened = self._open(inode, flags & ~os.O_TRUNC)
+        opened = self.opened(inode, flags & ~os.O_TRUNC)
         self._context.lookups.note(request.node, name)
         return self._context.entry(inode) + opened
 
@@ -61,17 +61,17 @@ class FileRequests:
         flags, mode, umask, _ = request.unpack(wire.CREATE_IN)
         parent = self._context.inode(request.node)
         inode = self._volume.linking.make_unnamed(parent, mode & 0o7777, request.caller(umask))
-        return self._context.entry(inode) + self._open(inode, flags & ~os.O_TRUNC)
+        return self._context.entry(inode) + self.opened(inode, flags & ~os.O_TRUNC)
 
     def open(self, request: Request) -> Answer:
         flags, open_flags = request.unpack(wire.OPEN_IN)
         inode = self._context.inode(request.node)
-        opened = self._open(inode, flags)
+        opened = self.opened(inode, flags)
         if open_flags & wire.OPEN_KILL_SUIDGID and flags & os.O_TRUNC:
             self._volume.attributes.clear_set_id(inode)
         return opened
 
-    def _open(self, inode: Inode, flags: int) -> bytes:
+    def opened(self, inode: Inode, flags: int) -> bytes:
         handle = self._handles.add_file(self._files.open(inode, flags))
         if inode.virtual is not None and inode.past is None:
             how = wire.OPENED_DIRECT_IO

@@ -3,16 +3,20 @@
 import errno
 import os
 
+import trio
+
 from dittofs.control.options import MountOptions
 from dittofs.errors import FSError
 from dittofs.volume.state import ORIGIN
 from dittofs.volume.volume import Volume
+from mountd.echoing import Echoing
 from mountd.handles import Handles
 from mountd.invalidation import Invalidation
 from mountd.kernel.attributes import AttributeRequests
 from mountd.kernel.context import Context
 from mountd.kernel.device import Device
 from mountd.kernel.directories import DirectoryRequests
+from mountd.kernel.echoes import EchoRequests
 from mountd.kernel.files import FileRequests
 from mountd.kernel.mounting import mount, unmount_at_once
 from mountd.kernel.names import NameRequests
@@ -47,6 +51,7 @@ class KernelFrontEnd:
         self._lookups = Lookups(volume, self.invalidation)
         self._handles = Handles()
         self._descriptor = -1
+        self.echoing: Echoing | None = None
         self._lets_root_in_alone = False
 
     def start(self, path: str, source: str, options: MountOptions) -> None:
@@ -63,16 +68,29 @@ class KernelFrontEnd:
             raise
         self._lets_root_in_alone = "allow_root" in options.kernel
         self._notices.connect(self._descriptor)
+        self.echoing = Echoing(self._volume.state, self._notices, path)
 
     async def run(self) -> None:
         """Answer requests until the mount is gone."""
+        assert self.echoing is not None, "started first"
         context = Context(self._volume, self._lookups, self._handles, self._notices)
         ORIGIN.set(self._lookups)
         self._lookups.start()
         is_denied = self._is_denied if self._lets_root_in_alone else None
-        await Device(
-            self._descriptor, handlers_of(context), self._volume.replica.rebuild_index, is_denied
-        ).run()
+        handlers = handlers_of(context)
+        making = self.echoing.making
+        device = Device(
+            self._descriptor,
+            handlers,
+            self._volume.replica.rebuild_index,
+            is_denied,
+            making,
+            EchoRequests(context, making, handlers).handlers,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.echoing.run)
+            await device.run()
+            nursery.cancel_scope.cancel()
 
     def _is_denied(self, request: Request) -> bool:
         return request.uid not in (0, os.geteuid()) and request.opcode not in FREE_TO_ALL

@@ -207,6 +207,8 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
         found.append(f"  role        {volume.role}, copies {volume.copies}")
         found.append(f"  on disk     {human_size(volume.stored_bytes)}")
         found.append(f"  names in    {counted(volume.directories, 'directory', 'directories')}")
+        if volume.untold:
+            found.append(f"  watchers    did not hear of {counted(volume.untold, 'change')} elsewhere")
         if volume.options:
             found.append(f"  options     {escaped(','.join(volume.options))}")
     return found

@@ -34,7 +34,7 @@ _SWITCHES: Final[Mapping[str, tuple[str, bool]]] = {
 }
 _WITH_VALUE: Final = ("fsname", "max_read", "frontend")
 FRONT_ENDS: Final = ("kernel", "pyfuse3")
-FRONT_END_DEFAULT: Final = "pyfuse3"
+FRONT_END_DEFAULT: Final = "kernel"
 # For mount(8), which reads them from /etc/fstab and may pass them on; a file system has nothing to do.
 _FOR_MOUNT: Final = (
     *("defaults", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev"),

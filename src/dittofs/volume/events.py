@@ -96,6 +96,7 @@ _RawWhole = tuple[
     int,
 ]
 _name = msgspec.msgpack.Decoder(_RawName)
+_made = msgspec.msgpack.Decoder(tuple[int, InodeId, bytes, str, bool])
 _contents = msgspec.msgpack.Decoder(list[_RawContent])
 _whole = msgspec.msgpack.Decoder(_RawWhole)
 _number = msgspec.msgpack.Decoder(int | None)
@@ -106,6 +107,12 @@ _xattr = msgspec.msgpack.Decoder(tuple[bytes, bytes | None])
 def contents_of(raw: bytes) -> tuple[PastContent, ...]:
     """Either side of a `content` row. Raises FormatError."""
     return tuple(PastContent(*one) for one in _decode(_contents, raw)) if raw else ()
+
+
+def made_of(raw: bytes) -> tuple[Kind, PastName]:
+    """The later side of a `create` row. Raises FormatError."""
+    kind, parent, name, link, is_plain = _decode(_made, raw)
+    return Kind(kind), PastName(parent, name, link, is_plain)
 
 
 def name_of(raw: bytes) -> PastName | None:

@@ -21,6 +21,7 @@ from mountd.invalidation import Invalidation
 from mountd.kernel import device, wire
 from mountd.kernel.context import Context
 from mountd.kernel.device import Device
+from mountd.kernel.echoes import EchoRequests, Making
 from mountd.kernel.frontend import handlers_of
 from mountd.kernel.notices import Notices
 from mountd.kernel.request import Request
@@ -74,7 +75,10 @@ async def served(rig: Rig, **more: Callable[[Request], object]) -> AsyncIterator
     handlers: dict[int, Callable[[Request], Any]] = dict(handlers_of(context))
     handlers.update((Opcode[name], handler) for name, handler in more.items())
     with ours, theirs:
-        one = Device(ours.fileno(), handlers, rig.volume.replica.rebuild_index)
+        making = Making()
+        echo_handlers = EchoRequests(context, making, handlers).handlers
+        mend_index = rig.volume.replica.rebuild_index
+        one = Device(ours.fileno(), handlers, mend_index, None, making, echo_handlers)
         theirs.setblocking(False)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.run)

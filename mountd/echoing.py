@@ -1,0 +1,237 @@
+"""Changes of other devices are made once more through the mount, so that programs which watch hear of them.
+
+No invalidation raises an event of inotify(7): only a call does. It is made by a thread that the front end
+knows, and changes nothing. Only what somebody watches is told.
+"""
+
+import ctypes
+import errno
+import os
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from dittofs.errors import DittoError
+from dittofs.tree.entry import Change
+from dittofs.tree.record import Kind
+from dittofs.volume.echoes import Deed, Echo, echoes_of
+from dittofs.volume.state import State
+from mountd.kernel.echoes import NO_THREAD, Making
+from mountd.kernel.notices import Notices
+from mountd.watches import watched_inodes
+
+log = structlog.get_logger()
+
+CHANGES_MAX: Final = 1024
+ECHOES_MAX: Final = 16_384  # what inotify itself holds for a watcher (inotify(7), max_queued_events)
+AT_ONCE_MAX: Final = 64
+SCAN_APART_S: Final = 0.1
+SCAN_SHARE: Final = 20  # looking who watches takes one part in so many of the time
+PAUSE_PATIENCE_S: Final = 2.0
+RESTART_S: Final = 2.0
+OVERTAKEN: Final = (errno.ENOENT, errno.EEXIST, errno.EBUSY, errno.ESTALE, errno.ENOTEMPTY)
+"""The name has gone on meanwhile: who watches heard of that."""
+NODE_TYPES: Final = {
+    Kind.FILE: stat.S_IFREG,
+    Kind.FIFO: stat.S_IFIFO,
+    Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHARACTER: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+}
+UTIME_OMIT: Final = (1 << 30) - 2  # linux/stat.h
+_library: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class _Time(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class Echoing:
+    """Of one mount. `run` is one task, `making` what the front end needs to know its thread."""
+
+    def __init__(self, state: State, notices: Notices, path: str) -> None:
+        self._state = state
+        self._notices = notices
+        self._path = path
+        self._device = 0
+        self._changes: deque[Change] = deque()
+        self._arrived = trio.Event()
+        self._watched: frozenset[int] = frozenset()
+        self._scan_due = 0.0
+        self.making = Making()
+        self._at_work = trio.Lock()
+        self.untold = 0
+        """What programs that watch did not hear of: too much at once, or refused by the kernel."""
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Until the block ends no call of ours keeps the mount busy, unless one takes too long."""
+        with trio.move_on_after(PAUSE_PATIENCE_S) as waiting:
+            await self._at_work.acquire()
+        try:
+            yield
+        finally:
+            if not waiting.cancelled_caught:
+                self._at_work.release()
+
+    def follow(self, change: Change) -> None:
+        """A listener of the replica: what programs here did themselves needs no echo."""
+        if not change.effects or not (change.via or change.is_round or change.is_unasked):
+            return
+        if len(self._changes) < CHANGES_MAX:
+            self._changes.append(change)
+        else:
+            self.untold += len(change.effects)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Until it is cancelled. What fails is logged, and the next change is told all the same."""
+        self._state.replica.listeners.append(self.follow)
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived = trio.Event()
+                try:
+                    await self._tell()
+                except (DittoError, OSError) as error:
+                    log.info("programs that watch did not hear of a change", reason=str(error))
+                except Exception as error:
+                    log.error("telling programs that watch failed by a bug", exc_info=error)
+                    await trio.sleep(RESTART_S)
+        finally:
+            self._state.replica.listeners.remove(self.follow)
+
+    async def _tell(self) -> None:
+        await self._look_who_watches()
+        echoes: list[Echo] = []
+        while self._changes:
+            change = self._changes.popleft()
+            if self._watched:
+                echoes += echoes_of(self._state, change, self._watched)
+        self.untold += max(0, len(echoes) - ECHOES_MAX)
+        del echoes[ECHOES_MAX:]
+        for start in range(0, len(echoes), AT_ONCE_MAX):
+            async with self._at_work:
+                await self._in_thread(echoes[start : start + AT_ONCE_MAX])
+
+    async def _look_who_watches(self) -> None:
+        now = time.monotonic()
+        if now < self._scan_due and self._watched:
+            return
+        await trio.sleep(self._scan_due - now if now < self._scan_due else 0)
+        begun = time.monotonic()
+        self._watched = await trio.to_thread.run_sync(self._scan, abandon_on_cancel=True)
+        ended = time.monotonic()
+        self._scan_due = ended + max(SCAN_APART_S, (ended - begun) * SCAN_SHARE)
+
+    def _scan(self) -> frozenset[int]:
+        if not self._device:
+            self._device = Path(self._path).stat().st_dev
+        return watched_inodes(self._device)
+
+    async def _in_thread(self, echoes: list[Echo]) -> None:
+        await trio.to_thread.run_sync(self._make_all, echoes, abandon_on_cancel=True)
+
+    def _make_all(self, echoes: list[Echo]) -> None:
+        """Blocking. A cancelled one ends with the mount, whose calls then fail."""
+        self.making.thread = threading.get_native_id()
+        try:
+            for self.making.echo in echoes:
+                self._make(self.making.echo)
+        finally:
+            self.making.thread, self.making.echo = NO_THREAD, None
+
+    def _make(self, echo: Echo) -> None:
+        try:
+            with self._directory(echo.place.above) as directory:
+                match echo.deed:
+                    case Deed.MAKE:
+                        self._forget(echo)
+                        _make_name(directory, echo)
+                    case Deed.REMOVE:
+                        _remove_name(directory, echo)
+                    case Deed.MOVE:
+                        assert echo.source is not None
+                        with self._directory(echo.source.above) as source:
+                            os.rename(
+                                echo.source.name, echo.place.name, src_dir_fd=source, dst_dir_fd=directory
+                            )
+                    case Deed.WRITE:
+                        _write(directory, echo.place.name)
+                    case Deed.TOUCH:
+                        _set_times(directory, echo.place.name, touches_access=True)
+        except OSError as error:
+            if error.errno not in OVERTAKEN:
+                self.untold += 1
+                log.debug("an echo was refused", deed=echo.deed.name, reason=str(error))
+        finally:
+            if echo.deed in (Deed.REMOVE, Deed.MOVE):
+                self._forget(echo)
+
+    def _forget(self, echo: Echo) -> None:
+        """The kernel keeps no name that was shown for the sake of an echo."""
+        for place in (echo.place, echo.source):
+            if place is not None:
+                with suppress(OSError):
+                    self._notices.invalidate_entry_async(place.directory, place.name, ignore_enoent=True)
+
+    @contextmanager
+    def _directory(self, above: bytes) -> Iterator[int]:
+        """A directory of this mount and of nothing else, whatever stands at that path now."""
+        path = os.fsencode(self._path) + b"/" + above
+        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_dev != self._device:
+                raise OSError(errno.ESTALE, "not of this mount")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _make_name(directory: int, echo: Echo) -> None:
+    name = echo.place.name
+    if echo.kind is Kind.DIRECTORY:
+        os.mkdir(name, dir_fd=directory)
+    elif echo.kind is Kind.SYMLINK:
+        os.symlink(b"x", name, dir_fd=directory)
+    else:
+        os.mknod(name, NODE_TYPES[echo.kind] | 0o600, dir_fd=directory)
+
+
+def _remove_name(directory: int, echo: Echo) -> None:
+    if echo.kind is Kind.DIRECTORY:
+        os.rmdir(echo.place.name, dir_fd=directory)
+    else:
+        os.unlink(echo.place.name, dir_fd=directory)
+
+
+def _write(directory: int, name: bytes) -> None:
+    """As when a program saves: IN_OPEN, IN_MODIFY, IN_CLOSE_WRITE; without the right to open, IN_MODIFY."""
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.ETXTBSY):
+            raise
+        _set_times(directory, name, touches_access=False)
+        return
+    try:
+        _set_times(directory, name, touches_access=False)
+    finally:
+        os.close(descriptor)
+
+
+def _set_times(directory: int, name: bytes, *, touches_access: bool) -> None:
+    """The modification time alone is IN_MODIFY, both are IN_ATTRIB (linux/fsnotify.h, fsnotify_change)."""
+    times = (_Time * 2)(_Time(0, 0 if touches_access else UTIME_OMIT), _Time(0, 0))
+    if _library.utimensat(directory, name, times, 0x100):  # AT_SYMLINK_NOFOLLOW (linux/fcntl.h)
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

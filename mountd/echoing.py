@@ -6,6 +6,7 @@ knows, and changes nothing. Only what somebody watches is told.
 
 import ctypes
 import errno
+import math
 import os
 import stat
 import threading
@@ -33,7 +34,7 @@ log = structlog.get_logger()
 CHANGES_MAX: Final = 1024
 ECHOES_MAX: Final = 16_384  # what inotify itself holds for a watcher (inotify(7), max_queued_events)
 AT_ONCE_MAX: Final = 64
-SCAN_APART_S: Final = 0.1
+SCAN_APART_S_MAX: Final = 1.0
 SCAN_SHARE: Final = 20  # looking who watches takes one part in so many of the time
 PAUSE_PATIENCE_S: Final = 2.0
 RESTART_S: Final = 2.0
@@ -46,6 +47,7 @@ NODE_TYPES: Final = {
     Kind.CHARACTER: stat.S_IFCHR,
     Kind.BLOCK: stat.S_IFBLK,
 }
+NAMING: Final = (Deed.MAKE, Deed.REMOVE, Deed.MOVE)
 UTIME_OMIT: Final = (1 << 30) - 2  # linux/stat.h
 _library: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -66,6 +68,8 @@ class Echoing:
         self._arrived = trio.Event()
         self._watched: frozenset[int] = frozenset()
         self._scan_due = 0.0
+        self._late: list[Change] = []
+        """Told to those who were known to watch; who began since then has not heard of them."""
         self.making = Making()
         self._at_work = trio.Lock()
         self.untold = 0
@@ -97,7 +101,8 @@ class Echoing:
         self._state.replica.listeners.append(self.follow)
         try:
             while True:
-                await self._arrived.wait()
+                with trio.move_on_after(self._until_scan_s() if self._late else math.inf):
+                    await self._arrived.wait()
                 self._arrived = trio.Event()
                 try:
                     await self._tell()
@@ -110,32 +115,39 @@ class Echoing:
             self._state.replica.listeners.remove(self.follow)
 
     async def _tell(self) -> None:
-        await self._look_who_watches()
-        echoes: list[Echo] = []
-        while self._changes:
-            change = self._changes.popleft()
-            if self._watched:
-                echoes += echoes_of(self._state, change, self._watched)
+        """Those who are known to watch at once; who began since then, when it is time to look for them."""
+        changes = list(self._changes)
+        self._changes.clear()
+        if self._until_scan_s():
+            room = max(0, CHANGES_MAX - len(self._late))
+            self._late += changes[:room]
+        else:
+            known, late = self._watched, self._late
+            self._late = []
+            self._watched, cpu_s = await trio.to_thread.run_sync(self._scan, abandon_on_cancel=True)
+            self._scan_due = time.monotonic() + min(SCAN_APART_S_MAX, cpu_s * SCAN_SHARE)
+            await self._make_of(late, self._watched - known)
+        await self._make_of(changes, self._watched)
+
+    def _until_scan_s(self) -> float:
+        return max(0.0, self._scan_due - time.monotonic())
+
+    def _scan(self) -> tuple[frozenset[int], float]:
+        """Who watches, and the processor time that it took to find out."""
+        begun = time.thread_time()
+        if not self._device:
+            self._device = Path(self._path).stat().st_dev
+        return watched_inodes(self._device), time.thread_time() - begun
+
+    async def _make_of(self, changes: list[Change], watched: frozenset[int]) -> None:
+        if not watched:
+            return
+        echoes = [echo for change in changes for echo in echoes_of(self._state, change, watched)]
         self.untold += max(0, len(echoes) - ECHOES_MAX)
         del echoes[ECHOES_MAX:]
         for start in range(0, len(echoes), AT_ONCE_MAX):
             async with self._at_work:
                 await self._in_thread(echoes[start : start + AT_ONCE_MAX])
-
-    async def _look_who_watches(self) -> None:
-        now = time.monotonic()
-        if now < self._scan_due and self._watched:
-            return
-        await trio.sleep(self._scan_due - now if now < self._scan_due else 0)
-        begun = time.monotonic()
-        self._watched = await trio.to_thread.run_sync(self._scan, abandon_on_cancel=True)
-        ended = time.monotonic()
-        self._scan_due = ended + max(SCAN_APART_S, (ended - begun) * SCAN_SHARE)
-
-    def _scan(self) -> frozenset[int]:
-        if not self._device:
-            self._device = Path(self._path).stat().st_dev
-        return watched_inodes(self._device)
 
     async def _in_thread(self, echoes: list[Echo]) -> None:
         await trio.to_thread.run_sync(self._make_all, echoes, abandon_on_cancel=True)
@@ -150,11 +162,12 @@ class Echoing:
             self.making.thread, self.making.echo = NO_THREAD, None
 
     def _make(self, echo: Echo) -> None:
+        if echo.deed in NAMING:
+            self._forget(echo)
         try:
             with self._directory(echo.place.above) as directory:
                 match echo.deed:
                     case Deed.MAKE:
-                        self._forget(echo)
                         _make_name(directory, echo)
                     case Deed.REMOVE:
                         _remove_name(directory, echo)
@@ -173,11 +186,11 @@ class Echoing:
                 self.untold += 1
                 log.debug("an echo was refused", deed=echo.deed.name, reason=str(error))
         finally:
-            if echo.deed in (Deed.REMOVE, Deed.MOVE):
+            if echo.deed in NAMING:
                 self._forget(echo)
 
     def _forget(self, echo: Echo) -> None:
-        """The kernel keeps no name that was shown for the sake of an echo."""
+        """The kernel asks what the names show: for the sake of the echo, and afterwards what is so."""
         for place in (echo.place, echo.source):
             if place is not None:
                 with suppress(OSError):

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from dittofs.chunks.manifest import HOLE_BYTES_MIN
+
 SPAN = 400_000
 STEPS = 60
+BLOCK, BLOCKS = HOLE_BYTES_MIN, 64
+SMALL = 128 << 10
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10  # linux/falloc.h
 _fallocate = ctypes.CDLL(None, use_errno=True).fallocate64
 
@@ -124,5 +128,58 @@ def test_a_mount_and_a_native_file_system_agree_after_every_call(
             history.append(what)
             assert ours.do(act) == theirs.do(act), f"seed {seed}: {history}"
             assert ours.content() == theirs.content(), f"seed {seed}: {history}"
+        for side in (ours, theirs):
+            os.close(side.descriptor)
+
+
+def data_of(descriptor: int) -> list[tuple[int, int]]:
+    """What is no hole (lseek(2), SEEK_DATA)."""
+    found: list[tuple[int, int]] = []
+    offset = 0
+    while True:
+        try:
+            start = os.lseek(descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+            return found
+        offset = os.lseek(descriptor, start, os.SEEK_HOLE)
+        found.append((start, offset))
+
+
+def block_step(chance: random.Random) -> tuple[str, Callable[[Side], object]]:
+    """Of whole blocks: what a part of one leaves behind is for each file system to say.
+
+    The blocks are such as stay holes when a file is published, and the file is larger than one chunk.
+    Where zeroes were asked for by ZERO_RANGE ext4 tells of data or of holes as its page cache stands.
+    """
+    place, length = chance.randrange(BLOCKS) * BLOCK + SMALL, chance.choice([1, 1, 2, 7, 20]) * BLOCK
+    acts: dict[str, Callable[[Side], object]] = {
+        "write": lambda side: os.pwrite(side.descriptor, b"x" * length, place),
+        "punch": lambda side: fallocate(side.descriptor, PUNCH_HOLE | KEEP_SIZE, place, length),
+        "allocate": lambda side: fallocate(side.descriptor, 0, place, length),
+        "truncate": lambda side: os.ftruncate(side.descriptor, place),
+        "reopen": lambda side: side.reopen(),
+        "sync": lambda side: os.fsync(side.descriptor),
+    }
+    kind = chance.choice([*acts, "write", "punch"])
+    return f"{kind} {place} {length}", acts[kind]
+
+
+@pytest.mark.parametrize("here", ["kernel"], indirect=True)
+@pytest.mark.parametrize(
+    "seeds", [range(6), pytest.param(range(6, 200), marks=pytest.mark.soak)], ids=["few", "many"]
+)
+def test_holes_are_where_a_native_file_system_has_them(here: Path, tmp_path: Path, seeds: range) -> None:
+    for seed in seeds:
+        chance = random.Random(seed)
+        ours, theirs = Side(here / f"holes{seed}"), Side(tmp_path / f"holes{seed}")
+        history: list[str] = []
+        for side in (ours, theirs):
+            os.ftruncate(side.descriptor, 2 * SMALL)
+        for _ in range(STEPS):
+            what, act = block_step(chance)
+            history.append(what)
+            assert ours.do(act) == theirs.do(act), f"seed {seed}: {history}"
+            assert data_of(ours.descriptor) == data_of(theirs.descriptor), f"seed {seed}: {history}"
         for side in (ours, theirs):
             os.close(side.descriptor)

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import stat
+import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ BLOCK = 4096
 BLOCKS = 64
 COPY_S_MAX = 5.0  # of a copy that moves no data, on a machine with other work; of its bytes it would be more
 LARGE = 256 << 20
+GIBIBYTE = 1 << 30
 
 both = pytest.mark.parametrize("here", ["native", "kernel"], indirect=True)
 on_kernel = pytest.mark.parametrize("front_end", ["kernel"])
@@ -180,6 +182,30 @@ def test_a_whole_copy_takes_no_time_and_no_room(mounted: Node) -> None:
     mounted.mount()
     assert stored(mounted) - before < 1 << 20
     assert subprocess.run(["cmp", path, copy], timeout=60).returncode == 0
+
+
+@on_kernel
+@pytest.mark.soak
+def test_a_gibibyte_is_copied_within_fifty_milliseconds_and_no_chunk_is_stored(mounted: Node) -> None:
+    path = mounted.root / "large"
+    block = random.Random(1).randbytes(1 << 20)
+    with path.open("wb") as file:
+        for number in range(GIBIBYTE >> 20):
+            file.write(number.to_bytes(8, "big") + block[8:])
+    mounted.run("sync", check=False, timeout_s=600)
+    before, took = stored(mounted), []
+    for number in range(7):
+        source = os.open(path, os.O_RDONLY)
+        target = os.open(mounted.root / f"copy{number}", os.O_WRONLY | os.O_CREAT)
+        begin = time.monotonic()
+        assert os.copy_file_range(source, target, GIBIBYTE) == GIBIBYTE
+        os.close(target)
+        took.append(time.monotonic() - begin)
+        os.close(source)
+    assert statistics.median(took) < 0.05, took
+    mounted.run("sync", check=False, timeout_s=600)
+    assert stored(mounted) - before < 64 << 10, "rows of versions, and no content"
+    assert subprocess.run(["cmp", path, mounted.root / "copy6"], timeout=600).returncode == 0
 
 
 def stored(node: Node) -> int:

@@ -382,3 +382,14 @@ def test_an_extended_attribute_of_a_namespace_that_nobody_serves_is_not_supporte
         assert outcome(lambda: os.getxattr(path, name)) == "ENOTSUP"  # noqa: B023
         assert outcome(lambda: os.setxattr(path, name, b"x")) == "ENOTSUP"  # noqa: B023
         assert outcome(lambda: os.removexattr(path, name)) == "ENOTSUP"  # noqa: B023
+
+
+def test_a_change_of_owner_to_nobody_takes_the_set_id_bits_of_a_file_and_not_of_a_directory(
+    here: Path,
+) -> None:
+    (here / "file").touch()
+    (here / "directory").mkdir()
+    for name, left in (("file", 0o755), ("directory", 0o6755)):
+        (here / name).chmod(0o6755)
+        os.chown(here / name, -1, -1)
+        assert stat.S_IMODE((here / name).stat().st_mode) == left, name

@@ -52,6 +52,9 @@ class Wanted:
     """The caller may not keep the set-id bits and capabilities of a file that he cuts."""
 
 
+NOTHING = Wanted()
+
+
 class AttributeOperations:
     """chmod, chown, truncate, utimens and the xattr calls."""
 
@@ -85,7 +88,9 @@ class AttributeOperations:
         mtime = None if wanted.mtime is None else kept_time(wanted.mtime)
         if wanted.size is not None:
             self._files.truncate(inode, wanted.size)
-        if wanted.clears_set_id:
+        # chown(2) to nobody and no group asks for nothing, and is a change of owner all the same.
+        is_empty_chown = wanted == NOTHING and inode.kind is not Kind.DIRECTORY
+        if wanted.clears_set_id or is_empty_chown:
             self.clear_set_id(inode)
         if wanted.mode is not None or wanted.uid is not None or wanted.gid is not None:
             self._set_mode_and_owner(inode, wanted)

@@ -150,13 +150,12 @@ def block_step(chance: random.Random) -> tuple[str, Callable[[Side], object]]:
     """Of whole blocks: what a part of one leaves behind is for each file system to say.
 
     The blocks are such as stay holes when a file is published, and the file is larger than one chunk.
-    Where zeroes were asked for by ZERO_RANGE ext4 tells of data or of holes as its page cache stands.
+    Where room was allocated or zeroed ext4 tells of data or of holes as its page cache stands.
     """
     place, length = chance.randrange(BLOCKS) * BLOCK + SMALL, chance.choice([1, 1, 2, 7, 20]) * BLOCK
     acts: dict[str, Callable[[Side], object]] = {
         "write": lambda side: os.pwrite(side.descriptor, b"x" * length, place),
         "punch": lambda side: fallocate(side.descriptor, PUNCH_HOLE | KEEP_SIZE, place, length),
-        "allocate": lambda side: fallocate(side.descriptor, 0, place, length),
         "truncate": lambda side: os.ftruncate(side.descriptor, place),
         "reopen": lambda side: side.reopen(),
         "sync": lambda side: os.fsync(side.descriptor),

@@ -1,72 +1,32 @@
 """Rounds of garbage between devices: whatever the order, no byte goes that anybody names or may yet name."""
 
 import random
-from collections.abc import Callable
-from functools import partial
 
 import trio
 from trio.testing import MockClock
 
 from dittofs.chunks.content import ContentReader
 from dittofs.chunks.seal import ChunkKind
-from dittofs.history.snapshots import snapshot_roots
 from dittofs.identity.records import Role
 from dittofs.replication import garbage_rounds as rounds
-from dittofs.replication.collector import Collector
 from dittofs.replication.custody import HOLD
-from dittofs.replication.policy import SETTING
-from dittofs.replication.retirement import Retirement
 from dittofs.tree.record import NewVersion
-from dittofs.volume.retained import Retained
 from tests.simulation.rig import settled
-from tests.unit.replication.pair import Side, connect, sides, until
-
-LARGE = random.Random(3).randbytes(1_500_000)
-OTHER = random.Random(4).randbytes(700_000)
-
-
-class Sweeper:
-    """One device's collector, without waiting for a day."""
-
-    def __init__(self, side: Side, *, grace_s: float = 0.0) -> None:
-        self.side = side
-        self.retirement = Retirement(side.peers)
-        volume = side.rig.volume
-        retained = Retained(volume.state, partial(snapshot_roots, volume.replica))
-        self.collector = Collector(side.peers, retained, self.retirement, grace_s=grace_s)
-
-    @property
-    def chunks(self) -> int:
-        return self.side.rig.volume.replica.chunks.statistics().chunks
-
-    def forget_the_past(self) -> None:
-        """As if the history's time were over."""
-        journal = self.side.rig.volume.replica.journal
-        with journal.transaction():
-            for row in list(journal.history.since(0)):
-                journal.history.remove(row)
-
-    @property
-    def is_done(self) -> bool:
-        status = self.collector.status()
-        return status.round is None and status.swept is not None
-
-
-async def in_step(*all_sides: Side) -> None:
-    def equal() -> bool:
-        return len({side.rig.volume.replica.root_digest() for side in all_sides}) == 1
-
-    await until(equal)
-
-
-async def read(side: Side, path: str) -> bytes:
-    return await side.rig.fetch(path)
-
-
-async def on_demand(side: Side) -> None:
-    """Contents go only where they are read: nobody pushes."""
-    with side.rig.volume.replica.change() as change:
-        change.group.set_setting(SETTING, b"on-demand")
+from tests.unit.replication.pair import connect, sides, until
+from tests.unit.replication.sweeping import (
+    EDITED,
+    LARGE,
+    OTHER,
+    Sweeper,
+    apart,
+    edited_lazily,
+    in_step,
+    lazy_pair,
+    on_demand,
+    read,
+    settle,
+    until_published,
+)
 
 
 async def test_alone_what_was_removed_goes_and_what_is_there_stays(autojump_clock: MockClock) -> None:
@@ -147,7 +107,7 @@ async def test_a_round_waits_for_a_device_that_is_away(autojump_clock: MockClock
         cut, _ = connect(nursery, a, b)
         await in_step(a, b)
         cut.close()
-        await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions))
+        await apart(a, b)
         await a.rig.unlink("gone")
         mine.forget_the_past()
         before = mine.chunks
@@ -187,25 +147,10 @@ async def test_the_other_goes_on_holding_what_it_names_itself(autojump_clock: Mo
         nursery.cancel_scope.cancel()
 
 
-async def edited_lazily(a: Side, b: Side) -> None:
-    """b has the names alone and edits 4 KiB in the middle of what a holds."""
-    handle = b.rig.open_file("large", 2)
-    await b.rig.write_at(handle, 700_000, b"x" * 4096)
-    b.rig.close_file(handle)
-
-
-EDITED = LARGE[:700_000] + b"x" * 4096 + LARGE[704_096:]
-
-
 async def test_an_edit_of_a_lazy_file_that_is_being_written_keeps_others_from_sweeping(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        connect(nursery, a, b)
-        await in_step(a, b)
+    async with lazy_pair() as (a, b, mine, theirs, _, nursery):
         handle = b.rig.open_file("large", 2)
         await b.rig.write_at(handle, 700_000, b"x" * 4096)
         # a replaces the file and sweeps what it was: b's edit builds on that.
@@ -226,33 +171,12 @@ async def test_an_edit_of_a_lazy_file_that_is_being_written_keeps_others_from_sw
         await until(lambda: not theirs.collector.answers.due() or bool(theirs.collector.status().owed))
         contents = {await b.rig.fetch(name) for name in b.rig.listing("")}
         assert contents == {EDITED, OTHER}
-        nursery.cancel_scope.cancel()
-
-
-async def until_published(side: Side) -> None:
-    with trio.fail_after(120):
-        while side.rig.volume.publisher.waiting or not side.rig.volume.publisher.is_idle:
-            await side.rig.publish()
-            await trio.sleep(0.1)
-
-
-async def settle(*sweepers: Sweeper, done: Callable[[], bool]) -> None:
-    with trio.fail_after(600):
-        while not done():
-            for sweeper in sweepers:
-                await sweeper.collector.step()
-            await trio.sleep(1)
 
 
 async def test_an_edit_of_a_lazy_file_loses_nothing_when_the_holder_sweeps_what_it_replaced(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        connect(nursery, a, b)
-        await in_step(a, b)
+    async with lazy_pair() as (a, b, mine, theirs, _, nursery):
         nursery.start_soon(b.rig.volume.publisher.left_behind.run)
         await edited_lazily(a, b)
         await until_published(b)
@@ -263,20 +187,14 @@ async def test_an_edit_of_a_lazy_file_loses_nothing_when_the_holder_sweeps_what_
         await settle(mine, theirs, done=lambda: mine.is_done)
         assert await read(a, "large") == EDITED
         assert await read(b, "large") == EDITED
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_names_only_replica_renames_what_the_holder_unlinks_and_sweeps(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a), Sweeper(b)
-        await on_demand(a)
-        await a.write("old", LARGE)
-        cut, _ = connect(nursery, a, b)
-        await in_step(a, b)
+    async with lazy_pair({"old": LARGE}) as (a, b, mine, theirs, cut, nursery):
         cut.close()
-        await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions))
+        await apart(a, b)
         await b.rig.rename("old", "new")
         await a.rig.unlink("old")
         mine.forget_the_past()
@@ -287,7 +205,6 @@ async def test_a_names_only_replica_renames_what_the_holder_unlinks_and_sweeps(
         await settle(mine, theirs, done=lambda: mine.is_done)
         assert a.rig.listing("") == ["new"]
         assert await read(b, "new") == LARGE
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_reflink_of_a_lazy_file_keeps_its_bytes_when_the_original_goes(
@@ -339,7 +256,7 @@ async def test_what_is_named_by_a_manifest_that_is_not_here_keeps_everything(
         await until_published(b)
         await in_step(a, b)
         cut.close()
-        await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions))
+        await apart(a, b)
         with a.rig.volume.replica.change() as change:
             change.group.set_setting(
                 rounds.RETIRED + b.device.id.hex(), rounds.encode(rounds.Retired(1, "a"))

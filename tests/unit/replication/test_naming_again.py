@@ -28,12 +28,14 @@ from dittofs.volume.events import PastContent
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.identity.devices import DESKTOP, LAPTOP
 from tests.unit.replication.pair import Side, connect, members_of, sides, until
-from tests.unit.replication.test_collector import (
+from tests.unit.replication.sweeping import (
     EDITED,
     LARGE,
     OTHER,
     Sweeper,
+    apart,
     in_step,
+    lazy_pair,
     on_demand,
     settle,
     until_published,
@@ -42,10 +44,6 @@ from tests.unit.replication.test_collector import (
 DAY_S = 24 * 3600
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
-
-
-async def apart(a: Side, b: Side) -> None:
-    await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions))
 
 
 def past_of(side: Side, path: str, at: int) -> PastContent:
@@ -79,11 +77,7 @@ async def answered(a: Side, b: Side, mine: Sweeper, theirs: Sweeper) -> None:
 async def test_what_was_gone_before_the_answer_comes_back_only_with_all_its_bytes(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a, grace_s=DAY_S), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        cut, _ = connect(nursery, a, b)
+    async with lazy_pair(grace_s=DAY_S) as (a, b, mine, theirs, cut, nursery):
         at = await replaced(a, b, mine)
         await answered(a, b, mine, theirs)
         cut.close()
@@ -100,19 +94,20 @@ async def test_what_was_gone_before_the_answer_comes_back_only_with_all_its_byte
         assert mine.is_done
         await in_step(a, b)
         assert [await side.rig.fetch("large") for side in (a, b)] == [LARGE, LARGE]
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_was_shown_after_the_answer_comes_back_at_once_and_is_swept_nowhere(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a, grace_s=DAY_S), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        await a.write("gone", b"gone")
-        cut, _ = connect(nursery, a, b)
-        await in_step(a, b)
+    files = {"large": LARGE, "gone": b"gone"}
+    async with lazy_pair(files, grace_s=DAY_S) as (
+        a,
+        b,
+        mine,
+        theirs,
+        cut,
+        nursery,
+    ):
         await a.rig.unlink("gone")
         await in_step(a, b)
         mine.forget_the_past()
@@ -134,19 +129,20 @@ async def test_what_was_shown_after_the_answer_comes_back_at_once_and_is_swept_n
             side.rig.clock.advance(DAY_S + 1)
         await settle(mine, theirs, done=lambda: mine.collector.status().round is None)
         assert [await side.rig.fetch("large") for side in (a, b)] == [LARGE, LARGE]
-        nursery.cancel_scope.cancel()
 
 
 async def test_undo_leaves_what_others_may_have_swept_and_fetches_it_where_it_can(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a, grace_s=DAY_S), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        await a.write("removed", LARGE[:300_000])
-        cut, _ = connect(nursery, a, b)
-        await in_step(a, b)
+    files = {"large": LARGE, "removed": LARGE[:300_000]}
+    async with lazy_pair(files, grace_s=DAY_S) as (
+        a,
+        b,
+        mine,
+        theirs,
+        cut,
+        nursery,
+    ):
         a.rig.clock.advance(10)
         since = a.rig.clock.now_ns()
         await a.rig.unlink("removed")
@@ -172,7 +168,6 @@ async def test_undo_leaves_what_others_may_have_swept_and_fetches_it_where_it_ca
         await in_step(a, b)
         assert [await side.rig.fetch("large") for side in (a, b)] == [LARGE, LARGE]
         assert [await side.rig.fetch("removed") for side in (a, b)] == [LARGE[:300_000]] * 2
-        nursery.cancel_scope.cancel()
 
 
 def slow(side: Side, work_begins_with: str) -> tuple[trio.Event, trio.Event]:
@@ -261,12 +256,7 @@ async def test_what_is_being_brought_back_out_of_a_snapshot_is_not_swept_though_
 
 
 async def test_rows_from_before_an_answer_are_not_merged_with_later_ones(autojump_clock: MockClock) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a, grace_s=DAY_S), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        cut, _ = connect(nursery, a, b)
-        await in_step(a, b)
+    async with lazy_pair(grace_s=DAY_S) as (a, b, mine, theirs, cut, _):
         for side in (a, b):
             side.rig.clock.advance(7200)
         at = await replaced(a, b, mine)
@@ -280,7 +270,6 @@ async def test_rows_from_before_an_answer_are_not_merged_with_later_ones(autojum
         await b.rig.retention.thin()
         with pytest.raises(ChunkUnavailable):
             await Restoring(b.rig.volume).content(b.rig.walk("large").id, past)
-        nursery.cancel_scope.cancel()
 
 
 # -- a device that was set back to a backup
@@ -434,11 +423,7 @@ async def test_a_round_that_was_begun_alone_asks_whoever_joined_since(autojump_c
 async def test_who_may_only_read_names_nothing_again_that_was_gone_before_it_may_write(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        cut, _ = connect(nursery, a, b)
+    async with lazy_pair() as (a, b, mine, theirs, cut, _):
         at = await replaced(a, b, mine)
         replica = b.rig.volume.replica
         replica.not_allowed = "this device may only read"
@@ -448,7 +433,6 @@ async def test_who_may_only_read_names_nothing_again_that_was_gone_before_it_may
         await apart(a, b)
         with pytest.raises(ChunkUnavailable):
             await Restoring(b.rig.volume).content(b.rig.walk("large").id, past_of(b, "large", at))
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.logs_warning("this device was retired while it was away")

@@ -8,12 +8,17 @@ from dittofs.clock import DAY_NS
 from dittofs.identity.records import Role
 from dittofs.replication.custody import HOLD
 from dittofs.replication.retirement import Retirement
-from tests.unit.replication.pair import Side, connect, sides, until
-from tests.unit.replication.test_collector import LARGE, OTHER, Sweeper, in_step, on_demand, settle
-
-
-async def apart(a: Side, b: Side) -> None:
-    await until(lambda: not (a.peers.open_sessions or b.peers.open_sessions))
+from tests.unit.replication.pair import connect, sides, until
+from tests.unit.replication.sweeping import (
+    LARGE,
+    OTHER,
+    Sweeper,
+    apart,
+    in_step,
+    lazy_pair,
+    on_demand,
+    settle,
+)
 
 
 async def test_nobody_waits_for_a_retired_device(autojump_clock: MockClock) -> None:
@@ -73,12 +78,7 @@ async def test_what_another_device_retired_counts_here_no_more_either(autojump_c
 async def test_a_retired_device_that_returns_merges_believes_nothing_and_rejoins(
     autojump_clock: MockClock,
 ) -> None:
-    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        mine, theirs = Sweeper(a), Sweeper(b)
-        await on_demand(a)
-        await a.write("large", LARGE)
-        cut, _ = connect(nursery, a, b)
-        await in_step(a, b)
+    async with lazy_pair() as (a, b, mine, theirs, cut, nursery):
         root = next(iter(a.peers.custody.content.content_roots()))[1]
         await until(lambda: b.rig.volume.replica.journal.get_local(HOLD, a.device.id + root) is not None)
         cut.close()
@@ -102,7 +102,6 @@ async def test_a_retired_device_that_returns_merges_believes_nothing_and_rejoins
         assert not theirs.retirement.may_borrow, "not before the others have answered"
         await settle(mine, theirs, done=lambda: theirs.retirement.may_borrow)
         assert not mine.retirement.all
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_device_is_retired_by_its_absence_only_where_the_settings_say_so(

@@ -12,7 +12,7 @@ from dittofs.history.snapshots import FORMAT, SETTING, _Stored, create_snapshot,
 from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
 from tests.unit.replication.pair import Side, connect, sides, until
-from tests.unit.replication.test_collector import LARGE, Sweeper, in_step
+from tests.unit.replication.sweeping import LARGE, Sweeper, in_step
 
 KINDS = (ChunkKind.DATA, ChunkKind.MANIFEST)
 

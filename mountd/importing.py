@@ -12,13 +12,11 @@ from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import mounts
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.errors import FSError
-from dittofs.identity.records import Role
 from dittofs.importing.importing import Importing, Progress
 from dittofs.node import Node
-from dittofs.shared_volume import SharedVolume
 from dittofs.volume.names import RESERVED
 from mountd.outside import require_outside
-from mountd.outsider import outside
+from mountd.outsider import require_writer
 
 _OUTSIDE: Final = ("nothing was done", "cp -a copies from one volume to another")
 
@@ -26,7 +24,7 @@ _OUTSIDE: Final = ("nothing was done", "cp -a copies from one volume to another"
 async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[ImportItem, None]:
     """Join a directory with one of a volume; refuses before anything is changed."""
     opened = node.require_open(request.volume)
-    _require_allowed(opened)
+    require_writer(opened)
     names = components(path_bytes(request))
     given = request.source_raw or request.source.encode()
     require_outside(os.fsdecode(given), *_OUTSIDE)
@@ -72,15 +70,6 @@ async def import_tree(node: Node, request: ImportRequest) -> AsyncGenerator[Impo
         dry_run=request.dry_run,
         **path_fields(b"/".join(names)),
     )
-
-
-def _require_allowed(opened: SharedVolume) -> None:
-    if gone := outside(opened, "forbidden"):
-        raise gone
-    if opened.role < Role.WRITER:
-        text = f'this device may read "{opened.name}", and not change it; nothing was added'
-        share = f"dittofs share {shlex.quote(opened.name)} --role writer"
-        raise Refusal("forbidden", text, f"An owner runs  {share}   and this device joins again")
 
 
 def _judged(given: bytes, state: Path) -> bytes:

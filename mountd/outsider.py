@@ -1,4 +1,4 @@
-"""What a device is told that is no member of a volume which it has: removed, or with a fresh identity."""
+"""What a device is told that is no member of a volume which it has, or may not add to it."""
 
 import shlex
 
@@ -26,3 +26,13 @@ def outside(opened: SharedVolume, code: str = "unsent") -> Refusal | None:
         f"Join again: an owner runs  dittofs share {name}   and this device what that prints\n"
         f"Leave:  dittofs leave --force {name}",
     )
+
+
+def require_writer(opened: SharedVolume) -> None:
+    """Refuse if this device may add nothing to the volume."""
+    if gone := outside(opened, "forbidden"):
+        raise gone
+    if opened.role < Role.WRITER:
+        text = f'this device may read "{opened.name}", and not change it; nothing was added'
+        share = f"dittofs share {shlex.quote(opened.name)} --role writer"
+        raise Refusal("forbidden", text, f"An owner runs  {share}   and this device joins again")

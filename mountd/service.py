@@ -74,7 +74,6 @@ from dittofs.control.storage import CacheReport, CacheRequest, RetireRequest, Re
 from dittofs.control.undoing import BrakeItem, BrakeRequest, UndoItem, UndoRequest
 from dittofs.errors import FSError
 from dittofs.identity.keys import DeviceId
-from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
 from dittofs.node import Node
 from dittofs.tree.record import Kind
@@ -88,7 +87,7 @@ from mountd.kinds import KIND_NAMES
 from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
-from mountd.outsider import outside
+from mountd.outsider import outside, require_writer
 from mountd.reports import Reports
 from mountd.sharing import Sharing
 from mountd.storage import StorageDesk, elsewhere_of
@@ -249,12 +248,7 @@ class DaemonService:
         browsing = self._browsing(request.volume)
         names = components(path_bytes(request))
         opened = self._node.require_open(request.volume)
-        if gone := outside(opened, "forbidden"):
-            raise gone
-        if opened.role < Role.WRITER:
-            text = f'this device may read "{opened.name}", and not change it; nothing was added'
-            share = f"dittofs share {shlex.quote(opened.name)} --role writer"
-            raise Refusal("forbidden", text, f"An owner runs  {share}   and this device joins again")
+        require_writer(opened)
         if request.size > 0:
             opened.volume.files.require_room(request.size)
         try:

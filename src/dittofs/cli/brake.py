@@ -6,10 +6,11 @@ import time
 from typing import Final, Literal
 
 from dittofs.cli.asking import client, which_volume
-from dittofs.cli.output import Progress, counted, escaped, human_size, listed, say, say_json, when
+from dittofs.cli.held import held_line
+from dittofs.cli.output import Progress, counted, escaped, human_size, say, say_json, when
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE
 from dittofs.control.protocol import VolumeStatus
-from dittofs.control.undoing import BrakeDone, BrakeProgress, BrakeRequest, HeldBatch
+from dittofs.control.undoing import BrakeDone, BrakeProgress, BrakeRequest
 
 DESCRIPTION = """\
 When one device removes or rewrites a large part of a volume at once, this device goes on to show the files as
@@ -84,20 +85,11 @@ def lines(done: BrakeDone, *, verbose: bool) -> list[str]:
     """What is held in a volume, or was decided about."""
     found = []
     for batch in done.batches:
-        found.append(f"{escaped(done.volume)}   {batch_line(batch)}")
+        at = when(batch.last_ns, time.time_ns())
+        found.append(f"{escaped(done.volume)}   {held_line(batch)}, {at}")
         if verbose:
             found += [f"    {escaped(path)}" for path in batch.paths]
     return found
-
-
-def batch_line(batch: HeldBatch) -> str:
-    """Who did what, and when."""
-    what = [counted(batch.removed, "file") + " removed"] if batch.removed else []
-    what += [counted(batch.rewritten, "file") + " rewritten"] if batch.rewritten else []
-    if batch.directories:
-        what.append(counted(batch.directories, "directory", "directories") + " removed")
-    at = when(batch.last_ns, time.time_ns())
-    return f"{escaped(batch.device)}: {listed(what)}, {human_size(batch.bytes)}, {at}"
 
 
 def _next(action: Action, done: list[BrakeDone], *, dry_run: bool) -> str:

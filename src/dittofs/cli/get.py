@@ -83,13 +83,17 @@ def run(arguments: argparse.Namespace) -> int:
         download = asked.get_chunks(ChunksRequest(volume=volume, ids=hashes))
         label = f"{len(hashes)} chunks"
     write_download(download, arguments.output, label)
-    if is_stream:
-        return EXIT_FINE
-    if arguments.json:
-        say_json({**path_fields(os.fsencode(output)), "size": download.size})
-    else:
-        say(f"Wrote {escaped(os.fsencode(output))}   {human_size(download.size)}")
+    if not is_stream:
+        say_written(output, download.size, as_json=arguments.json)
     return EXIT_FINE
+
+
+def say_written(output: Path | str, size: int, *, as_json: bool) -> None:
+    """Which file was written."""
+    if as_json:
+        say_json({**path_fields(os.fsencode(output)), "size": size})
+    else:
+        say(f"Wrote {escaped(os.fsencode(output))}   {human_size(size)}")
 
 
 def write_download(download: Download, output: str, label: str) -> None:

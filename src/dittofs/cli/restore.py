@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dittofs.cli.asking import Place, client, locate
-from dittofs.cli.get import write_download
+from dittofs.cli.get import say_written, write_download
 from dittofs.cli.output import counted, escaped, human_size, say, say_json
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FINE, Refusal
@@ -108,10 +108,6 @@ def _into_file(asked: Client, place: Place, version: str, arguments: argparse.Na
     request = HistoryFileRequest(volume=place.volume, **path_fields(place.path), version=version)
     download = asked.history_file(request)
     write_download(download, arguments.output, f"{place}@{version}")
-    if arguments.output == "-":
-        return EXIT_FINE
-    if arguments.json:
-        say_json({**path_fields(os.fsencode(output)), "size": download.size})
-    else:
-        say(f"Wrote {escaped(os.fsencode(output))}   {human_size(download.size)}")
+    if arguments.output != "-":
+        say_written(output, download.size, as_json=arguments.json)
     return EXIT_FINE

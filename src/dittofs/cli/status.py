@@ -5,11 +5,11 @@ import time
 
 from dittofs.cli.asking import client, shown_directory
 from dittofs.cli.devices import connection
+from dittofs.cli.held import held_line
 from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_CONFLICTS, EXIT_FINE, EXIT_UNSENT
 from dittofs.control.paths import path_bytes
 from dittofs.control.protocol import DeviceStatus, Finding, StatusReport, VolumeStatus
-from dittofs.control.undoing import HeldBatch
 
 DESCRIPTION = """\
 Show every volume of this device: where it is mounted, what it holds, on how many devices that is as they
@@ -189,7 +189,7 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
     found += _finding_lines("DAMAGE", [one for one in volume.damage if one.severity == "damage"])
     found += _finding_lines("NOTICE", [one for one in volume.damage if one.severity == "warning"])
     for batch in volume.held:
-        found.append(f"  BRAKE       {held_line(batch)}    dittofs brake")
+        found.append(f"  BRAKE       {held_line(batch)}; shown here as before    dittofs brake")
     if volume.conflicts:
         found.append(f"  CONFLICTS   {counted(volume.conflicts, 'conflict')}    dittofs conflicts")
     if volume.pending.files:
@@ -212,18 +212,6 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
         if volume.options:
             found.append(f"  options     {escaped(','.join(volume.options))}")
     return found
-
-
-def held_line(batch: HeldBatch) -> str:
-    """What a device did that is not shown."""
-    did = []
-    if batch.removed or batch.directories:
-        what = [counted(batch.removed, "file")] if batch.removed else []
-        what += [counted(batch.directories, "directory", "directories")] if batch.directories else []
-        did.append(f"removed {listed(what)}")
-    if batch.rewritten:
-        did.append(f"rewrote {counted(batch.rewritten, 'file')}")
-    return f"{escaped(batch.device)} {listed(did)} ({human_size(batch.bytes)}); shown here as before"
 
 
 def _finding_lines(label: str, findings: list[Finding]) -> list[str]:

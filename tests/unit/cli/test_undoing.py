@@ -43,7 +43,7 @@ def test_what_is_held_is_listed_with_both_ways_out(shell: Shell, service: SmallS
     service.held = [held()]
     assert shell.run("brake", "-v") == 5
     first, *paths, last = shell.out.splitlines()
-    assert "nas: 200 files removed, 3 files rewritten and 11 directories removed, 41 MB, 1 h ago" in first
+    assert "nas removed 200 files and 11 directories and rewrote 3 files (41 MB), 1 h ago" in first
     assert [path.strip() for path in paths] == ["tree/a", "tree/b"]
     assert "dittofs brake reject Shared" in last
     assert "dittofs brake accept Shared" in last

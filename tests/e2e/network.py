@@ -32,13 +32,20 @@ def eventually(condition: Callable[[], object], patience_s: float, what: str = "
     """Wait for other processes until `condition` holds; seconds it took. AssertionError if it never does."""
     begun = time.monotonic()
     while True:
+        looked = time.monotonic()
         try:
             if condition():
                 return time.monotonic() - begun
         except OSError:
             pass
         assert time.monotonic() - begun < patience_s, f"not within {patience_s:g} s: {what or condition}"
-        time.sleep(LOOK_S)
+        # Who looks at a whole tree, or runs a command to look, takes the time of those that are waited for.
+        time.sleep(max(LOOK_S, time.monotonic() - looked))
+
+
+def await_next_second() -> None:
+    """Return in another second of the clock: what is told to the second is told apart."""
+    time.sleep(1.001 - time.time() % 1.0)
 
 
 class Device(Node):

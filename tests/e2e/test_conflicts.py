@@ -4,11 +4,10 @@ import json
 import os
 import socket
 import threading
-import time
 from pathlib import Path
 
 from tests.e2e.alike import are_alike, assert_alike
-from tests.e2e.network import Device, Network, eventually
+from tests.e2e.network import Device, Network, await_next_second, eventually
 
 Pair = tuple[Network, Device, Device]
 BASE = "".join(f"line {number}\n" for number in range(1, 21))
@@ -22,7 +21,7 @@ def apart(pair: Pair, name: str, base: str | bytes, one: str | bytes, other: str
     a.await_in_step()
     net.pull(a, b)
     write(a.root / name, one)
-    time.sleep(1.1)  # so that the second in the name of a conflict entry tells them apart
+    await_next_second()  # in the name of a conflict entry it tells them apart
     write(b.root / name, other)
     net.plug(a, b)
     eventually(lambda: are_alike(a, b), 20, "both trees are identical")
@@ -115,8 +114,12 @@ def test_rules_of_the_volume_end_conflicts_on_every_device(pair: Pair) -> None:
     apart(pair, "x.cfg", BASE, one, other)
     eventually(lambda: shown(a) == shown(b) == {"x.cfg": other}, 20, "birch's is kept on both")
     apart(pair, "y.csv", BASE, one, other)
-    time.sleep(3)
-    assert len(conflicts(a)) == len(conflicts(b)) == 1
+    apart(pair, "z.txt", BASE, one, other)
+    merged = one.replace("line 19\n", "LINE 19\n")
+    eventually(lambda: shown(a)["z.txt"] == shown(b)["z.txt"] == merged, 20, "what came later is merged")
+    for device in (a, b):
+        (left,) = conflicts(device)
+        assert left["path"] == "y.csv", "no rule lets it be merged"
     a.run("conflicts", "policy", "remove", "*.csv")
     eventually(lambda: not conflicts(a) and not conflicts(b), 20, "it is merged once no rule forbids it")
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def test_removed_files_come_back_and_are_forgotten(node: Node) -> None:
     (node.root / "d").mkdir()
     (node.root / "d/a").write_text("a")
     (node.root / "d/b").write_text("bb")
-    time.sleep(0.3)  # both are published
+    node.run("sync")  # both are published
     subprocess.run(["rm", "-r", node.root / "d"], check=True)
     eventually(lambda: len(items(node, "trash", "list")) == 2, 10)
     node.run("trash", "restore", node.root / "d/a")
@@ -62,12 +61,11 @@ def test_the_past_is_browsed_copied_and_compared_by_any_program(node: Node) -> N
     (node.root / "run").write_text("#!/bin/sh\n")
     (node.root / "run").chmod(0o755)
     (node.root / "s").symlink_to("d/a")
-    time.sleep(0.3)
     node.run("snapshot", "create", "before")
     (node.root / "d/a").write_text("second\n")
     (node.root / "s").unlink()
     (node.root / "new").write_text("n")
-    time.sleep(0.3)
+    node.run("sync")
     was = node.root / ".dittofs/at/before"
     assert "before" in [path.name for path in (node.root / ".dittofs/at").iterdir()]
     assert sorted(path.name for path in was.iterdir()) == ["d", "run", "s"]

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dittofs.errors import FormatError
+from dittofs.identity.wordlist import WORDS
 from dittofs.identity.words import (
-    WORDS,
     WORDS_COUNT,
     WrongWords,
     check_typed_back,

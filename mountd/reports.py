@@ -251,3 +251,9 @@ def _findings(opened: SharedVolume) -> Iterator[Finding]:
 def _resident_bytes() -> int:
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def names(opened: SharedVolume) -> int:
+    """How many files and directories a volume has."""
+    counts = opened.volume.replica.tree.counts()
+    return counts.files + counts.directories

@@ -61,6 +61,8 @@ from dittofs.control.sharing import (
     JoinRequest,
     LeaveRequest,
     LeaveResult,
+    MeetRequest,
+    MeetResult,
     RecoveryRequest,
     RecoveryResult,
     RemoveRequest,
@@ -83,6 +85,7 @@ from mountd.checking import check
 from mountd.conflicts import ConflictDesk
 from mountd.history import HistoryDesk
 from mountd.importing import import_tree
+from mountd.joining import Joining
 from mountd.kinds import KIND_NAMES
 from mountd.members import MemberDesk
 from mountd.mounting import Mounting
@@ -104,7 +107,8 @@ class DaemonService:
         self._feed = feed
         self._stop = stop
         self._reports = Reports(node, mounting)
-        self._sharing = Sharing(node, mounting, self._reports)
+        self._sharing = Sharing(node)
+        self._joining = Joining(node, mounting, self._reports)
         self._members = MemberDesk(node, mounting)
         self._conflicts = ConflictDesk(node)
         self._undoing = UndoDesk(node)
@@ -189,7 +193,10 @@ class DaemonService:
         return self._sharing.share(request)
 
     def join(self, request: JoinRequest) -> AsyncGenerator[JoinItem, None]:
-        return self._sharing.join(request)
+        return self._joining.join(request)
+
+    async def meet(self, request: MeetRequest) -> MeetResult:
+        return await self._joining.meet(request)
 
     def sync(self, request: SyncRequest) -> AsyncGenerator[SyncItem, None]:
         opened = self._node.require_open(request.volume)

@@ -1,4 +1,4 @@
-"""Where devices are invited and join: tickets out, strangers in, one member more."""
+"""Where devices are invited and join: codes and tickets out, strangers in, one member more."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,31 +7,39 @@ from typing import Final
 import structlog
 import trio
 
+from dittofs.address import Address
 from dittofs.clock import Entropy
+from dittofs.discovery.beacon import State
 from dittofs.errors import ConfigError, DittoError
 from dittofs.identity.authoring import require_owner
-from dittofs.identity.invitations import PATIENCE_S, Invitation, Invitations
-from dittofs.identity.keys import Device
+from dittofs.identity.codes import Code, slot_name
+from dittofs.identity.invitations import PATIENCE_S, Invitation, Invitations, PairingRefused, Reason
+from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.membership import Membership
 from dittofs.identity.pairing import Admission, Joined
 from dittofs.identity.records import Role
-from dittofs.identity.tickets import ADDRESSES_MAX, Ticket, format_ticket, parse_ticket
+from dittofs.identity.tickets import ADDRESSES_MAX, Ticket
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
 from dittofs.replication import pairing
+from dittofs.replication.finding import join_by_code
 from dittofs.replication.network import Network
 from dittofs.shared_volume import SharedVolume
 
 log = structlog.get_logger()
 
 LISTENING_S: Final = 10.0
+TAKEN_S: Final = 0.15
+"""A device on this network that has given out the same number answers sooner."""
+DRAWS_MAX: Final = 3
 
 
 @dataclass(slots=True, eq=False)
 class Share:
     """An open invitation, and what becomes of it."""
 
-    ticket: str
+    code: Code
+    ticket: Ticket
     role: Role
     volume: str
     expires_in_s: float
@@ -61,24 +69,40 @@ class PairingDesk:
         self._find = find
         self._invitations = Invitations()
         self._shares: list[Share] = []
+        network.meeting.state = self._state
+        network.meeting.slots = self._slots
 
     async def share(self, volume: SharedVolume, role: Role) -> Share:
         """Open an invitation. NotAllowed unless this device is an owner, ConfigError if nobody can come."""
         require_owner(volume.membership, self._device.id)
-        self._network.open_to_pairing(self._serve)
+        self._network.open_to_pairing(self._serve, self._is_open)
         with trio.move_on_after(LISTENING_S):
             await self._network.listening()
         addresses = self._network.addresses()
         if not addresses:
-            self._close_if_idle()
             why = self._network.problem or "this machine has no network address"
             raise ConfigError(f"no other device could reach this one: {why}")
-        invitation = self._invitations.open(volume.id, role, self._entropy, trio.current_time())
+        invitation = await self._open(volume, role)
         told = tuple(str(address) for address in addresses[:ADDRESSES_MAX])
-        ticket = format_ticket(Ticket(self._device.id, told, invitation.token))
-        share = Share(ticket, role, volume.name, PATIENCE_S, invitation)
+        ticket = Ticket(self._device.id, told, invitation.token)
+        share = Share(invitation.code, ticket, role, volume.name, PATIENCE_S, invitation)
         self._shares.append(share)
+        self._network.connector.look()
         return share
+
+    async def _open(self, volume: SharedVolume, role: Role) -> Invitation:
+        """An invitation whose number no other device here has given out, as far as can be heard."""
+        avoided: set[int] = set()
+        while True:
+            now = trio.current_time()
+            invitation = self._invitations.open(volume.id, role, self._entropy, now, avoided)
+            slot = invitation.code.slot
+            if len(avoided) + 1 == DRAWS_MAX or not self._network.uses_mdns:
+                return invitation
+            if not await self._network.meeting.is_taken(slot, TAKEN_S):
+                return invitation
+            self._invitations.withdraw(invitation)
+            avoided.add(slot)
 
     async def wait(self, share: Share) -> None:
         """Return when the invitation has ended: used, burnt, late. Cancelled, it goes on."""
@@ -86,15 +110,50 @@ class PairingDesk:
             await share.ended.wait()
         self._forget_late()
 
-    async def join(self, text: str) -> Joined:
-        """Use a ticket. BadTicket, PairingRefused, LinkBroken: nothing has changed here."""
-        ticket = parse_ticket(text)
-        return await pairing.join(self._device, ticket, self._label)
+    async def join(self, ticket: Ticket) -> Joined:
+        """Use a ticket. PairingRefused, LinkBroken: nothing has changed here."""
+        return await pairing.join(self._device, ticket, self._label, self._entropy)
+
+    async def join_by_code(self, code: Code, patience_s: float) -> Joined:
+        """Look for the device that shows `code` and use it. Errors as `finding.join_by_code`.
+
+        ConfigError if this device does not look around.
+        """
+        own = self._invitations.find(code.name)
+        if own is not None and own.code == code:
+            raise PairingRefused(Reason.OWN)
+        if not self._network.uses_mdns:
+            raise ConfigError(
+                "this device does not look around on its networks (mdns = false in config.toml)"
+            )
+        self._network.look_around()
+        look_for = self._network.meeting.look_for
+        return await join_by_code(
+            self._device,
+            code,
+            self._label,
+            look_for=look_for,
+            patience_s=patience_s,
+            entropy=self._entropy,
+        )
+
+    async def join_at(self, address: Address, inviter: DeviceId, code: Code) -> Joined:
+        """Use a code at an address, if `inviter` is there. PairingRefused, LinkBroken."""
+        return await pairing.join_at(self._device, [address], inviter, code, self._label, self._entropy)
+
+    async def meet(self, address: Address) -> DeviceId:
+        """Who admits strangers to pairing at `address`. LinkBroken, HandshakeRefused."""
+        return await pairing.meet(self._device, address)
 
     async def _serve(self, link: Link) -> None:
         """A stranger's link: it can do nothing but pair."""
         try:
-            admission = await pairing.invite(link, self._invitations, self._device, self._admit)
+            admission = await pairing.invite(
+                link, self._invitations, self._device, self._admit, self._entropy
+            )
+        except pairing.Left as left:
+            log.debug("a stranger left again", link=link.description, reason=str(left))
+            return
         except DittoError as error:
             log.warning("a device could not pair", link=link.description, reason=str(error))
             self._forget_late()
@@ -113,11 +172,25 @@ class PairingDesk:
         addresses = [str(address) for address in self._network.addresses()[:ADDRESSES_MAX]]
         return volume.membership, volume.name, addresses
 
+    def _state(self, slot: int) -> State | None:
+        """What those are told who have a code with that number."""
+        invitation = self._invitations.find(slot_name(slot))
+        if invitation is None:
+            return None
+        if invitation in self._invitations.good(trio.current_time()):
+            return State.OPEN  # also for whom it let in, and whose answer was lost
+        reason = invitation.outcome(trio.current_time())
+        return None if reason is None else State(int(reason))
+
+    def _slots(self) -> frozenset[int]:
+        good = self._invitations.good(trio.current_time())
+        return frozenset(invitation.code.slot for invitation in good)
+
     def _end(self, share: Share) -> None:
         if share in self._shares:
             self._shares.remove(share)
         share.ended.set()
-        self._close_if_idle()
+        self._network.connector.look()
 
     def _forget_late(self) -> None:
         now = trio.current_time()
@@ -126,7 +199,6 @@ class PairingDesk:
             if share.is_burnt or share.invitation.expires_at <= now:
                 self._end(share)
 
-    def _close_if_idle(self) -> None:
+    def _is_open(self) -> bool:
         """Strangers are admitted while an invitation is good: who was let in may have lost the answer."""
-        if not self._invitations.is_any_open(trio.current_time()):
-            self._network.open_to_pairing(None)
+        return self._invitations.is_any_open(trio.current_time())

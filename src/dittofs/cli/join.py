@@ -2,8 +2,13 @@
 
 import argparse
 import os
+from typing import Final
 
+from msgspec.structs import replace
+
+from dittofs.address import Address
 from dittofs.cli.asking import shown_directory
+from dittofs.cli.invitation import confirmed_code
 from dittofs.cli.mount import other_devices
 from dittofs.cli.output import Progress, counted, escaped, human_size, say, say_json, warn
 from dittofs.cli.share import how_contents_come
@@ -11,6 +16,7 @@ from dittofs.cli.starting import ensure_daemon, is_answering
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE, Refusal
+from dittofs.control.invitations import read_code
 from dittofs.control.mountpoint import (
     canonical,
     for_join,
@@ -20,17 +26,25 @@ from dittofs.control.mountpoint import (
     require_fuse,
 )
 from dittofs.control.options import parse_options, split_options
-from dittofs.control.paths import path_fields
-from dittofs.control.sharing import JoinProgress, JoinRequest, JoinResult
+from dittofs.control.paths import path_bytes, path_fields
+from dittofs.control.sharing import JoinProgress, JoinRequest, JoinResult, MeetRequest
+from dittofs.errors import FormatError
+from dittofs.identity.codes import is_like_code
 
 DESCRIPTION = """\
-Use an invitation from `dittofs share`: this device becomes a member of the volume, and DIR shows it. All
-names and sizes come first, contents follow. Running it again changes nothing."""
+Use an invitation from `dittofs share`: this device becomes a member of the volume, and DIR shows it; without
+DIR, a directory in your home that is called like the volume. All names and sizes come first, contents follow.
+A code finds the other device on the local network; HOST:PORT asks for the code once the fingerprint of the
+device there was compared. `connect` is the same command. Running it again changes nothing."""
 EXAMPLE = """\
-  dittofs join 'dittofs://join/1?d=...&a=...&k=...' ~/Shared
-  dittofs join TICKET ~/Work --name Work      call the volume otherwise here"""
+  dittofs join 7-cabin-velvet
+  dittofs join 7-cabin-velvet ~/Work --name Work      call the volume otherwise here
+  dittofs join 192.168.1.7:7347                       where devices do not hear each other
+  dittofs join 'dittofs://join/1?d=...&a=...&k=...'   the same by a ticket"""
 
+TIMEOUT_MAX_S: Final = 86_400.0
 STEPS = {
+    "looking": "looking for the device that shows the code",
     "pairing": "reaching the inviting device",
     "connecting": "waiting for the connection",
     "names": "names are coming",
@@ -39,11 +53,24 @@ STEPS = {
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ticket", metavar="TICKET", help="what `dittofs share` printed, in quotes")
-    parser.add_argument("directory", metavar="DIR", help="an empty directory, or one that does not exist yet")
+    parser.add_argument(
+        "invitation", metavar="CODE", help="what `dittofs share` shows: a code, a ticket, or HOST:PORT"
+    )
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", help="an empty directory, or one that does not exist yet"
+    )
     parser.add_argument(
         "--name", default="", help="of the volume on this device; otherwise that of the other"
     )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=30.0,
+        help="look for the other device so long; default: 30",
+    )
+    parser.add_argument("--fingerprint", metavar="F", default="", help="with HOST:PORT: of the device there")
+    parser.add_argument("--ro", action="store_true", help="mount it read-only, the same as -o ro")
     parser.add_argument(
         "-o",
         metavar="OPTIONS",
@@ -56,27 +83,37 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     options = tuple(word for text in arguments.options for word in split_options(text))
+    options += ("ro",) if arguments.ro else ()
     parse_options(options)
+    if not 0 <= arguments.timeout <= TIMEOUT_MAX_S:
+        raise Refusal("usage", f"--timeout takes seconds, from 0 to {TIMEOUT_MAX_S:g}")
+    invitation = arguments.invitation
+    address = _address(invitation)
+    if address is None and arguments.fingerprint:
+        raise Refusal("usage", "--fingerprint goes with HOST:PORT", "dittofs join HOST:PORT")
+    if is_like_code(invitation):
+        read_code(invitation)  # a slip is told before anything is started
     paths = Paths.find()
-    path = canonical(arguments.directory)
+    path = None if arguments.directory is None else canonical(arguments.directory)
     client = Client(paths.socket)
-    try:
-        site = inspect(path)
-    except Refusal as refusal:
-        raise for_join(refusal, arguments.ticket) from refusal
-    if site.state == "live":
-        if not is_answering(client):
-            text = f"{path} is mounted already, by another daemon; the ticket was not used"
-            raise Refusal("refused", text, "Choose another directory, or set DITTOFS_HOME to the other one")
-    else:
+    if path is None:
         require_fuse()
+    else:
+        _require_place(path, client, invitation)
     ensure_daemon(paths)
+    place = path or canonical(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises where none is known
     request = JoinRequest(
-        ticket=arguments.ticket,
-        **path_fields(os.fsencode(path)),
+        invitation=invitation,
+        **path_fields(os.fsencode(place)),
+        is_parent=path is None,
         name=arguments.name,
         options=options,
+        timeout_s=arguments.timeout,
     )
+    if address is not None:
+        met = client.meet(MeetRequest(address))
+        code = confirmed_code(met, arguments.fingerprint)
+        request = replace(request, invitation=code, address=met.address, inviter=met.id)
     result: JoinResult | None = None
     with Progress("Joining") as progress:
         for item in client.join(request):
@@ -88,14 +125,38 @@ def run(arguments: argparse.Namespace) -> int:
                     result = item
     if result is None:
         raise Refusal("cut_short", "the daemon ended before this device had joined", "Run the same command")
+    shown = path or os.fsdecode(path_bytes(result.volume))
     if arguments.json:
         say_json(result)
     else:
-        _tell(result, path)
-    if mounted_at(path, mounts()) is None:
+        _tell(result, shown)
+    if mounted_at(shown, mounts()) is None:
         warn("It is not to be seen from here: the daemon runs in another mount namespace.")
         return EXIT_ATTENTION
     return EXIT_FINE
+
+
+def _require_place(path: str, client: Client, invitation: str) -> None:
+    """Refuse a directory that cannot be mounted on."""
+    try:
+        site = inspect(path)
+    except Refusal as refusal:
+        raise for_join(refusal, invitation) from refusal
+    if site.state != "live":
+        require_fuse()
+    elif not is_answering(client):
+        text = f"{path} is mounted already, by another daemon; the invitation was not used"
+        raise Refusal("refused", text, "Choose another directory, or set DITTOFS_HOME to the other one")
+
+
+def _address(word: str) -> str | None:
+    """HOST:PORT in its one spelling; None if `word` is something else."""
+    if "/" in word or is_like_code(word):
+        return None
+    try:
+        return str(Address.parse(word))
+    except FormatError:
+        return None
 
 
 def _tell(result: JoinResult, path: str) -> None:
@@ -115,7 +176,7 @@ def _tell(result: JoinResult, path: str) -> None:
             f"This device is called {escaped(result.device)}."
         )
     if result.note:
-        say(f"The ticket was not needed: {escaped(result.note)}.")
+        say(f"The invitation was not needed: {escaped(result.note)}.")
     if volume.read_only:
         warn(f"Read-only: {escaped(volume.read_only)}")
     sizes = f"{counted(volume.files, 'file')}, {human_size(volume.bytes)}"

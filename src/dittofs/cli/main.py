@@ -51,6 +51,7 @@ VERBS: Final = (
     Verb("Service", "doctor", "look for what stands in the way, and say how to mend it"),
     Verb("Service", "version", "versions of command and daemon"),
 )
+ALIASES: Final = {"--version": "version", "connect": "join"}
 EXIT_CODES: Final = """\
 exit codes: 0 fine, 1 failed, 2 usage, 3 unsent data, 4 conflicts, 5 needs attention"""
 DEBUG: Final = "DITTOFS_DEBUG"
@@ -81,7 +82,7 @@ def overview() -> str:
         if verb.role != role:
             role = verb.role
             lines += ["", role]
-        lines.append(f"  {verb.name:<9} {verb.says}")
+        lines.append(f"  {verb.name:<10} {verb.says}")
     return "\n".join([*lines, "", "example:  dittofs mount ~/Shared", EXIT_CODES])
 
 
@@ -120,7 +121,7 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0 if words else 2
-    name = "version" if words[0] == "--version" else words[0]
+    name = ALIASES.get(words[0], words[0])
     if name not in {verb.name for verb in VERBS}:
         text = f"there is no command {name!r}{_nearest(name)}"
         return _refuse_usage(text, "All of them: dittofs --help", words)

@@ -1,54 +1,76 @@
 """`dittofs share`"""
 
 import argparse
+import os
 import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from dittofs.cli.asking import client, which_volume
+from dittofs.cli.asking import shown_directory, which_volume
+from dittofs.cli.invitation import fingerprint, qr_lines
 from dittofs.cli.main import INTERRUPTED
 from dittofs.cli.output import Progress, counted, duration, escaped, say, say_json, warn
+from dittofs.cli.starting import ensure_daemon
+from dittofs.config import Paths
+from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FAILED, EXIT_FINE, Refusal
+from dittofs.control.mountpoint import canonical, mounted_around, mounts, require_fuse
+from dittofs.control.paths import path_fields
+from dittofs.control.protocol import MountRequest, VolumeStatus
 from dittofs.control.sharing import Invitation, ShareEnded, ShareRequest, ShareWaiting
 
 DESCRIPTION = """\
-Invite one other device to a volume: print the command to run there, and wait until it has joined. The
-ticket in it works once, for ten minutes. Only owners invite. Ctrl-C ends the waiting, not the invitation."""
+Invite one other device to a volume: print the command to run there, and wait until it has joined. The code
+in it works once, for ten minutes; one wrong word ends it. PATH is a volume, a directory it is mounted on, or
+an empty or new directory, which becomes one. Only owners invite. Ctrl-C ends the waiting alone."""
 EXAMPLE = """\
   dittofs share
-  dittofs share Photos --role reader       the other device may look, and change nothing
-  dittofs share --json | jq -r .command    for a program: the ticket, at once"""
+  dittofs share ~/Photos                   make it a volume if it is none, and invite
+  dittofs share Photos --ro                the other device may look, and change nothing
+  dittofs share --json | jq -r .command    for a program: the invitation, at once"""
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "volume", metavar="VOLUME", nargs="?", help="a volume, or a directory it is mounted on"
-    )
-    parser.add_argument(
+    parser.add_argument("volume", metavar="PATH", nargs="?", help="a volume, or a directory")
+    parser.add_argument("--name", default="", help="of the volume, if a directory becomes one")
+    role = parser.add_mutually_exclusive_group()
+    role.add_argument(
         "--role", choices=("owner", "writer", "reader"), default="writer", help="default: writer"
+    )
+    role.add_argument(
+        "--ro", action="store_const", dest="role", const="reader", help="the same as --role reader"
     )
     parser.add_argument("--bind", metavar="ADDRESS", default="", help="listen on this address alone")
     parser.add_argument("--port", type=int, default=-1, help="listen on this port; 0 is any that is free")
-    parser.add_argument("--wait", action="store_true", help="with --json: wait, one object a line")
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument("--daemon", action="store_true", help="do not wait: the daemon lets the device in")
+    waiting.add_argument("--wait", action="store_true", help="with --json: wait, one object a line")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    asked = client()
-    volumes = asked.status().volumes
-    volume = which_volume(arguments.volume, volumes, "dittofs share VOLUME")
-    contents = how_contents_come(next(one.copies for one in volumes if one.name == volume))
     if not -1 <= arguments.port <= 65535:
         raise Refusal("usage", f"{arguments.port} is not a port: that is a number from 0 to 65535")
+    asked = Client(Paths.find().socket)
+    if arguments.volume is not None and _is_to_become_one(arguments.volume, _volumes(asked)):
+        _mount(asked, arguments.volume, arguments.name, as_json=arguments.json)
+    volumes = asked.status().volumes
+    volume = which_volume(arguments.volume, volumes, "dittofs share VOLUME")
+    if arguments.name not in ("", volume):
+        text = f'it is the volume "{escaped(volume)}" already, which was not renamed'
+        raise Refusal("refused", text, "Leave --name out")
     request = ShareRequest(volume=volume, role=arguments.role, bind=arguments.bind, port=arguments.port)
     items = asked.share(request)
     invitation = next(items)
     assert isinstance(invitation, Invitation)
     if arguments.json:
         say_json(invitation)
-        if not arguments.wait:
-            items.close()
-            return EXIT_FINE
     else:
-        say(f"On the other computer, run:\n\n  {escaped(invitation.command)}\n")
-        say(f"The ticket works once, for {duration(invitation.expires_in_s)}.   Waiting...")
+        _show(invitation, is_waiting=not arguments.daemon)
+    if arguments.daemon or (arguments.json and not arguments.wait):
+        items.close()
+        return EXIT_FINE
+    sys.stdout.flush()
     ended: ShareEnded | None = None
     try:
         with Progress("Waiting") as progress:
@@ -60,19 +82,63 @@ def run(arguments: argparse.Namespace) -> int:
                         ended = item
     except KeyboardInterrupt:
         warn(
-            "\nNo longer waiting. The ticket still works until its time is up; see who came:  dittofs devices"
+            "\nNo longer waiting. The invitation stays open until its time is up; "
+            "see who came:  dittofs devices"
         )
         return INTERRUPTED
     if ended is None:
         raise Refusal("cut_short", "the daemon ended, and the invitation with it", "dittofs share")
     if arguments.json:
         say_json(ended)
+    contents = how_contents_come(next(one.copies for one in volumes if one.name == volume))
     return _tell(volume, ended, contents, as_json=arguments.json)
 
 
 def how_contents_come(copies: str) -> str:
     """What follows on the names, by the volume's policy."""
     return "contents come when they are opened" if copies == "on-demand" else "contents follow"
+
+
+def _is_to_become_one(word: str, volumes: Sequence[VolumeStatus]) -> bool:
+    """Whether `word` is a directory, there or not yet, in which nothing of DittoFS is mounted."""
+    if any(volume.name == word for volume in volumes):
+        return False
+    if not ("/" in word or word in (".", "..") or Path(word).is_dir()):
+        return False
+    around = mounted_around(canonical(word), mounts())
+    return around is None or not around.is_ours
+
+
+def _volumes(asked: Client) -> Sequence[VolumeStatus]:
+    """None while no daemon runs."""
+    try:
+        return asked.status().volumes
+    except Refusal as refusal:
+        if refusal.code != "no_daemon":
+            raise
+        return ()
+
+
+def _mount(asked: Client, word: str, name: str, *, as_json: bool) -> None:
+    path = canonical(word)
+    require_fuse()
+    ensure_daemon(Paths.find())
+    done = asked.mount(MountRequest(**path_fields(os.fsencode(path)), name=name))
+    if as_json:
+        return
+    if done.is_new_volume:
+        say(f'Created share "{escaped(done.volume.name)}" on this device ({escaped(done.device)}).')
+    say(f"Mounted at {shown_directory(path)}.")
+
+
+def _show(invitation: Invitation, *, is_waiting: bool) -> None:
+    for line in qr_lines(invitation.ticket):
+        say(line)
+    say(f"On the other computer, run:\n\n  {escaped(invitation.command)}\n")
+    say(f"If it does not hear this one, either of these:\n\n  {escaped(invitation.ticket_command)}")
+    say(f"  dittofs join {invitation.addresses[0]}     fingerprint: {fingerprint(invitation.id)}\n")
+    said = f"Each works once, for {duration(invitation.expires_in_s)}."
+    say(f"{said}   Waiting..." if is_waiting else f"{said}   See who came:  dittofs devices")
 
 
 def _tell(volume: str, ended: ShareEnded, contents: str, *, as_json: bool) -> int:
@@ -95,7 +161,7 @@ def _tell(volume: str, ended: ShareEnded, contents: str, *, as_json: bool) -> in
     why = (
         "nobody came within ten minutes"
         if ended.how == "late"
-        else "somebody tried the ticket with a wrong token, so it is void; nobody was let in"
+        else "somebody tried a wrong code or ticket, so the invitation is void; nobody was let in"
     )
     warn(f"dittofs: {why}\nInvite again:  dittofs share {shlex.quote(volume)}")
     return EXIT_FAILED

@@ -159,6 +159,8 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
         case routes.ADD_FILE, files.AddRequest():
             async with aclosing(connection.body()) as parts:
                 reply = await service.add(request, parts)
+        case routes.MEET, sharing.MeetRequest():
+            reply = await service.meet(request)
         case routes.REMOVE, sharing.RemoveRequest():
             reply = await service.remove(request)
         case routes.LEAVE, sharing.LeaveRequest():

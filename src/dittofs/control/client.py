@@ -103,6 +103,9 @@ class Client:
     def join(self, request: sharing.JoinRequest) -> Iterator[sharing.JoinItem]:
         return cast(Iterator[sharing.JoinItem], self._items(routes.JOIN, request))
 
+    def meet(self, request: sharing.MeetRequest) -> sharing.MeetResult:
+        return cast(sharing.MeetResult, self._value(routes.MEET, request, None))
+
     def sync(self, request: sharing.SyncRequest) -> Iterator[sharing.SyncItem]:
         return cast(Iterator[sharing.SyncItem], self._items(routes.SYNC, request))
 

@@ -198,9 +198,9 @@ class NotEmpty(Refusal):
         return Refusal("refused", f"{self.path}: {text}", "Move them away, then run this again")
 
 
-def for_join(refusal: Refusal, ticket: str) -> Refusal:
+def for_join(refusal: Refusal, invitation: str) -> Refusal:
     """What stands against a directory, told to who joins: `mount` would make another volume there."""
-    mend = refusal.mend.replace("dittofs mount ", f"dittofs join {shlex.quote(ticket)} ")
+    mend = refusal.mend.replace("dittofs mount ", f"dittofs join {shlex.quote(invitation)} ")
     return Refusal(refusal.code, refusal.message, mend)
 
 

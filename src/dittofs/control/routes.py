@@ -17,6 +17,7 @@ Reply = (
     | protocol.UnmountResult
     | protocol.StopResult
     | files.AddResult
+    | sharing.MeetResult
     | sharing.RemoveResult
     | sharing.LeaveResult
     | sharing.RecoveryResult
@@ -101,6 +102,9 @@ SHARE: Final = Route(
 )
 JOIN: Final = Route(
     "POST", f"{PREFIX}/join", Carried.JSON, sharing.JoinRequest, Answered.ITEMS, sharing.JoinItem | Failure
+)
+MEET: Final = Route(
+    "POST", f"{PREFIX}/meet", Carried.JSON, sharing.MeetRequest, Answered.VALUE, sharing.MeetResult
 )
 SYNC: Final = Route(
     "POST", f"{PREFIX}/sync", Carried.JSON, sharing.SyncRequest, Answered.ITEMS, sharing.SyncItem | Failure
@@ -232,6 +236,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         GET_CHUNKS,
         SHARE,
         JOIN,
+        MEET,
         SYNC,
         REMOVE,
         LEAVE,

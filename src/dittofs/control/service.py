@@ -90,10 +90,13 @@ class Service(Protocol):
         """
 
     def join(self, request: sharing.JoinRequest) -> AsyncGenerator[sharing.JoinItem, None]:
-        """Use a ticket, mount, end with `JoinResult`. The directory is judged before the ticket is used.
+        """Use an invitation, mount, end with `JoinResult`. The directory is judged before it is used.
 
-        Doing it again is no error, whatever became of the ticket.
+        Doing it again is no error, whatever became of the invitation.
         """
+
+    async def meet(self, request: sharing.MeetRequest) -> sharing.MeetResult:
+        """Who has an open invitation at an address. Nothing is told to it."""
 
     def sync(self, request: sharing.SyncRequest) -> AsyncGenerator[sharing.SyncItem, None]:
         """Wait until everything is safe on others, or cannot become so; end with `SyncResult`."""

@@ -30,9 +30,12 @@ class Invitation(Struct, frozen=True, tag="invitation"):
 
     volume: str
     role: RoleName
-    ticket: str  # dittofs://join/1?...
-    command: str  # to be run on the other machine, quoted for a shell
-    addresses: tuple[str, ...]  # where the other device will look for this one
+    code: str  # 7-cabin-velvet: for devices that hear each other on a network
+    command: str  # with the code, to be run on the other machine
+    ticket: str  # dittofs://join/1?...: for those that can reach one of the addresses
+    ticket_command: str  # with the ticket, quoted for a shell
+    addresses: tuple[str, ...]  # where this device listens
+    id: str  # of this device: its fingerprint is the beginning
     expires_in_s: float
 
 
@@ -55,17 +58,34 @@ class ShareEnded(Struct, frozen=True, tag="ended"):
 
 
 class JoinRequest(Struct, frozen=True):
-    """Use a ticket, and mount the volume on the local directory `path` (absolute)."""
+    """Use an invitation, and mount the volume on the local directory `path` (absolute)."""
 
-    ticket: str
+    invitation: str  # a code or a ticket
     path: str
     path_raw: bytes = b""
+    is_parent: bool = False  # the volume is mounted on a directory of its own name in `path`
     name: str = ""  # of the volume here; empty: what the inviting device calls it
     options: tuple[str, ...] = ()  # as of `MountRequest`
+    timeout_s: Seconds = 30.0  # so long who shows the code is looked for
+    address: str = ""  # HOST:PORT of the inviting device: with a code it is not looked for then
+    inviter: str = ""  # its id, with `address`: nobody else is told anything
+
+
+class MeetRequest(Struct, frozen=True):
+    """Who invites at an address?"""
+
+    address: str  # HOST:PORT
+
+
+class MeetResult(Struct, frozen=True):
+    """A device that has an open invitation. Nothing but its key is proven."""
+
+    address: str
+    id: str
 
 
 class JoinProgress(Struct, frozen=True, tag="progress"):
-    """How far it is. `step` is "pairing", "connecting", "names" or "mounting"."""
+    """How far it is. `step` is "looking", "pairing", "connecting", "names" or "mounting"."""
 
     step: str
     names: int = 0  # files and directories known by now
@@ -77,14 +97,14 @@ class JoinResult(Struct, frozen=True, tag="joined"):
 
     volume: VolumeStatus
     device: str  # the name of this device
-    inviter: str  # the device that made the ticket
+    inviter: str  # the device that made the invitation; empty if that is not known
     role: RoleName
     was_member: bool = False  # the volume was on this device already
     was: RoleName = "none"  # the role before
     was_mounted: bool = False
     is_new_directory: bool = False
     is_complete: bool = True  # all names have come; otherwise they follow
-    note: str = ""  # why the ticket was of no use, if this device was a member without it
+    note: str = ""  # why the invitation was of no use, if this device was a member without it
     warnings: tuple[str, ...] = ()
 
 

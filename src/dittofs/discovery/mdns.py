@@ -33,6 +33,8 @@ INSTANCE_NAME_BYTES: Final = 8
 WATCH_INTERVAL_S: Final = 5.0
 ASK_PATIENCE_S: Final = 2.0
 GOODBYE_PATIENCE_S: Final = 2.0
+SLOTS_MAX: Final = 64
+SLOT_MAX: Final = 99
 REPEATS_S: Final = (2.0, 10.0)
 _ASKERS: Final = 4
 
@@ -69,6 +71,8 @@ class Sighting:
     tags: frozenset[bytes]
     addresses: tuple[Address, ...]
     is_gone: bool
+    slots: frozenset[int] = frozenset()
+    """Numbers of the invitations that are open there."""
 
 
 class Mdns:
@@ -83,6 +87,7 @@ class Mdns:
         self._thread = thread
         self._port = port
         self._tags: frozenset[bytes] = frozenset()
+        self._slots: frozenset[int] = frozenset()
         self._presence: _Presence | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -90,20 +95,24 @@ class Mdns:
         task_status.started()
         await self._thread.run(self._live())
 
-    async def advertise(self, tags: Iterable[bytes]) -> None:
-        """Be found by these tags, at most TAGS_MAX of 1 to TAG_BYTES_MAX bytes, in place of earlier ones."""
-        told = frozenset(tags)
+    async def advertise(self, tags: Iterable[bytes], slots: Iterable[int] = ()) -> None:
+        """Be found by these tags, at most TAGS_MAX of 1 to TAG_BYTES_MAX bytes, in place of earlier ones.
+
+        And by these numbers of open invitations, at most SLOTS_MAX.
+        """
+        told, open_slots = frozenset(tags), frozenset(slots)
         assert len(told) <= TAGS_MAX
+        assert len(open_slots) <= SLOTS_MAX
         assert all(1 <= len(tag) <= TAG_BYTES_MAX for tag in told)
-        if told != self._tags:
-            self._tags = told
+        if (told, open_slots) != (self._tags, self._slots):
+            self._tags, self._slots = told, open_slots
             await self._thread.run(self._retag())
 
     async def _live(self) -> None:
         addresses = own_addresses()
         is_told = False
         while True:
-            told = self._tags
+            told = self._tags, self._slots
             try:
                 presence = await _Presence.open(self._info(addresses), self.instance, self.sightings)
             except (OSError, RuntimeError, ZeroconfError) as error:
@@ -114,7 +123,7 @@ class Mdns:
                 continue
             try:
                 self._presence = presence
-                if told is not self._tags:  # they changed while it opened
+                if told != (self._tags, self._slots):  # they changed while it opened
                     await presence.update(self._info(addresses))
                 while True:
                     addresses = await _changed(addresses)
@@ -134,7 +143,11 @@ class Mdns:
             SERVICE,
             f"{self.instance}.{SERVICE}",
             port=self._port,
-            properties={b"v": VERSION, **{b"t%d" % n: tag for n, tag in enumerate(sorted(self._tags))}},
+            properties={
+                b"v": VERSION,
+                **({b"j": b",".join(b"%d" % slot for slot in sorted(self._slots))} if self._slots else {}),
+                **{b"t%d" % n: tag for n, tag in enumerate(sorted(self._tags))},
+            },
             server=f"{self.instance}.local.",
             parsed_addresses=list(addresses),
         )
@@ -264,7 +277,14 @@ def understood(instance: str, info: AsyncServiceInfo) -> Sighting | None:
             if not (number.is_unspecified or number.is_multicast or needs_scope):
                 addresses.append(Address.of(host, info.port or 0))
     is_sound = frozenset(tag for tag in tags if tag and len(tag) <= TAG_BYTES_MAX)
-    return Sighting(instance, is_sound, tuple(dict.fromkeys(addresses)), is_gone=False)
+    slots = _slots(properties.get(b"j") or b"")
+    return Sighting(instance, is_sound, tuple(dict.fromkeys(addresses)), is_gone=False, slots=slots)
+
+
+def _slots(text: bytes) -> frozenset[int]:
+    """The numbers in `text`, as far as there are some."""
+    words = text[: SLOTS_MAX * 3].split(b",")
+    return frozenset(int(word) for word in words if word.isdigit() and 1 <= int(word) <= SLOT_MAX)
 
 
 def own_addresses() -> tuple[str, ...]:

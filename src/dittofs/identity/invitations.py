@@ -1,10 +1,16 @@
-"""Invitations that are open on this device: each good once, for ten minutes, for one attempt at a time."""
+"""Invitations that are open on this device: each good once, for ten minutes, for one attempt at a time.
+
+An invitation has two doors: a ticket, whose token nobody can guess, and a code, of which one wrong guess ends
+the invitation. Three that ended so within an hour make the next codes longer.
+"""
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from dittofs.clock import Entropy
 from dittofs.errors import ConfigError, DittoError
+from dittofs.identity.codes import SLOTS, WORDS_COUNT, WORDS_COUNT_MAX, Code, draw_code
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.identity.root import derive
@@ -14,6 +20,11 @@ from dittofs.ids import VolumeId
 PATIENCE_S = 600.0
 INVITATIONS_MAX = 64
 SLOT_BYTES = 16
+ATTEMPTS_MAX = 32
+"""By code. An attempt that is broken off guesses nothing, and costs a key exchange."""
+BURNT_S = 3600.0
+BURNT_MAX = 3
+"""So many within BURNT_S make the next codes longer."""
 
 
 class Reason(enum.IntEnum):
@@ -26,16 +37,19 @@ class Reason(enum.IntEnum):
     BUSY = 5
     MALFORMED = 6
     OWN = 7
+    WRONG = 8
+    """What this very attempt showed is wrong."""
 
 
 _SENTENCES = {
-    Reason.UNKNOWN: "the other device does not know this ticket: it was changed, or the daemon restarted",
-    Reason.USED: "this ticket was used by another device; each is good for one: run `dittofs share` again",
-    Reason.LATE: "this ticket is older than ten minutes: run `dittofs share` again on the inviting device",
-    Reason.BURNT: "somebody tried this ticket with a wrong token, so it is void: run `dittofs share` again",
-    Reason.BUSY: "another device is using this ticket just now: if it was yours, try again",
+    Reason.UNKNOWN: "the other device does not know this invitation: it was changed, or the daemon restarted",
+    Reason.USED: "this invitation was used by another device; each is good for one",
+    Reason.LATE: "this invitation is older than ten minutes",
+    Reason.BURNT: "somebody tried this invitation with wrong words or a wrong token, so it is void",
+    Reason.BUSY: "another device is using this invitation just now: if it was yours, try again",
     Reason.MALFORMED: "the inviting device did not understand this one: do both run the same version?",
-    Reason.OWN: "this ticket was made on this very device: run the command on the other one",
+    Reason.OWN: "this invitation was made on this very device: run the command on the other one",
+    Reason.WRONG: "those are not the words that the inviting device shows; the invitation is void now",
 }
 
 
@@ -72,14 +86,17 @@ class Invitation:
     """On the clock that `now` is of, in seconds."""
     token: bytes = field(repr=False)
     """S: what the ticket carries."""
+    code: Code
+    """What the key exchange is about."""
     state: State = State.OPEN
     used_by: DeviceId | None = None
     attempt: Attempt | None = None
     """The one that is under way."""
+    attempts_by_code: int = 0
 
     @property
     def slot(self) -> bytes:
-        """What a joiner names the invitation by."""
+        """What a joiner with the ticket names the invitation by."""
         return slot_of(self.token)
 
     def begin(self, attempt: Attempt, now: float) -> None:
@@ -110,9 +127,15 @@ class Invitation:
         self.state, self.used_by = State.USED, device
         return is_again
 
-    def burn(self) -> None:
-        """Let nobody in from now on."""
-        self.state = State.BURNT
+    def outcome(self, now: float) -> Reason | None:
+        """What has become of it, for any joiner; None: it is open."""
+        match self.state:
+            case State.BURNT:
+                return Reason.BURNT
+            case State.USED:
+                return Reason.USED
+            case State.OPEN:
+                return Reason.LATE if now >= self.expires_at else None
 
     def _require_good(self, device: DeviceId, now: float) -> None:
         if self.state == State.BURNT:
@@ -128,34 +151,71 @@ class Invitations:
 
     def __init__(self) -> None:
         self._by_slot: dict[bytes, Invitation] = {}
+        """Each under two names."""
+        self._all: list[Invitation] = []
+        self._burnt_at: list[float] = []
 
-    def open(self, volume: VolumeId, role: Role, entropy: Entropy, now: float) -> Invitation:
+    def open(
+        self, volume: VolumeId, role: Role, entropy: Entropy, now: float, avoided: Collection[int] = ()
+    ) -> Invitation:
         """Invite one device to `volume`, from reader up. `ConfigError` if too many invitations are open.
 
-        Ask `require_owner` first.
+        Ask `require_owner` first. `avoided` are slots that other devices have given out just now.
         """
         assert role >= Role.READER, "whoever joins gets the volume's secrets"
-        if len(self._by_slot) >= INVITATIONS_MAX:
+        if len(self._all) >= INVITATIONS_MAX:
             self._forget(now)
-        invitation = Invitation(volume, role, now + PATIENCE_S, entropy(TOKEN_BYTES))
-        self._by_slot[invitation.slot] = invitation
+        code = draw_code(entropy, self._taken(avoided), self._words_count(now))
+        invitation = Invitation(volume, role, now + PATIENCE_S, entropy(TOKEN_BYTES), code)
+        self._by_slot[invitation.slot] = self._by_slot[code.name] = invitation
+        self._all.append(invitation)
         return invitation
 
     def find(self, slot: bytes) -> Invitation | None:
         """The invitation that joiners name so."""
         return self._by_slot.get(slot)
 
+    def burn(self, invitation: Invitation, now: float) -> None:
+        """Let nobody in by `invitation` from now on: somebody was wrong about its secret."""
+        invitation.state = State.BURNT
+        self._burnt_at = [*self._burnt_at, now][-BURNT_MAX:]
+
+    def begin_by_code(self, invitation: Invitation, now: float) -> None:
+        """Count an attempt. `PairingRefused` if that was one too many: the invitation is burnt."""
+        invitation.attempts_by_code += 1
+        if invitation.attempts_by_code > ATTEMPTS_MAX:
+            self.burn(invitation, now)
+            raise PairingRefused(Reason.BURNT)
+
     def withdraw(self, invitation: Invitation) -> None:
         """Let nobody in by `invitation` any more."""
-        self._by_slot.pop(invitation.slot, None)
+        if invitation in self._all:
+            self._all.remove(invitation)
+            for slot in (invitation.slot, invitation.code.name):
+                if self._by_slot.get(slot) is invitation:
+                    del self._by_slot[slot]
 
     def is_any_open(self, now: float) -> bool:
         """Whether a stranger may connect to pair: also whom an invitation let in, and who lost the answer."""
-        return any(one.state != State.BURNT and now < one.expires_at for one in self._by_slot.values())
+        return bool(self.good(now))
+
+    def good(self, now: float) -> list[Invitation]:
+        """Those that somebody may still be let in by, or answered again."""
+        return [one for one in self._all if one.state != State.BURNT and now < one.expires_at]
+
+    def _taken(self, avoided: Collection[int]) -> set[int]:
+        """Slots that are not to be given out. An invitation that is over still tells a late joiner why."""
+        own = {one.code.slot for one in self._all}
+        every = own | set(avoided)
+        return every if len(every) < len(SLOTS) else own
+
+    def _words_count(self, now: float) -> int:
+        burnt = sum(now - at < BURNT_S for at in self._burnt_at)
+        return WORDS_COUNT if burnt < BURNT_MAX else WORDS_COUNT_MAX
 
     def _forget(self, now: float) -> None:
         """Make room: those that are over are kept only so that a late joiner learns why."""
-        over = [one for one in self._by_slot.values() if one.state != State.OPEN or now >= one.expires_at]
+        over = [one for one in self._all if one.outcome(now) is not None]
         if not over:
             raise ConfigError(f"{INVITATIONS_MAX} invitations are open: wait ten minutes for them to end")
         for one in over:

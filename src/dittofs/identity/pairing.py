@@ -6,11 +6,12 @@ The link is TLS between the two devices. The messages, in order:
 3. joiner: its confirmation, its keys, its name. A wrong one burns the invitation.
 4. inviter, once the member is durable there: its confirmation.      5. inviter: the volume.
 
-A and B are empty: the secret S of both is the ticket's token. The inviter may refuse in place of a message.
+With a ticket A and B are empty, and the secret S of both is its token. With a code A and B are the two halves
+of a key exchange about its words, and S is what comes of it. The inviter may refuse in place of a message.
 Whatever a peer sends that breaks the rules is a `FormatError`: the link is to be closed, no more.
 
-If the answer is lost the joiner pairs again with the same ticket: the device that an invitation let in, and
-no other, is answered again for as long as the invitation is good.
+If the answer is lost the joiner pairs again with the same ticket or code: the device that was let in, and no
+other, is answered again for as long as the invitation is good.
 """
 
 import enum
@@ -18,8 +19,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dittofs.clock import Entropy
 from dittofs.errors import FormatError
 from dittofs.identity.authoring import Author
+from dittofs.identity.codes import Code
+from dittofs.identity.exchange import Exchange, inviter_exchange, joiner_exchange
 from dittofs.identity.generations import unwrap
 from dittofs.identity.genesis import parse_genesis
 from dittofs.identity.granting import grant
@@ -45,13 +49,13 @@ from dittofs.identity.pairing_messages import (
 )
 from dittofs.identity.publics import Publics, make_publics, parse_publics
 from dittofs.identity.records import NAME_BYTES_MAX, Role, require_name
-from dittofs.identity.tickets import ADDRESSES_MAX, Ticket, require_address
+from dittofs.identity.tickets import ADDRESSES_MAX, require_address
 from dittofs.ids import VolumeId
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A device that has shown the token of an invitation: to be made a member, durably, before the answer."""
+    """A device that has shown an invitation's secret: to be made a member, durably, before the answer."""
 
     volume: VolumeId
     role: Role
@@ -92,13 +96,20 @@ class Inviter:
     """
 
     def __init__(
-        self, invitations: Invitations, device: DeviceId, joiner_certificate: bytes, exported: bytes
+        self,
+        invitations: Invitations,
+        device: DeviceId,
+        joiner_certificate: bytes,
+        exported: bytes,
+        entropy: Entropy,
     ) -> None:
         assert len(exported) == EXPORTED_BYTES
         self._invitations = invitations
         self._device = device
         self._certificate = joiner_certificate
         self._exported = exported
+        self._entropy = entropy
+        self._secret = b""
         self._attempt = Attempt(device_id(joiner_certificate))
         self._step = _Step.HELLO
         self._invitation: Invitation | None = None
@@ -108,14 +119,23 @@ class Inviter:
         """Take message 1, return message 2. `PairingRefused`, `FormatError`; the invitation is as before."""
         self._advance(_Step.HELLO, _Step.CONFIRMATION)
         hello = decode(message, Hello)
-        if hello.v != VERSION or hello.a:
+        if hello.v != VERSION:
             raise PairingRefused(Reason.MALFORMED)
         invitation = self._invitations.find(hello.slot)
         if invitation is None:
             raise PairingRefused(Reason.UNKNOWN)
+        is_by_code = hello.slot == invitation.code.name
+        if is_by_code != bool(hello.a):
+            raise PairingRefused(Reason.MALFORMED)
         invitation.begin(self._attempt, now)
         self._invitation = invitation
-        greeting = Greeting(b"")
+        if is_by_code:
+            self._invitations.begin_by_code(invitation, now)
+            words = invitation.code.secret
+            exchange = inviter_exchange(words, self._attempt.device, self._device, self._entropy)
+            self._secret, greeting = exchange.secret(hello.a), Greeting(exchange.said)
+        else:
+            self._secret, greeting = invitation.token, Greeting(b"")
         self._said = transcript(self._attempt.device, self._device, self._exported, hello, greeting)
         return encode(greeting)
 
@@ -130,12 +150,12 @@ class Inviter:
         invitation.require_attempt(self._attempt, now)
         try:
             confirmation = decode(message, Confirmation)
-            if not is_equal(confirmation.mac, joiner_mac(invitation.token, self._said)):
-                raise PairingRefused(Reason.BURNT)
+            if not is_equal(confirmation.mac, joiner_mac(self._secret, self._said)):
+                raise PairingRefused(Reason.WRONG)
             publics = parse_publics(self._certificate, confirmation.wrapping, confirmation.proof)
             require_name(confirmation.name)
         except (FormatError, PairingRefused):
-            invitation.burn()
+            self._invitations.burn(invitation, now)
             raise
         is_again = invitation.use(self._attempt.device)
         return Admission(invitation.volume, invitation.role, publics, confirmation.name, is_again)
@@ -159,7 +179,7 @@ class Inviter:
         )
         if len(volume) > VOLUME_BYTES_MAX:
             raise FormatError("the member records of this volume are too large to hand over")
-        return [encode(Answer(inviter_mac(self._invitation.token, self._said))), volume]
+        return [encode(Answer(inviter_mac(self._secret, self._said))), volume]
 
     def close(self) -> None:
         """Let others try the invitation, if it is still good. May be called at any time."""
@@ -203,21 +223,40 @@ def _free_name(membership: Membership, admission: Admission) -> str:
 
 
 class Joiner:
-    """The joining device's side, over a link to the device that the ticket names."""
+    """The joining device's side, over a link to `inviter`."""
 
-    def __init__(self, device: Device, ticket: Ticket, name: str, exported: bytes) -> None:
-        """`name` is what this device is to be called. `PairingRefused` if it made the ticket itself."""
+    def __init__(
+        self,
+        device: Device,
+        inviter: DeviceId,
+        key: bytes | Code,
+        name: str,
+        *,
+        exported: bytes,
+        entropy: Entropy,
+    ) -> None:
+        """`key` is a ticket's token, or a code; `name` is what this device is to be called.
+
+        `PairingRefused` if this device made the invitation itself.
+        """
         assert len(exported) == EXPORTED_BYTES
-        if ticket.device == device.id:
+        if inviter == device.id:
             raise PairingRefused(Reason.OWN)
         require_name(name)
         self._device = device
-        self._ticket = ticket
+        self._inviter = inviter
         self._name = name
         self._exported = exported
         self._step = _Step.HELLO
-        self._hello = Hello(VERSION, slot_of(ticket.token), b"")
+        self._exchange: Exchange | None = None
+        self._secret = b""
         self._said = b""
+        if isinstance(key, Code):
+            self._exchange = joiner_exchange(key.secret, device.id, inviter, entropy)
+            self._hello = Hello(VERSION, key.name, self._exchange.said)
+        else:
+            self._secret = key
+            self._hello = Hello(VERSION, slot_of(key), b"")
 
     @property
     def bytes_max(self) -> int:
@@ -232,19 +271,21 @@ class Joiner:
         """Take message 2, return message 3. `PairingRefused`, `FormatError`."""
         self._advance(_Step.HELLO, _Step.ANSWER)
         greeting = decode(message, Greeting)
-        if greeting.b:
+        if self._exchange is not None:
+            self._secret = self._exchange.secret(greeting.b)
+        elif greeting.b:
             raise FormatError("a key exchange where a ticket needs none")
-        self._said = transcript(self._device.id, self._ticket.device, self._exported, self._hello, greeting)
+        self._said = transcript(self._device.id, self._inviter, self._exported, self._hello, greeting)
         publics = make_publics(self._device)
-        mac = joiner_mac(self._ticket.token, self._said)
+        mac = joiner_mac(self._secret, self._said)
         return encode(Confirmation(mac, publics.wrapping, publics.proof, self._name))
 
     def receive_answer(self, message: bytes) -> None:
         """Take message 4: when this returns the inviter has proven itself, and this device is a member."""
         self._advance(_Step.ANSWER, _Step.VOLUME)
         answer = decode(message, Answer)
-        if not is_equal(answer.mac, inviter_mac(self._ticket.token, self._said)):
-            raise FormatError("the device that answered does not know the ticket")
+        if not is_equal(answer.mac, inviter_mac(self._secret, self._said)):
+            raise FormatError("the device that answered does not know the ticket or code")
 
     def receive_volume(self, message: bytes) -> Joined:
         """Take message 5: the volume, every byte of it checked. `FormatError` if they do not agree."""
@@ -257,7 +298,7 @@ class Joiner:
         require_name(volume.name)
         membership = Membership(parse_genesis(volume.genesis, volume.signature))
         membership.add(volume.records)
-        if membership.role(self._ticket.device) != Role.OWNER:
+        if membership.role(self._inviter) != Role.OWNER:
             raise FormatError("the inviting device is no owner of the volume it gives")
         role = membership.role(self._device.id)
         if role < Role.READER:
@@ -267,7 +308,7 @@ class Joiner:
             tuple(membership.records.values()),
             volume.name,
             role,
-            self._ticket.device,
+            self._inviter,
             tuple(volume.addresses),
         )
 

@@ -73,7 +73,11 @@ class Connector:
         self._dials = trio.Semaphore(DIALS_MAX)
         self._sightings: dict[str, tuple[frozenset[bytes], tuple[Address, ...]]] = {}
         self.on_pairing: Callable[[Link], Awaitable[None]] | None = None
-        """Serves a stranger's link while an invitation is open; None: strangers are not admitted."""
+        """Serves a stranger's link; None: there was no invitation yet."""
+        self.is_pairing_open: Callable[[], bool] = lambda: False
+        """Whether strangers are admitted now."""
+        self.is_looking_around = False
+        """Whether this device has somebody to find whom it does not know yet."""
         self.on_address: Callable[[VolumeId, DeviceId, Address], None] = lambda *_: None
         """Told where a device was reached, to be remembered."""
 
@@ -160,12 +164,12 @@ class Connector:
 
     async def needed(self) -> None:
         """Return when there is anybody to talk to."""
-        while not (self.has_others or self.on_pairing):
+        while not (self.has_others or self.on_pairing or self.is_looking_around):
             await self.looked()
 
-    def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]] | None) -> None:
-        """Admit strangers to pairing, or no longer."""
-        self.on_pairing = serve
+    def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]], is_open: Callable[[], bool]) -> None:
+        """Admit strangers to pairing while `is_open` says so."""
+        self.on_pairing, self.is_pairing_open = serve, is_open
         self.look()
 
     # -- accepting
@@ -173,7 +177,7 @@ class Connector:
     def admits(self, device: DeviceId, alpn: Alpn) -> bool:
         """Whether a device may have a link. A removed one may, to be told so."""
         if alpn is Alpn.PAIRING:
-            return self.on_pairing is not None
+            return self.on_pairing is not None and self.is_pairing_open()
         return any(volume.peers.knows(device) for volume in self._volumes.values())
 
     async def accept(self, link: Link) -> None:

@@ -15,12 +15,14 @@ from dittofs.identity.keys import Device
 from dittofs.links.link import Link
 from dittofs.links.tcp import Endpoint, listen
 from dittofs.replication.connector import Connector
+from dittofs.replication.meeting import Meeting
 from dittofs.replication.upkeep import contained, kept_up
 
 log = structlog.get_logger()
 
 DEFAULT_PORT: Final = 7347
 TAGS_S: Final = 600.0  # how often the tags are told anew: they change every day
+SLOTS_S: Final = 10.0  # the same while an invitation is open: it ends by itself
 RETRY_S: Final = 10.0
 
 
@@ -40,12 +42,14 @@ class Network:
     ) -> None:
         """`port`: None for DEFAULT_PORT, or any free one if that is taken; 0 for any."""
         self.connector = Connector(device, clock=clock, static=static)
+        self.meeting = Meeting(entropy)
         self._device = device
         self._entropy = entropy
         self._bind = bind
         self._wanted_port = port
         self.uses_mdns = uses_mdns
         self._listening = trio.Event()
+        self._invited = trio.Event()
         self.endpoints: tuple[Endpoint, ...] = ()
         self.problem = ""
         """Why nobody can reach this device, or empty."""
@@ -80,9 +84,15 @@ class Network:
             return [Address.of(self._bind, self.port)]
         return [Address.of(host, self.port) for host in own_addresses() if not host.startswith("fe80:")]
 
-    def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]] | None) -> None:
-        """Admit strangers to pairing with `serve`; None: no longer."""
-        self.connector.open_to_pairing(serve)
+    def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]], is_open: Callable[[], bool]) -> None:
+        """Admit strangers to pairing with `serve` while `is_open` says so."""
+        self.connector.open_to_pairing(serve, is_open)
+        self._invited.set()
+
+    def look_around(self) -> None:
+        """Be on the networks although there is nobody to talk to yet."""
+        self.connector.is_looking_around = True
+        self.connector.look()
 
     async def run(self) -> None:
         """For ever. Without a network, or with a port that is taken, everything else goes on."""
@@ -93,6 +103,7 @@ class Network:
             nursery.start_soon(kept_up, partial(interfaces.watch, self.connector.network_came))
             if self.uses_mdns:
                 nursery.start_soon(kept_up, self._discover)
+                nursery.start_soon(kept_up, self._answer)
 
     async def _listen(self, nursery: trio.Nursery) -> None:
         ports = [DEFAULT_PORT, 0] if self._wanted_port is None else [self._wanted_port]
@@ -137,13 +148,22 @@ class Network:
             async for sighting in mdns.sightings:
                 addresses = () if sighting.is_gone else sighting.addresses
                 self.connector.sighted(sighting.instance, sighting.tags, addresses)
+                self.meeting.sighted(sighting.instance, sighting.slots, addresses)
 
-    async def _tell_tags(self, advertise: Callable[[Sequence[bytes]], Awaitable[None]]) -> None:
-        told: list[bytes] = []
+    async def _answer(self) -> None:
+        """Who has a code for this device asks for it by its number."""
+        await self._invited.wait()
+        await self.meeting.answer(lambda: self.port, self._bind)
+        await trio.sleep_forever()  # the port is another program's: it is found by multicast DNS
+
+    async def _tell_tags(
+        self, advertise: Callable[[Sequence[bytes], frozenset[int]], Awaitable[None]]
+    ) -> None:
+        told: tuple[list[bytes], frozenset[int]] = [], frozenset()
         while True:
-            tags = sorted(self.connector.tags())
-            if tags != told:
-                await advertise(tags)
-                told = tags
-            with trio.move_on_after(TAGS_S):
+            here = sorted(self.connector.tags()), self.meeting.slots()
+            if here != told:
+                await advertise(*here)
+                told = here
+            with trio.move_on_after(SLOTS_S if here[1] else TAGS_S):
                 await self.connector.looked()

@@ -23,7 +23,10 @@ DESKTOP = MemberStatus(
 
 def test_sharing_prints_the_whole_command_and_then_who_came(shell: Shell, service: SmallService) -> None:
     assert shell.run("share") == 0
-    assert "  dittofs join 'dittofs://join/1?d=x&k=y' ~/Shared\n" in shell.out
+    assert "  dittofs join 7-cabin-velvet\n" in shell.out
+    assert "  dittofs join 'dittofs://join/1?d=x&k=y'\n" in shell.out
+    assert "  dittofs join 192.0.2.2:7347     fingerprint: abab abab abab abab" in shell.out
+    assert "█" not in shell.out  # no terminal, no square
     assert 'desktop (tcp 192.0.2.7:7347) joined "Shared" as writer' in shell.out.splitlines()[-1]
     assert service.files == {}
 
@@ -42,13 +45,14 @@ def test_a_member_that_is_given_another_role_is_said_to_have_had_one(
 def test_for_a_program_the_ticket_comes_at_once(shell: Shell, service: SmallService) -> None:
     assert shell.run("share", "Shared", "--role", "reader", "--json") == 0
     assert (shell.json()["role"], shell.json()["ticket"]) == ("reader", "dittofs://join/1?d=x&k=y")
+    assert shell.json()["command"] == "dittofs join 7-cabin-velvet"
     assert shell.run("share", "--json", "--wait") == 0
     assert '"how":"joined"' in shell.out.splitlines()[1]
     assert service.files == {}
 
 
 def test_an_invitation_that_nobody_used_is_no_success(shell: Shell, service: SmallService) -> None:
-    for how, word in (("late", "ten minutes"), ("burnt", "wrong token")):
+    for how, word in (("late", "ten minutes"), ("burnt", "wrong code")):
         service.share_ends = ShareEnded("late" if how == "late" else "burnt")
         assert shell.run("share") == 1
         assert word in shell.err
@@ -219,4 +223,4 @@ def test_who_no_longer_waits_is_told_that_the_invitation_stays(
 
     monkeypatch.setattr(Progress, "__enter__", interrupted)
     assert shell.run("share") == 130
-    assert "The ticket still works" in shell.err
+    assert "The invitation stays open" in shell.err

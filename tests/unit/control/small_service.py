@@ -51,6 +51,8 @@ from dittofs.control.sharing import (
     JoinResult,
     LeaveRequest,
     LeaveResult,
+    MeetRequest,
+    MeetResult,
     RecoveryRequest,
     RecoveryResult,
     RemoveRequest,
@@ -109,6 +111,7 @@ class SmallService:
         self.undo_asked: list[undoing.UndoRequest] = []
         self.words: tuple[str, ...] = ("acid", "acorn", "actor")
         """Of the owner key; empty when it was erased."""
+        self.joined: JoinRequest | None = None
         self.share_ends = ShareEnded("joined", "desktop", "ef" * 32, "writer", "tcp 192.0.2.7:7347", 3)
 
     def health(self) -> Health:
@@ -162,9 +165,12 @@ class SmallService:
         yield Invitation(
             request.volume,
             request.role,
+            "7-cabin-velvet",
+            "dittofs join 7-cabin-velvet",
             ticket,
-            f"dittofs join '{ticket}' ~/Shared",
+            f"dittofs join '{ticket}'",
             ("192.0.2.2:7347",),
+            "ab" * 32,
             600.0,
         )
         await trio.lowlevel.checkpoint()
@@ -174,11 +180,19 @@ class SmallService:
     async def join(self, request: JoinRequest) -> AsyncGenerator[JoinItem, None]:
         yield JoinProgress("pairing")
         await trio.lowlevel.checkpoint()
-        if request.ticket == "late":
+        if request.invitation == "late":
             raise Refusal("refused", "this ticket is older than ten minutes")
+        self.joined = request
         self.mounted_at = path_bytes(request)
         yield JoinProgress("names", 3, 1000)
-        yield JoinResult(self._volume(), "laptop", "desktop", "reader", is_complete=request.ticket != "slow")
+        yield JoinResult(
+            self._volume(), "laptop", "desktop", "reader", is_complete=request.invitation != "slow"
+        )
+
+    async def meet(self, request: MeetRequest) -> MeetResult:
+        if request.address != "192.0.2.7:7347":
+            raise Refusal("failed", f"nobody was reached: {request.address}")
+        return MeetResult(request.address, "cd" * 32)
 
     async def undo(self, request: undoing.UndoRequest) -> AsyncGenerator[undoing.UndoItem, None]:
         if request.device != "nas":

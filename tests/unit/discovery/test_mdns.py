@@ -55,6 +55,18 @@ def test_what_is_advertised_is_understood() -> None:
     assert len(info.text or b"") <= 1300  # RFC 6763, 6.2: what fits one datagram with its records
 
 
+def test_numbers_of_open_invitations_are_told_and_anything_else_there_is_passed_over() -> None:
+    mdns = Mdns(Unused(), 4001, bytes(8))
+    mdns._slots = frozenset({7, 23, 99})
+    sighting = understood("abc", mdns._info(["192.168.1.7"]))
+    assert sighting is not None
+    assert sighting.slots == {7, 23, 99}
+    for text in (b"", b",,", b"0,100,-1,7x, 7,\xb2", b"9" * 250):
+        sighting = understood("abc", said({b"v": b"1", b"j": text}))
+        assert sighting is not None
+        assert sighting.slots == frozenset()
+
+
 @pytest.mark.parametrize("properties", [{}, {b"v": b"2"}, {b"v": None}, {b"t0": b"tag"}])
 def test_another_version_is_passed_over(properties: dict[bytes, bytes | None]) -> None:
     assert understood("abc", said(properties)) is None

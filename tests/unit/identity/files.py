@@ -21,13 +21,17 @@ def key_files(disk: Disk) -> KeyFiles:
 
 
 class Counted:
-    """Entropy that a known-answer vector can name: SHA-256 of 0, 1, 2, …, each cut to the count."""
+    """Entropy that a known-answer vector can name: SHA-256 of 0, 1, 2, …, each cut to the count.
+
+    Of more than 32 bytes the rest are those of 0+, 1+, 2+, ….
+    """
 
     def __init__(self) -> None:
         self._calls = 0
 
     def __call__(self, count: int, /) -> bytes:
         block = hashlib.sha256(b"%d" % self._calls).digest()
+        block += hashlib.sha256(b"%d+" % self._calls).digest()
         self._calls += 1
         assert count <= len(block)
         return block[:count]

@@ -49,6 +49,7 @@ VERBS: Final = (
     Verb("Service", "device", "give this device a fresh identity"),
     Verb("Service", "demo", "several devices on this machine, to try things with"),
     Verb("Service", "doctor", "look for what stands in the way, and say how to mend it"),
+    Verb("Service", "completion", "let a shell finish words: commands, options, codes"),
     Verb("Service", "version", "versions of command and daemon"),
 )
 ALIASES: Final = {"--version": "version", "connect": "join"}

@@ -184,7 +184,7 @@ class Programs:
         finally:
             self.device.volume.files.release(handle)
         if not self.device.is_dead:
-            assert not data or digest_of(data) in self.ledger.known, f"{path} reads as nobody wrote it"
+            assert not data or digest_of(data) in self.ledger.held, f"{path} reads as nobody wrote it"
         return f"{path} {len(data)}"
 
     async def rename(self) -> str:

@@ -10,7 +10,7 @@ import itertools
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
@@ -18,6 +18,7 @@ import trio._core._run as scheduler
 import trio.testing
 from blake3 import blake3
 
+from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
 from dittofs.replication.policy import Policy
 from dittofs.shared_volume import keys_of
 from dittofs.tree.record import Ref
@@ -32,6 +33,7 @@ from tests.simulation.swarm_checks import (
     check_custody,
     check_kept,
     check_readable,
+    check_recovered,
     watch_acknowledgements,
     watch_holds,
     watch_publications,
@@ -135,7 +137,8 @@ class Swarm:
             nursery.start_soon(attend, self)
             if self.script.copies != "2":
                 await trio.sleep(0.1)
-                self.devices[0].shared.set_copies(Policy.parse(self.script.copies))
+                with suppress(DiskError, DiskFull, ReadOnlyVolume):
+                    self.devices[0].shared.set_copies(Policy.parse(self.script.copies))
             await self._work()
             await self._meet()
             nursery.cancel_scope.cancel()
@@ -160,6 +163,7 @@ class Swarm:
         await until(lambda: self._joined == len(self.devices))
 
     def _watch(self, device: SwarmDevice) -> None:
+        check_recovered(device, self.programs[device.number], self.ledger)
         self.groups.follow(device)
         watch_acknowledgements(device, self.looks)
         watch_holds(device, self.looks)

@@ -33,6 +33,8 @@ MISFORTUNES: Final = (
     "restore",
     "retire",
 )
+COLLECTING: Final = 0.4
+"""Of the runs: devices forget the past and collect garbage, without grace, while all else goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Script:
             chance.choice((8, 8, 8, 12, 16, 32)) if is_big else chance.choice((2, 3, 3, 3, 4))
         )
         misfortunes = tuple(sorted(chance.sample(MISFORTUNES, chance.randint(2, len(MISFORTUNES)))))
+        if random.Random(f"collecting {seed}").random() < COLLECTING:
+            misfortunes = (*misfortunes, "collect", "collect")
         steps, events = chance.choice((15, 25, 40)), chance.choice((0, 6, 12, 20))
         topology = chance.choice(("row", "ring", "star", "full", "full"))
         late = chance.choice((0, 0, 1)) if count > 2 else 0

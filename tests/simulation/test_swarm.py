@@ -11,7 +11,7 @@ import pytest
 
 from tests.property.exchange_histories import run_script
 from tests.property.exchange_scripts import Script as TreeScript
-from tests.simulation.failed_seeds import STACK, TREE
+from tests.simulation.failed_seeds import MANY, STACK, TREE
 from tests.simulation.swarm import EXPECTED, EXPECTED_OF_BACKUPS, EXPECTED_OF_DISKS, run
 from tests.simulation.swarm_faults import FAULTS, finds
 from tests.simulation.swarm_script import Script
@@ -30,6 +30,12 @@ def test_what_users_closed_is_kept_and_all_devices_come_to_the_same(seed: int) -
 
 @pytest.mark.parametrize("seed", sorted(STACK))
 def test_a_seed_that_failed_once_passes(seed: int) -> None:
+    run(Script.of(seed))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", sorted(MANY))
+def test_a_seed_of_many_devices_that_failed_once_passes(seed: int) -> None:
     run(Script.of(seed))
 
 

@@ -45,7 +45,6 @@ from dittofs.history.times import parse_time, time_name
 from dittofs.history.trash import Removed, forget, trash
 from dittofs.history.versions import Event, Versions, log_below, log_of
 from dittofs.history.views import TimeView, View
-from dittofs.ids import ROOT
 from dittofs.node import Node
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent
@@ -162,23 +161,16 @@ class HistoryDesk:
                 f"What happened:  dittofs log {shlex.quote(request.volume)}:{request_path(names)}",
             )
         if request.dry_run:
-            waiting = [(b"/".join(names), entry)]
-            while waiting:
-                path, one = waiting.pop(0)
-                past, now = pasts.of(one.inodes[0], at), pasts.now(one.inodes[0])
-                if past != now and one.inodes[0] != ROOT:
-                    size = one.content.size if one.content else 0
-                    missing = await restoring.missing_bytes(one.content)
+            for path, inode, past in restoring.inside(entry, at, b"/".join(names)):
+                now = pasts.now(inode)
+                if past != now:
                     yield RestoredItem(
-                        kind=KIND_NAMES[one.kind],
+                        kind=KIND_NAMES[past.kind],
                         what="back" if now is None else "version",
-                        size=size,
-                        missing_bytes=missing,
+                        size=past.main.size if past.main else 0,
+                        missing_bytes=await restoring.missing_bytes(past.main),
                         **path_fields(path),
                     )
-                if one.kind is Kind.DIRECTORY:
-                    below = pasts.entries(one.inodes, at)
-                    waiting += [(path + b"/" + name if path else name, e) for name, e in below.items()]
                 await trio.lowlevel.checkpoint()
             return
         for done in await restoring.directory(entry, at):

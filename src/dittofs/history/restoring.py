@@ -5,7 +5,7 @@ the history, and whoever has a file open for writing gets his version beside it.
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -120,20 +120,29 @@ class Restoring:
 
     async def _directory(self, entry: PastEntry, at: int) -> list[Restored]:
         done: list[Restored] = []
+        for number, (_, inode, past) in enumerate(self.inside(entry, at), 1):
+            done.append(await self.back(inode, past, at=at))
+            if number % IN_A_ROW == 0:
+                await trio.lowlevel.checkpoint()
+        return done
+
+    def inside(self, entry: PastEntry, at: int, path: bytes = b"") -> Iterator[tuple[bytes, InodeId, Past]]:
+        """All that a directory was and held at a time, each once, from the top: what `directory` sets back.
+
+        With its path then, below `path`, that of the directory.
+        """
         met: set[InodeId] = set()
-        waiting = [entry]
+        waiting = [(path, entry)]
         while waiting:
-            one = waiting.pop(0)
+            here, one = waiting.pop(0)
             for inode in (found for found in one.inodes if found not in met):
                 met.add(inode)
                 past = self._pasts.of(inode, at)
                 if inode != ROOT and past is not None and not one.is_aside:
-                    done.append(await self.back(inode, past, at=at))
+                    yield here, inode, past
             if one.kind is Kind.DIRECTORY:
-                waiting += self._pasts.entries(one.inodes, at).values()
-            if len(done) % IN_A_ROW == 0:
-                await trio.lowlevel.checkpoint()
-        return done
+                below = self._pasts.entries(one.inodes, at)
+                waiting += [(here + b"/" + name if here else name, found) for name, found in below.items()]
 
     def called(self, inode: InodeId) -> InodeId:
         """What an inode is called now that it may have been made anew."""

@@ -40,6 +40,7 @@ log = structlog.get_logger()
 SETTING: Final = "snapshot/"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 """What a snapshot may be called; all of it can stand in the name of a setting."""
+_SETTING: Final = re.compile(rf"{SETTING}({NAME.pattern})/[0-9a-f]{{12}}")
 FORMAT: Final = 1
 DEVICE_CHARACTERS: Final = 40
 """So much of a device's name tells its snapshot from another of the same name."""
@@ -107,15 +108,16 @@ def snapshots_of(replica: Replica) -> list[Snapshot]:
     """All snapshots of a volume, the latest first. Settings that are none are passed over."""
     found = []
     for name, raw in replica.tree.settings().items():
-        if name.startswith(SETTING):
-            try:
-                stored = msgspec.msgpack.decode(raw, type=_Stored)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
-            called = name.removeprefix(SETTING).partition("/")[0]
-            if stored.format == FORMAT and _is_sound(called, stored):
-                snapshot = Snapshot(called, *msgspec.structs.astuple(stored)[1:])
-                found.append(replace(snapshot, setting=name))
+        named = _SETTING.fullmatch(name)
+        if named is None:
+            continue
+        try:
+            stored = msgspec.msgpack.decode(raw, type=_Stored)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if stored.format == FORMAT and _is_sound(stored):
+            snapshot = Snapshot(named[1], *msgspec.structs.astuple(stored)[1:])
+            found.append(replace(snapshot, setting=name))
     found.sort(key=lambda one: (one.at, one.setting))
     return sorted(_called_apart(found), key=lambda one: (one.at, one.name), reverse=True)
 
@@ -136,11 +138,11 @@ def _called_apart(snapshots: Sequence[Snapshot]) -> Iterator[Snapshot]:
         yield replace(one, name=free)
 
 
-def _is_sound(name: str, stored: _Stored) -> bool:
+def _is_sound(stored: _Stored) -> bool:
     """Whether a writer's setting says what `create_snapshot` could have said."""
     is_listed = 0 <= stored.size <= LISTING_BYTES_MAX and len(stored.root) <= ROOT_BYTES_MAX
     is_counted = stored.files >= 0 and stored.bytes >= 0
-    return NAME.fullmatch(name) is not None and is_listed and is_counted and 0 <= stored.at < STAMP_END
+    return is_listed and is_counted and 0 <= stored.at < STAMP_END
 
 
 def find_snapshot(replica: Replica, name: str) -> Snapshot | None:

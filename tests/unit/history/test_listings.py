@@ -21,6 +21,7 @@ from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 
 NS = 10**18
+MAKER = "/0123456789ab"
 FILE = ViewEntry(b"f", Kind.FILE, (inode_id(b"\7" * 12),), 0o644, None, NS, NS, 1, b"r" * 32)
 IMPOSSIBLE: list[dict[str, Any]] = [
     *({"name": name} for name in (b"../x", b"a/b", b"", b".", b"..", b"n" * 256, b"nul\0")),
@@ -49,14 +50,14 @@ IMPOSSIBLE: list[dict[str, Any]] = [
 ]
 
 
-def announce(rig: Rig, name: str, data: bytes, size: int | None = None) -> None:
+def announce(rig: Rig, name: str, data: bytes, size: int | None = None, maker: str = MAKER) -> None:
     """What a writer may do: name any bytes a snapshot."""
     chunks = rig.volume.replica.chunks
     root = store_content(chunks, BytesSource(data), b"", 0, chunking=Chunking.CONTENT_DEFINED)
     chunks.sync()
     stored = (1, root, len(data) if size is None else size, rig.clock.now_ns(), "laptop", 1, 1)
     with rig.volume.replica.change() as change:
-        change.group.set_setting(SETTING + name, msgspec.msgpack.encode(stored))
+        change.group.set_setting(SETTING + name + maker, msgspec.msgpack.encode(stored))
 
 
 def test_what_a_tree_can_hold_is_read_as_it_was_written() -> None:
@@ -90,6 +91,8 @@ def test_names_that_come_twice_or_in_disorder_and_other_bytes_are_refused() -> N
 async def test_a_snapshot_that_no_device_could_have_made_is_none(pair: Pair) -> None:
     announce(pair.a, "../../x", b"\x90")
     announce(pair.a, "huge", b"\x90", size=1 << 60)
+    for maker in ("", "/anybody", f"{MAKER}0"):
+        announce(pair.a, "made", b"\x90", maker=maker)
     announce(pair.a, "good", b"\x90")
     await pair.settle()
     assert [one.name for one in snapshots_of(pair.b.volume.replica)] == ["good"]

@@ -103,7 +103,9 @@ async def test_a_directory_is_set_back_to_a_time_and_what_came_since_stays(rig: 
     restoring = Restoring(rig.volume)
     entry = Pasts(rig.volume.replica).lookup([b"d"], then)
     assert entry is not None
+    planned = [inode for _, inode, _ in restoring.inside(entry, then)]
     done = await restoring.directory(entry, then)
+    assert len(planned) == len(set(planned)) == len(done), "a file of two names once"
     assert {one.path: one.what for one in done} == {
         b"d": "same",
         b"d/a": "version",

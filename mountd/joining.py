@@ -192,7 +192,9 @@ class Joining:
             raise Refusal("failed", text, "Do both run the same version?  dittofs version") from error
         was_member = self._node.name_of(joined.secrets.volume_id) is not None
         try:
-            opened = await self._node.join(joined, request.name or joined.name)
+            opened = await self._node.join(
+                joined, request.name or joined.name, is_ephemeral=request.is_ephemeral
+            )
         except ConfigError as error:
             mend = "Run the same command again with --name NAME: the invitation still lets this device in"
             raise Refusal("refused", f"{error}; nothing was mounted", mend) from error

@@ -2,10 +2,12 @@
 
 import os
 import shlex
+import shutil
 from functools import partial
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
 from dittofs.clock import system_entropy
 from dittofs.control.faults import Refusal
@@ -102,6 +104,20 @@ class MemberDesk:
         place = str(self._node.place(opened.name))
         await self._node.forget(opened.name)
         return LeaveResult(opened.name, place, is_resigned, tuple(unmounted), was_member)
+
+    async def end(self, volume: str) -> tuple[Unmounted, ...]:
+        """Leave, and keep nothing: of a volume that was joined for as long as it is mounted.
+
+        Refuses as `leave` does while anything of it may be on this device alone.
+        """
+        with trio.CancelScope(shield=True):
+            left = await self._leave(LeaveRequest(volume))
+            try:
+                await trio.to_thread.run_sync(shutil.rmtree, left.place)
+            except OSError as error:
+                text = f'"{volume}" was left, and some of it stays in {left.place}: {error.strerror}'
+                raise Refusal("failed", text) from error
+        return tuple(replace(one, has_left=True) for one in left.unmounted)
 
     async def _require_elsewhere(self, opened: SharedVolume) -> None:
         """Refuse with "unsent" while anything of the volume may be on this device alone."""

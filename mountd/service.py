@@ -162,6 +162,9 @@ class DaemonService:
             try:
                 if not request.force:
                     await self._require_sent(mount)
+                    if self._ends_with(mount):
+                        done += await self._members.end(mount.name)
+                        continue
                 is_lazy = await self._mounting.unmount(mount, force=request.force)
             except Refusal as refusal:
                 refused.append(refusal)
@@ -174,6 +177,11 @@ class DaemonService:
             reasons = "; ".join(refusal.message for refusal in refused)
             raise Refusal(refused[0].code, f"{reasons}. Unmounted: {gone}.", refused[0].mend)
         return UnmountResult(unmounted=tuple(done))
+
+    def _ends_with(self, mount: Mount) -> bool:
+        """Whether this device leaves the volume with this mount."""
+        is_last = len(self._mounting.all_of_volume(mount.name)) == 1
+        return is_last and self._node.record(mount.name).is_ephemeral
 
     async def _require_sent(self, mount: Mount) -> None:
         """Before the last mount of a volume goes. Refuses with "unsent"."""

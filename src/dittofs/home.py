@@ -94,13 +94,18 @@ class Home:
         )
         return replica, secrets
 
-    def create_joined(self, joined: Joined, name: str) -> VolumeRecord:
+    def create_joined(self, joined: Joined, name: str, *, is_ephemeral: bool) -> VolumeRecord:
         """Blocking: keys and records of a volume that others made. It is here once the registry names it."""
         directory = self._entropy(DIRECTORY_BYTES).hex()
         place = f"{VOLUMES}/{directory}"
         self._disk.make_directory(place)
         write_volume_secrets(self._files, place, joined.secrets)
-        record = VolumeRecord(name=name, directory=directory, volume_id=joined.secrets.volume_id.hex())
+        record = VolumeRecord(
+            name=name,
+            directory=directory,
+            volume_id=joined.secrets.volume_id.hex(),
+            is_ephemeral=is_ephemeral,
+        )
         replica, secrets = self.open_replica(record)
         try:
             Members(replica.journal, secrets.genesis).add(joined.records)

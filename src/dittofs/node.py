@@ -224,7 +224,7 @@ class Node:
             except DittoError as error:
                 log.error("where other devices are could not be saved", reason=str(error))
 
-    async def join(self, joined: Joined, name: str) -> SharedVolume:
+    async def join(self, joined: Joined, name: str, *, is_ephemeral: bool = False) -> SharedVolume:
         """Take up a volume that pairing gave, as `name`; one that is here already gets the new records."""
         present = self.name_of(joined.secrets.volume_id)
         if present is not None:
@@ -235,7 +235,8 @@ class Node:
             if name in self._volumes.records:
                 raise ConfigError(f'this device has another volume called "{name}": give another --name')
             async with self._opening:
-                record = await self._run_blocking(self._home.create_joined, joined, name)
+                create = partial(self._home.create_joined, joined, name, is_ephemeral=is_ephemeral)
+                record = await self._run_blocking(create)
                 await self._volumes.put(record)
                 opened = await self._open_one(name, trusts_root=False)
         assert self.network is not None

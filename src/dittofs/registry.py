@@ -32,6 +32,8 @@ class VolumeRecord(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()
     is_mounted: bool = False
     """It was mounted when the daemon last knew, and is mounted again when it comes back."""
+    is_ephemeral: bool = False
+    """This device leaves it with its last mount, and nothing of it stays."""
 
 
 class _File(msgspec.Struct, frozen=True):

@@ -163,6 +163,26 @@ def test_a_directory_becomes_a_volume_and_is_shared_with_one_command(net: Networ
     assert a.run("share", "Pictures", "--name", "Other", check=False).returncode == 1
 
 
+def test_who_joins_for_one_mount_leaves_with_it_and_keeps_nothing(two: tuple[Device, Device]) -> None:
+    a, b = two
+    code = json.loads(a.run("share", "--json").stdout)["code"]
+    b.run("join", code, "--ephemeral", environment=home(b))
+    b.root = b.directory / "Shared"
+    eventually(lambda: (b.root / "hello.txt").read_text() == "hello", 10)
+    a.run("daemon", "--stop")
+    (b.root / "job.log").write_text("built")
+    stays = b.run("unmount", b.root, check=False)
+    assert (stays.returncode, "on this device" in stays.stderr) == (3, True), stays.stderr
+    assert (b.root / "job.log").read_text() == "built"
+    a.mount()
+    b.await_in_step()
+    assert 'Left "Shared"' in b.run("unmount", b.root).stdout
+    assert (b.status()["volumes"], list((b.home / "state/volumes").iterdir())) == ([], [])
+    eventually(lambda: (a.root / "job.log").read_text() == "built", 10)
+    (volume,) = a.status()["volumes"]
+    assert [member["name"] for member in volume["members"]] == ["alder"]
+
+
 def test_a_flood_of_datagrams_costs_the_daemon_little_and_keeps_nobody_out(
     two: tuple[Device, Device],
 ) -> None:

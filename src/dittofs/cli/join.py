@@ -40,7 +40,8 @@ EXAMPLE = """\
   dittofs join 7-cabin-velvet
   dittofs join 7-cabin-velvet ~/Work --name Work      call the volume otherwise here
   dittofs join 192.168.1.7:7347                       where devices do not hear each other
-  dittofs join 'dittofs://join/1?d=...&a=...&k=...'   the same by a ticket"""
+  dittofs join 'dittofs://join/1?d=...&a=...&k=...'   the same by a ticket
+  dittofs join CODE DIR --ro --ephemeral              for one job of a build server"""
 
 TIMEOUT_MAX_S: Final = 86_400.0
 STEPS = {
@@ -71,6 +72,11 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fingerprint", metavar="F", default="", help="with HOST:PORT: of the device there")
     parser.add_argument("--ro", action="store_true", help="mount it read-only, the same as -o ro")
+    parser.add_argument(
+        "--ephemeral",
+        action="store_true",
+        help="leave the volume, and keep nothing of it, when it is unmounted",
+    )
     parser.add_argument(
         "-o",
         metavar="OPTIONS",
@@ -109,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         options=options,
         timeout_s=arguments.timeout,
+        is_ephemeral=arguments.ephemeral,
     )
     if address is not None:
         met = client.meet(MeetRequest(address))

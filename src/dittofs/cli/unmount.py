@@ -48,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     for gone in result.unmounted:
         lazily = " Programs that use it keep their open files." if gone.is_lazy else ""
         say(f"Unmounted {shown_directory(path_bytes(gone))}.{lazily}")
+        if gone.has_left:
+            volume = escaped(gone.volume)
+            say(f'Left "{volume}": this device is no member any more, and nothing of it stays here.')
     if not result.unmounted:
         say("Nothing was mounted.")
     return EXIT_FINE

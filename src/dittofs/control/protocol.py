@@ -207,6 +207,7 @@ class Unmounted(Struct, frozen=True):
     path: str
     path_raw: bytes = b""
     is_lazy: bool = False  # detached while in use: programs still hold open files
+    has_left: bool = False  # the volume was joined for as long as it is mounted: nothing of it is here now
 
 
 class UnmountResult(Struct, frozen=True):

@@ -69,6 +69,7 @@ class JoinRequest(Struct, frozen=True):
     timeout_s: Seconds = 30.0  # so long who shows the code is looked for
     address: str = ""  # HOST:PORT of the inviting device: with a code it is not looked for then
     inviter: str = ""  # its id, with `address`: nobody else is told anything
+    is_ephemeral: bool = False  # this device leaves with its last mount; not of a volume that is here already
 
 
 class MeetRequest(Struct, frozen=True):

@@ -79,11 +79,12 @@ class History:
     def append(self, effects: Iterable[HistoryEffect], now_ns: int) -> None:
         """Add what one step did, now by this device's clock. If that went back, times go on from the last."""
         at = 0
+        rows: list[_Row] = []
         for number, effect in enumerate(effects, 1):
             if not at:
-                at = self._last = max(now_ns, self.last_at + 1)
-            self._insert(
-                HistoryRow(
+                at = max(now_ns, self.last_at + 1)
+            rows.append(
+                _summed(
                     at,
                     number,
                     effect.stamp,
@@ -96,6 +97,9 @@ class History:
                     effect.after,
                 )
             )
+        if rows:
+            self._statements.run_many("history", _INSERT, rows)
+            self._last = at
 
     @property
     def last_at(self) -> int:
@@ -164,7 +168,8 @@ class History:
     def replace(self, row: HistoryRow) -> None:
         """Put `row` in place of the one that stands where it does."""
         self.remove(row)
-        self._insert(row)
+        fields = row.at, row.id, row.stamp, row.slot, row.inode, row.kind, row.source, row.target
+        self._statements.run("history", _INSERT, _summed(*fields, row.before, row.after))
 
     def check(self) -> Iterator[Damage]:
         last = (-1, 0)
@@ -175,32 +180,17 @@ class History:
             except Damaged as error:
                 yield Damage(f"{error.what} after row {last[0]}.{last[1]}", str(error))
                 return
-            for *fields, found in rows:
-                if _sum(fields) != found:
-                    what = f"{self._statements.path}: history row {fields[0]}.{fields[1]}"
+            for row in rows:
+                if not _is_sound(row):
+                    what = f"{self._statements.path}: history row {row[0]}.{row[1]}"
                     yield Damage(what, "its checksum differs")
             if len(rows) < PAGE_ROWS:
                 return
             last = rows[-1][0], rows[-1][1]
 
-    def _insert(self, row: HistoryRow) -> None:
-        fields = (
-            row.at,
-            row.id,
-            row.stamp,
-            row.slot,
-            row.inode,
-            row.kind,
-            row.source,
-            row.target,
-            row.before,
-            row.after,
-        )
-        self._statements.run("history", _INSERT, (*fields, _sum(fields)))
-
     def _row(self, row: _Row) -> HistoryRow:
-        at, number, hlc, slot, inode, kind, source, target, before, after, found = row
-        if _sum(row[:-1]) != found:
+        at, number, hlc, slot, inode, kind, source, target, before, after, _ = row
+        if not _is_sound(row):
             raise Damaged(f"{self._statements.path}: history row {at}.{number}", "its checksum differs")
         return HistoryRow(
             at,
@@ -226,16 +216,27 @@ class History:
             start = rows[-1][0], rows[-1][1]
 
 
-def _sum(fields: Iterable[object]) -> bytes:
-    return checksum(*map(_stored, fields))
+def _is_sound(row: _Row) -> bool:
+    return _summed(*row[:-1])[-1] == row[-1]
 
 
-def _stored(field: object) -> bytes:
-    match field:
-        case int():
-            return field.to_bytes(8, "big")
-        case str():
-            return field.encode()
-        case bytes():
-            return field
-    return b""
+def _summed(
+    at: int,
+    number: int,
+    hlc: int,
+    slot: str,
+    inode: str,
+    kind: str,
+    source: str | None,
+    target: str | None,
+    before: bytes,
+    after: bytes,
+) -> _Row:
+    """A row with its checksum."""
+    texts = (slot, inode, kind, source or "", target or "")
+    found = checksum(*_numbers(at, number, hlc), *map(str.encode, texts), before, after)
+    return at, number, hlc, slot, inode, kind, source, target, before, after, found
+
+
+def _numbers(*numbers: int) -> Iterator[bytes]:
+    return (number.to_bytes(8, "big") for number in numbers)

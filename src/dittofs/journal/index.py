@@ -9,6 +9,8 @@ from dittofs.journal.statements import Statements, before_end_of
 
 PAGE_ROWS = 512
 """Rows that `scan` reads at a time."""
+UNWRITTEN_ROWS_MAX = 4096
+"""Of one transaction, in memory: 2 MB."""
 _WHAT = "index"
 _GET = "SELECT value, sum FROM entry WHERE tbl=? AND key=?"
 _PUT = "INSERT OR REPLACE INTO entry VALUES(?,?,?,?)"
@@ -18,7 +20,11 @@ _PAGE = f" ORDER BY key LIMIT {PAGE_ROWS}"
 
 
 class Index:
-    """Rows (table, key) -> value, ordered by key. Every failure to read one right is `IndexDamaged`."""
+    """Rows (table, key) -> value, ordered by key. Every failure to read one right is `IndexDamaged`.
+
+    What a transaction changes is written at its end, each row once and in order of key: a group that
+    changes a directory's row at each of its operations writes it once.
+    """
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -30,11 +36,15 @@ class Index:
         except IndexDamaged as error:
             self._unreadable = error
         self._before = self._tables, self._unreadable
+        self._unwritten: dict[tuple[int, bytes], bytes | None] = {}
+        """What the open transaction changed; None: the row goes."""
 
     def get(self, table: str, key: bytes) -> bytes | None:
         number = self._number(table)
         if number is None:
             return None
+        if (number, key) in self._unwritten:
+            return self._unwritten[number, key]
         rows = self._statements.rows(_WHAT, _GET, (number, key), IndexDamaged)
         if not rows:
             return None
@@ -46,13 +56,32 @@ class Index:
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         number = self._number(table) or self._add_table(table)
-        checksum = zlib.crc32(value, zlib.crc32(key, number))
-        self._statements.run(_WHAT, _PUT, (number, key, value, checksum), IndexDamaged)
+        self._change(number, key, value)
 
     def delete(self, table: str, key: bytes) -> None:
         number = self._number(table)
         if number is not None:
-            self._statements.run(_WHAT, _DELETE, (number, key), IndexDamaged)
+            self._change(number, key, None)
+
+    def _change(self, number: int, key: bytes, value: bytes | None) -> None:
+        self._unwritten[number, key] = value
+        if len(self._unwritten) > UNWRITTEN_ROWS_MAX:
+            self.write()
+
+    def write(self) -> None:
+        """Hand what the open transaction changed so far to SQLite. Errors as of any statement."""
+        if not self._unwritten:
+            return
+        puts, deletes = [], []
+        for place, value in sorted(self._unwritten.items()):
+            if value is None:
+                deletes.append(place)
+            else:
+                number, key = place
+                puts.append((number, key, value, zlib.crc32(value, zlib.crc32(key, number))))
+        self._statements.run_many(_WHAT, _DELETE, deletes, IndexDamaged)
+        self._statements.run_many(_WHAT, _PUT, puts, IndexDamaged)
+        self._unwritten.clear()
 
     def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key begins with `prefix`, in order of key.
@@ -66,6 +95,7 @@ class Index:
         below, bound = before_end_of(prefix)
         operator, last = ">=", prefix
         while True:
+            self.write()
             sql = f"{_ROWS}{operator}?{below}{_PAGE}"
             rows = self._statements.rows(_WHAT, sql, (number, last, *bound), IndexDamaged)
             for key, value, checksum in rows:
@@ -79,6 +109,7 @@ class Index:
     def clear(self, *, is_readable: bool) -> None:
         """Remove every row. From pages that cannot be read too: those stay lost in the file."""
         run = self._statements.run
+        self._unwritten.clear()
         if is_readable:
             run(_WHAT, "DROP TABLE entry", (), IndexDamaged)
             run(_WHAT, "DROP TABLE entry_table", (), IndexDamaged)
@@ -95,6 +126,7 @@ class Index:
         self._before = self._tables, self._unreadable
 
     def rolled_back(self) -> None:
+        self._unwritten.clear()
         self._tables, self._unreadable = self._before
 
     def check(self) -> Iterator[Damage]:

@@ -330,6 +330,7 @@ class _Transaction:
             self._roll_back()
             return
         try:
+            self._index.write()
             self._database.commit()
         except DittoError:
             self._roll_back()

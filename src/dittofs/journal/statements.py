@@ -21,7 +21,8 @@ class Statements:
         self.path = path
         self.is_sync_failed = False
         """Whether SQLite itself could not sync: what is durable is then unknown."""
-        self._execute = connection.cursor().execute
+        cursor = connection.cursor()
+        self._execute, self._execute_many = cursor.execute, cursor.executemany
 
     def run(
         self, what: str, sql: str, values: Sequence[Value] = (), damaged: type[Damaged] = Damaged
@@ -29,6 +30,15 @@ class Statements:
         """Run a statement without result. `what` and `damaged` name a page that cannot be read."""
         try:
             self._execute(sql, values)
+        except apsw.Error as error:
+            self._raise(error, what, damaged)
+
+    def run_many(
+        self, what: str, sql: str, rows: Sequence[Sequence[Value]], damaged: type[Damaged] = Damaged
+    ) -> None:
+        """Run a statement without result once for each of `rows`, as one call of the library."""
+        try:
+            self._execute_many(sql, rows)
         except apsw.Error as error:
             self._raise(error, what, damaged)
 

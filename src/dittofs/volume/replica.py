@@ -113,7 +113,9 @@ class Replica:
             yield transaction
             if transaction.has_group:
                 self._sign(transaction.group)
-                change = replace(transaction.group.finish(), is_unasked=transaction.is_unasked)
+                change = transaction.group.finish()
+                if transaction.is_unasked:
+                    change = replace(change, is_unasked=True)
                 self.journal.append(self.journal.next_group, change.updates, LOCAL_VIA)
                 record(self.journal, change.effects, self.clock.now_ns())
                 for listener in self.authored:

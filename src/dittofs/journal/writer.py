@@ -17,8 +17,8 @@ from dittofs.journal.statements import Statements
 
 CLIENT_ID_MIN: Final = 2
 """0 is nobody's, 1 is what compaction writes."""
-PROVEN_ROWS_MAX: Final = 50_000
-"""Proving a longer log would hold up the start (0.1 s); a new id costs nothing."""
+PROVEN_ROWS_MAX: Final = 10_000
+"""Proving a longer log would hold up the start (20 ms); a new id costs nothing."""
 _KEY = "journal/writer"
 _SLOTS = "journal/slots"
 _Kind = TypeVar("_Kind")

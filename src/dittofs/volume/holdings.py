@@ -1,7 +1,8 @@
 """How many of a volume's bytes are on this device, counted in the background and kept.
 
 Only what is missing is remembered: one number a file that is not whole here. Counting begins with a look at
-every file, about 20 µs each, a millisecond at a time between requests; then at what other devices change,
+every file, about 20 µs each, a millisecond at a time between requests, some seconds after a large volume was
+opened; then at what other devices change,
 and at the incomplete files whenever chunks have come. On a device that holds everything that costs nothing.
 """
 
@@ -24,6 +25,8 @@ from dittofs.volume.replica import Replica
 
 INODES_IN_A_ROW = 32  # looked at before other requests have their turn
 PARTS_IN_A_ROW = 256  # of one file
+COUNTED_AT_ONCE_MAX = 2_000  # files, when a volume is opened: some 0.1 s
+COUNT_PATIENCE_S = 5.0  # more of them wait until the mount is in use: counting would share its first second
 LOOK_INTERVAL_S = 5.0
 LOOK_SHARE = 20  # looking again takes at most one part in so many of the time
 _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
@@ -90,6 +93,8 @@ class Holdings:
             self._replica.chunks.on_loss.remove(told)
 
     async def _run(self) -> None:
+        if self._replica.tree.counts().files > COUNTED_AT_ONCE_MAX:
+            await trio.sleep(COUNT_PATIENCE_S)
         await self.count()
         while True:
             with trio.move_on_after(LOOK_INTERVAL_S):

@@ -3,7 +3,11 @@
 import os
 import random
 
-from dittofs.volume.holdings import Holdings
+import pytest
+import trio
+import trio.testing
+
+from dittofs.volume.holdings import COUNT_PATIENCE_S, Holdings
 from tests.simulation.pair import Pair
 
 BIG = random.Random(2).randbytes(2 << 20)
@@ -57,3 +61,21 @@ async def test_a_device_that_holds_everything_looks_at_nothing(pair: Pair) -> No
     await pair.a.write("big", BIG)
     await pair.a.publish()
     assert holdings.bytes_here == len(BIG), "without looking again"
+
+
+async def test_many_files_are_counted_once_the_mount_is_in_use_and_few_at_once(
+    pair: Pair, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await pair.a.write(f"f{number}", b"x")
+    await pair.a.publish()
+    for most, begins_s in ((3, 0.0), (2, COUNT_PATIENCE_S)):
+        monkeypatch.setattr("dittofs.volume.holdings.COUNTED_AT_ONCE_MAX", most)
+        holdings = Holdings(pair.a.volume.replica)
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(holdings.run)
+            while holdings.bytes_here is None:
+                await trio.sleep(0.5)
+            nursery.cancel_scope.cancel()
+        assert begins_s <= trio.current_time() - begun < begins_s + 2

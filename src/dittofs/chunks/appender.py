@@ -57,6 +57,11 @@ class Appender:
         with self.lock:
             return dict(self._durable)
 
+    def is_durable(self, location: Location) -> bool:
+        """Whether what lies there was synced."""
+        with self.lock:
+            return location.offset + location.length <= self._durable.get(location.pack, 0)
+
     def append(self, chunks: Sequence[SealedChunk]) -> None:
         """Hand frames to the operating system. The caller holds `lock`.
 

@@ -182,6 +182,11 @@ class ChunkStore:
         """Whether the chunk is here, as far as is known without reading it."""
         return self._locate(kind, chunk) is not None
 
+    def is_durable(self, kind: ChunkKind, chunk: ChunkId) -> bool:
+        """Whether the chunk is here, and a power cut leaves it here, without a further `sync`."""
+        location = self._locate(kind, chunk)
+        return location is not None and self._appender.is_durable(location)
+
     def claim(self, kind: ChunkKind, chunk: ChunkId) -> bool:
         """As `has`; if it is here, it is not swept before the next round of marks (decision 0030).
 

@@ -14,6 +14,7 @@ from dittofs.journal.damage import IndexDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.tree import Tree
 from dittofs.volume.braking import mend_held
+from dittofs.volume.carried import put_back
 from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
 from dittofs.volume.writers import writer_setting
 
@@ -67,6 +68,7 @@ def _join(
         log.info("chunk store recovered", note=note)
     if journal.tail_lost is not None:
         log.info("the end of the journal is missing", detail=journal.tail_lost.detail)
+    put_back(journal, chunks)
     client_id = journal.claim_writer(entropy, machine)
     own = set(journal.own_slots())
     own.add(slot_of_client(client_id))

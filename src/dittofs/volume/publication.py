@@ -24,6 +24,7 @@ from dittofs.errors import (
 from dittofs.ids import InodeId, Stamp
 from dittofs.tree.record import Kind, Ref, Version
 from dittofs.volume.borrowing import lacks_chunks
+from dittofs.volume.carried import Carried
 from dittofs.volume.contents import Content
 from dittofs.volume.entering import Entering
 from dittofs.volume.events import node_of
@@ -63,6 +64,8 @@ class Publisher:
         self._waiters = 0  # who holds something up until all is published
         self.stuck: dict[Ref, str] = {}
         """Files that cannot be published, and why; their bytes stay staged."""
+        self.carried = Carried(state.replica)
+        """Small contents that are durable with the journal."""
         self.left_behind = Waiting(state, chunking, self._job, self.enqueue)
         """Files whose edits need chunks that no device gave yet."""
         self.problem: str | None = None
@@ -259,7 +262,7 @@ class Publisher:
         return self.problem is None
 
     async def _store(self, jobs: list[Job]) -> None:
-        """Every content becomes chunks, durable when this returns.
+        """Every content becomes chunks, durable when this returns or, if they are carried, with the journal.
 
         Small new ones on the event loop, between requests: beside a thread that runs Python it would
         lose the interpreter's lock at each system call of its own, and wait 0.5 ms to have it back.
@@ -269,9 +272,14 @@ class Publisher:
             store_job(replica.chunks, replica.slot, job, self._chunking)
             if number % SMALL_FILES_IN_A_ROW == 0:
                 await trio.lowlevel.checkpoint()
+        if self.carried.has_room(jobs):
+            for job in jobs:
+                job.is_carried = True
+            await trio.lowlevel.checkpoint()
+            return
         others = [job for job in jobs if not job.is_small]
         await replica.run_blocking(store_jobs, replica.chunks, replica.slot, others, self._chunking)
-        if not self._state.may_borrow():
+        if others and not self._state.may_borrow():
             await replica.run_blocking(require_whole, replica.chunks, others)
         lacking = [job for job in others if lacks_chunks(job)]
         if lacking and can_fetch(self._state.source):
@@ -359,6 +367,8 @@ class Publisher:
                 published = entering.take(job)
                 if published is not None:
                     done.append((job, published))
+                    if job.is_carried:
+                        self.carried.carry(job, change)
         for job, published in done:
             self._advance(job, published)
         entering.announce()

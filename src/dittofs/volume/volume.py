@@ -162,6 +162,7 @@ class Volume:
         """Bound what a power cut may cost, and the journal's length."""
         try:
             if self.replica.try_writing():
+                await self.publisher.carried.settle()
                 await self.files.sync()
                 for number in self.replica.tree.loaded_shards():
                     if not self.replica.compact_if_due(number):
@@ -180,6 +181,8 @@ class Volume:
     async def close(self) -> None:
         """Publish and sync everything. The front end has stopped."""
         await self.publisher.drain_all()
+        if self.replica.read_only is None:
+            await self.publisher.carried.settle()
         await self.files.sync()
 
     def source_changed(self) -> None:

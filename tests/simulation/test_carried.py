@@ -1,4 +1,4 @@
-"""Small contents that the journal carries: one sync makes content and name durable, and a power cut shows it."""
+"""Small contents that the journal carries: one sync makes content and name durable."""
 
 import os
 from collections.abc import Iterator

@@ -90,7 +90,7 @@ def put_back(journal: Journal, chunks: ChunkStore) -> None:
         try:
             kind, chunk = ChunkKind(key[0]), ChunkId(key[1:])
             if not chunks.has(kind, chunk):
-                (problem,) = chunks.put_all_sealed([(kind, chunk, sealed)])
+                (problem,) = chunks.put_sealed([(kind, chunk, sealed)])
                 if problem is not None:
                     raise problem
         except (DittoError, ValueError) as error:

@@ -23,6 +23,7 @@ from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
 from dittofs.tree.tree import Tree
 from dittofs.tree.update import LIVE, decode, decode_state_vector
 from dittofs.tree.view import view
+from dittofs.volume.carried import put_back
 from dittofs.volume.opening import _label
 from tests.property.tree_replicas import assert_same, observe
 from tests.simulation.device import SwarmDevice
@@ -200,7 +201,10 @@ def watch_publications(device: SwarmDevice, chance: random.Random) -> None:
             for _, root, size in contents.roots_of(change)[0]
             if whole(replica.chunks, [(root, size)])[0]
         ]
-        lost = [root.hex()[:12] for root in _lost_by_power_cut(device, here, chance)] if here else []
+        carrying = replica.journal  # what it carries is durable when the change is
+        lost = (
+            [root.hex()[:12] for root in _lost_by_power_cut(device, here, chance, carrying)] if here else []
+        )
         assert not lost, f"{device.number} publishes {lost}, and a power cut would take it"
 
     replica.listeners.append(changed)
@@ -222,13 +226,21 @@ def watch_holds(device: SwarmDevice, chance: random.Random) -> None:
 
 
 def _lost_by_power_cut(
-    device: SwarmDevice, contents: Sequence[tuple[bytes, int]], chance: random.Random
+    device: SwarmDevice,
+    contents: Sequence[tuple[bytes, int]],
+    chance: random.Random,
+    carrying: Journal | None = None,
 ) -> list[bytes]:
-    """Which of these contents would not be whole on a device's disk after a power cut now."""
+    """Which of these contents would not be whole on a device's disk after a power cut now.
+
+    `carrying`: a journal whose carried chunks count as there.
+    """
     disk = device.disk.fork()
     disk.crash(chance.randrange(1 << 30))
     store = ChunkStore.open(disk, "chunks", device.ledger.keys, entropy=bytes)
     try:
+        if carrying is not None:
+            put_back(carrying, store)
         there = whole(store, contents)
     finally:
         store.close()

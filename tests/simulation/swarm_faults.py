@@ -31,6 +31,7 @@ from dittofs.tree.record import Record, Version
 from dittofs.tree.rules import Content, version_order
 from dittofs.tree.shard import Epoch, Shard
 from dittofs.volume import jobs, publication
+from dittofs.volume.carried import Carried
 from dittofs.volume.recovery import Recovery
 from dittofs.volume.replica import Replica
 from tests.property.exchange_histories import run_script
@@ -80,6 +81,7 @@ def _publish_before_durable(stack: ExitStack) -> None:
 
     for module in (publication, jobs):
         stack.enter_context(patch.object(module, "store_jobs", store))
+    stack.enter_context(patch.object(Carried, "carry", lambda *_: None))
 
 
 def _writer_after_crash(stack: ExitStack) -> None:

@@ -4,11 +4,19 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from dittofs.blocking import run_inline
 from dittofs.tree.record import Kind
 from tests.simulation.rig import USER, Rig
 
 BIG = os.urandom(700_000)
+
+
+@pytest.fixture(autouse=True)
+def by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few small files are published without one: here there is always something to overtake."""
+    monkeypatch.setattr("dittofs.volume.carried.FILES_MAX", 0)
 
 
 class Meanwhile:

@@ -5,36 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
-from dittofs.errors import FSError
-from dittofs.ids import ROOT, number_of
+from dittofs.ids import number_of
 from dittofs.tree.hlc import FOLLOW_NS_MAX
 from dittofs.tree.record import shard_of
-from dittofs.tree.tree import Attributes
 from tests.property.tree_replicas import (
     Replica,
-    World,
     check_against_oracle,
     content_of,
     exchange_all,
 )
-
-
-@pytest.fixture
-def one() -> Replica:
-    return Replica(World(), "one")
-
-
-def stat(replica: Replica, path: str) -> Attributes:
-    ref = (ROOT, None) if path == "" else replica.entry(path).ref
-    attributes = replica.tree.stat(ref)
-    assert attributes is not None
-    return attributes
-
-
-def refused(number: int, act: Callable[[], object]) -> None:
-    with pytest.raises(FSError) as caught:
-        act()
-    assert caught.value.errno == number
+from tests.unit.tree.asking import refused, stat
 
 
 def test_every_prefix_of_every_group_is_safe(one: Replica) -> None:

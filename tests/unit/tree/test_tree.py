@@ -5,39 +5,20 @@ from collections.abc import Callable
 
 import pytest
 
-from dittofs.errors import FormatError, FSError
+from dittofs.errors import FormatError
 from dittofs.ids import LOST_FOUND, ROOT, ROOT_NUMBER, InodeId, number_of
 from dittofs.tree.hlc import FOLLOW_NS_MAX
 from dittofs.tree.record import PATH_DEPTH_MAX, Kind, NewVersion, Owner
 from dittofs.tree.shard import FIRST_EPOCH
-from dittofs.tree.tree import Attributes
 from tests.property.tree_replicas import (
     START_NS,
     Replica,
-    World,
     assert_same,
     check_against_oracle,
     exchange_all,
     observe,
 )
-
-
-@pytest.fixture
-def one() -> Replica:
-    return Replica(World(), "one")
-
-
-def stat(replica: Replica, path: str) -> Attributes:
-    ref = (ROOT, None) if path == "" else replica.entry(path).ref
-    attributes = replica.tree.stat(ref)
-    assert attributes is not None
-    return attributes
-
-
-def refused(number: int, act: Callable[[], object]) -> None:
-    with pytest.raises(FSError) as caught:
-        act()
-    assert caught.value.errno == number
+from tests.unit.tree.asking import refused, stat
 
 
 def test_an_empty_volume_has_a_root_and_hides_lost_and_found(one: Replica) -> None:

@@ -48,13 +48,16 @@ class Sharing:
         except NotAllowed as error:
             mend = f"Run it on an owner's device:  dittofs share {shlex.quote(opened.name)}"
             raise outside(opened, "forbidden") or Refusal("forbidden", str(error), mend) from error
+        ticket = format_ticket(share.ticket)
+        by_ticket = f"dittofs join {shlex.quote(ticket)}"
+        assert self._node.network is not None
         yield Invitation(
             volume=opened.name,
             role=request.role,
             code=str(share.code),
-            command=f"dittofs join {share.code}",
-            ticket=(ticket := format_ticket(share.ticket)),
-            ticket_command=f"dittofs join {shlex.quote(ticket)}",
+            command=f"dittofs join {share.code}" if self._node.network.uses_mdns else by_ticket,
+            ticket=ticket,
+            ticket_command=by_ticket,
             addresses=share.ticket.addresses,
             id=share.ticket.device.hex(),
             expires_in_s=share.expires_in_s,

@@ -122,6 +122,13 @@ def test_a_device_leaves_and_one_is_removed(laptop: Node, desktop: Node, tmp_pat
         phone.close()
 
 
+def test_a_device_that_is_not_to_be_heard_of_offers_its_ticket_first(laptop: Node) -> None:
+    told = laptop.run("share", "--daemon").stdout  # mdns = false
+    assert told.startswith("On the other computer, run:\n\n  dittofs join 'dittofs://join/1?d=")
+    assert "and type the code " in told
+    assert "dittofs join 127.0.0.1:" in told
+
+
 def test_a_ticket_that_is_of_no_use_says_why_and_changes_nothing(laptop: Node, desktop: Node) -> None:
     ticket = laptop.json("share")["ticket"]
     for wrong, code, says in (

@@ -135,8 +135,12 @@ def _show(invitation: Invitation, *, is_waiting: bool) -> None:
     for line in qr_lines(invitation.ticket):
         say(line)
     say(f"On the other computer, run:\n\n  {escaped(invitation.command)}\n")
-    say(f"If it does not hear this one, either of these:\n\n  {escaped(invitation.ticket_command)}")
-    say(f"  dittofs join {invitation.addresses[0]}     fingerprint: {fingerprint(invitation.id)}\n")
+    by_address = f"  dittofs join {invitation.addresses[0]}     fingerprint: {fingerprint(invitation.id)}"
+    if invitation.command == invitation.ticket_command:  # this device is not to be heard of
+        say(f"Or this, and type the code {invitation.code} there:\n\n{by_address}\n")
+    else:
+        say("If it does not hear this one, either of these:\n")
+        say(f"  {escaped(invitation.ticket_command)}\n{by_address}\n")
     said = f"Each works once, for {duration(invitation.expires_in_s)}."
     say(f"{said}   Waiting..." if is_waiting else f"{said}   See who came:  dittofs devices")
 

@@ -63,6 +63,8 @@ from dittofs.control.sharing import (
     LeaveResult,
     MeetRequest,
     MeetResult,
+    PingItem,
+    PingRequest,
     RecoveryRequest,
     RecoveryResult,
     RemoveRequest,
@@ -91,6 +93,7 @@ from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
 from mountd.outsider import outside, require_writer
+from mountd.pinging import ping
 from mountd.reports import Reports
 from mountd.sharing import Sharing
 from mountd.storage import StorageDesk, elsewhere_of
@@ -202,6 +205,9 @@ class DaemonService:
 
     def join(self, request: JoinRequest) -> AsyncGenerator[JoinItem, None]:
         return self._joining.join(request)
+
+    def ping(self, request: PingRequest) -> AsyncGenerator[PingItem, None]:
+        return ping(self._node, request)
 
     async def meet(self, request: MeetRequest) -> MeetResult:
         return await self._joining.meet(request)

@@ -82,11 +82,16 @@ def test_a_file_written_here_is_read_there_and_everything_is_told_truthfully(
     ]
     assert "SAFE        3 files" in laptop.run("status").stdout
     assert "desktop" in laptop.run("devices").stdout
+    pinged = laptop.run("ping", "desktop", "-c", "3", "-i", "0.05").stdout.splitlines()
+    assert (len(pinged), "ms   tcp 127.0.0.1:" in pinged[0]) == (4, True)
+    assert "desktop: 3 of 3 answered; least" in pinged[-1]
 
 
 def test_what_is_only_here_stands_against_unmounting_and_leaving(laptop: Node, desktop: Node) -> None:
     join(laptop, desktop)
     desktop.end_daemon()
+    alone = laptop.run("ping", "desktop", "-c", "1", "-W", "0.5", check=False)
+    assert (alone.returncode, "0 of 1 answered" in alone.stdout) == (1, True)
     (laptop.root / "alone.txt").write_text("nowhere else")
     for words in (("unmount", laptop.root), ("leave", "Shared"), ("sync", "--timeout", "1")):
         done = laptop.run(*words, check=False)

@@ -211,6 +211,8 @@ async def _answer_items(service: Service, connection: Connection, route: Route, 
             await _send_lines(connection, _as_lines(service.trash(request)))
         case routes.CHECKOUT, history.CheckoutRequest():
             await _send_lines(connection, _as_lines(service.checkout(request)))
+        case routes.PING, sharing.PingRequest():
+            await _send_lines(connection, _as_lines(service.ping(request)))
         case routes.SYNC, sharing.SyncRequest():
             await _send_lines(connection, _as_lines(service.sync(request)))
         case routes.UNDO, undoing.UndoRequest():

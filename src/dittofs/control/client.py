@@ -106,6 +106,9 @@ class Client:
     def meet(self, request: sharing.MeetRequest) -> sharing.MeetResult:
         return cast(sharing.MeetResult, self._value(routes.MEET, request, None))
 
+    def ping(self, request: sharing.PingRequest) -> Iterator[sharing.PingItem]:
+        return cast(Iterator[sharing.PingItem], self._items(routes.PING, request))
+
     def sync(self, request: sharing.SyncRequest) -> Iterator[sharing.SyncItem]:
         return cast(Iterator[sharing.SyncItem], self._items(routes.SYNC, request))
 

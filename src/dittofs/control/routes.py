@@ -106,6 +106,9 @@ JOIN: Final = Route(
 MEET: Final = Route(
     "POST", f"{PREFIX}/meet", Carried.JSON, sharing.MeetRequest, Answered.VALUE, sharing.MeetResult
 )
+PING: Final = Route(
+    "POST", f"{PREFIX}/ping", Carried.JSON, sharing.PingRequest, Answered.ITEMS, sharing.PingItem | Failure
+)
 SYNC: Final = Route(
     "POST", f"{PREFIX}/sync", Carried.JSON, sharing.SyncRequest, Answered.ITEMS, sharing.SyncItem | Failure
 )
@@ -237,6 +240,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         SHARE,
         JOIN,
         MEET,
+        PING,
         SYNC,
         REMOVE,
         LEAVE,

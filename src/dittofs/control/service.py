@@ -98,6 +98,9 @@ class Service(Protocol):
     async def meet(self, request: sharing.MeetRequest) -> sharing.MeetResult:
         """Who has an open invitation at an address. Nothing is told to it."""
 
+    def ping(self, request: sharing.PingRequest) -> AsyncGenerator[sharing.PingItem, None]:
+        """Ask a device for answers, one after the other; end with `PingDone`."""
+
     def sync(self, request: sharing.SyncRequest) -> AsyncGenerator[sharing.SyncItem, None]:
         """Wait until everything is safe on others, or cannot become so; end with `SyncResult`."""
 

@@ -109,6 +109,33 @@ class JoinResult(Struct, frozen=True, tag="joined"):
     warnings: tuple[str, ...] = ()
 
 
+class PingRequest(Struct, frozen=True):
+    """Ask a device of a volume for an answer, again and again. The lines are `PingReply`, then `PingDone`."""
+
+    volume: str
+    device: str  # its name, or the beginning of its id
+    count: Annotated[int, Meta(ge=1, le=1_000_000)] = 4
+    interval_s: Annotated[float, Meta(ge=0.01, le=3600)] = 1.0
+    patience_s: Annotated[float, Meta(gt=0, le=60)] = 2.0  # so long each answer is waited for
+
+
+class PingReply(Struct, frozen=True, tag="reply"):
+    """What became of one question. `round_trip_s` is null: no answer in time, or not connected."""
+
+    number: int  # from 1
+    round_trip_s: float | None
+    path: str = ""  # how the device is connected, as `MemberStatus` has it
+
+
+class PingDone(Struct, frozen=True, tag="done"):
+    """The last line."""
+
+    device: str
+    id: str
+    sent: int
+    received: int
+
+
 class SyncRequest(Struct, frozen=True):
     """Wait until what is here is safe on other devices, as `SyncResult` says."""
 
@@ -205,4 +232,5 @@ class CopiesResult(Struct, frozen=True):
 ShareItem = Invitation | ShareWaiting | ShareEnded
 JoinItem = JoinProgress | JoinResult
 SyncItem = SyncProgress | SyncResult
-SharingItem = ShareItem | JoinItem | SyncItem
+PingItem = PingReply | PingDone
+SharingItem = ShareItem | JoinItem | SyncItem | PingItem

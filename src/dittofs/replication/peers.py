@@ -222,7 +222,7 @@ class Peers:
         if present is None:
             return None
         is_other = session.theirs.instance != present.theirs.instance
-        answers = is_other and await present.probe(PROBE_S)
+        answers = is_other and await present.probe(PROBE_S) is not None
         if self._sessions.get(session.device) is not present:
             return await self._refusal(session)  # a third link came, or that one ended
         if answers:

@@ -373,10 +373,11 @@ class Session:
         self.round_trip_s += (took - self.round_trip_s) / (4 if self.is_measured else 1)
         self.is_measured = True
 
-    async def probe(self, patience_s: float) -> bool:
-        """Whether the peer answers within `patience_s`."""
+    async def probe(self, patience_s: float) -> float | None:
+        """The seconds that the peer takes to answer; None: it does not within `patience_s`."""
+        begun = trio.current_time()
         number = self._ping()
         with trio.move_on_after(patience_s):
             while number in self._pings:
                 await self._ponged.wait()
-        return number not in self._pings
+        return None if number in self._pings else trio.current_time() - begun

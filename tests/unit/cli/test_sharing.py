@@ -95,6 +95,21 @@ def test_joining_says_role_inviter_and_what_follows(
     assert "older than ten minutes" in shell.err
 
 
+def test_a_ping_tells_each_answer_and_sums_them_up(shell: Shell, service: SmallService) -> None:
+    assert service.files == {}
+    assert shell.run("ping", "nas", "-c", "3", "-i", "0.1") == 0
+    assert shell.out.splitlines() == [
+        "1   no answer in time",
+        "2   3.00 ms   tcp 192.0.2.7:7347",
+        "3   1.00 ms   tcp 192.0.2.7:7347",
+        "nas: 2 of 3 answered; least / mean / most / deviation 1.00 / 2.00 / 3.00 / 1.00 ms",
+    ]
+    assert shell.run("ping", "nas", "-c", "1") == 1
+    assert "nas: 0 of 1 answered" in shell.out
+    assert shell.run("ping", "nas", "-c", "0") == 2
+    assert shell.run("ping", "nobody") == 1
+
+
 def test_sync_is_fine_only_when_everything_is_elsewhere(shell: Shell, service: SmallService) -> None:
     assert shell.run("sync") == 0
     assert "There is no other device" in shell.out

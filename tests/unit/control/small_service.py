@@ -53,6 +53,10 @@ from dittofs.control.sharing import (
     LeaveResult,
     MeetRequest,
     MeetResult,
+    PingDone,
+    PingItem,
+    PingReply,
+    PingRequest,
     RecoveryRequest,
     RecoveryResult,
     RemoveRequest,
@@ -187,6 +191,17 @@ class SmallService:
         yield JoinProgress("names", 3, 1000)
         yield JoinResult(
             self._volume(), "laptop", "desktop", "reader", is_complete=request.invitation != "slow"
+        )
+
+    async def ping(self, request: PingRequest) -> AsyncGenerator[PingItem, None]:
+        if request.device != "nas":
+            raise Refusal("not_found", f'no device is called "{request.device}"')
+        took = (0.001, None, 0.003)
+        for number in range(1, request.count + 1):
+            await trio.lowlevel.checkpoint()
+            yield PingReply(number, took[number % 3], "tcp 192.0.2.7:7347")
+        yield PingDone(
+            "nas", "cd" * 32, request.count, sum(took[n % 3] is not None for n in range(1, request.count + 1))
         )
 
     async def meet(self, request: MeetRequest) -> MeetResult:

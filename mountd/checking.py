@@ -1,6 +1,7 @@
 """`dittofs check`: everything read and verified while the volume is in use, and mended where that can be."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -28,6 +29,7 @@ from dittofs.volume.volume import Volume
 PROGRESS_INTERVAL_S = 0.5
 FETCHED_AT_ONCE: Final = 64
 REPAIR: Final = "dittofs check --repair"
+DOCUMENTS_S: Final = 30.0  # how long a round with a connected device may take
 NAMED_IN_A_ROW: Final = 256
 UNNEEDED: Final = "nothing that is shown needs it, and it goes with the past that may"
 
@@ -85,7 +87,7 @@ async def check(
             count.findings += isinstance(item, Finding)
             yield item
         if repair:
-            async for item in _mend_store(volume, count):
+            async for item in _mend_store(volume, count, elsewhere):
                 yield item
         needed = await _needed(volume, set(count.frames))
         for chunk, finding in count.frames.items():
@@ -145,11 +147,9 @@ async def check(
 
 async def _check_store(volume: Volume, count: _Count, *, repair: bool) -> AsyncGenerator[CheckItem, None]:
     yield CheckProgress(0, 0, "journal")
+    async for item in _check_journal(volume, count, repair=repair):
+        yield item
     mend = "" if repair else REPAIR
-    for damage in await trio.to_thread.run_sync(lambda: list(volume.replica.journal.check())):
-        is_index = ": index" in damage.what or ": entry" in damage.what
-        count.index += is_index
-        yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend=mend if is_index else "")
     for number in range(DOCUMENTS):
         try:
             compared = volume.replica.mended(partial(volume.replica.tree.compare, number))
@@ -180,9 +180,63 @@ async def _check_store(volume: Volume, count: _Count, *, repair: bool) -> AsyncG
             yield CheckProgress(step.done_bytes, step.total_bytes, "packs")
 
 
-async def _mend_store(volume: Volume, count: _Count) -> AsyncGenerator[CheckItem, None]:
+async def _check_journal(volume: Volume, count: _Count, *, repair: bool) -> AsyncGenerator[CheckItem, None]:
+    """What the journal finds wrong with itself. Documents are mended on the way, as whenever they are met."""
+    replica = volume.replica
+    mend = "" if repair else REPAIR
+    for damage in await trio.to_thread.run_sync(lambda: list(replica.journal.check())):
+        is_index = ": index" in damage.what or ": entry" in damage.what
+        count.index += is_index
+        detail = f"{damage.what}: {damage.detail}"
+        if damage.is_past:
+            yield Finding("warning", "journal", detail)
+            continue
+        yield Finding("damage", "journal", detail, mend=mend if is_index else "")
+        if damage.shard is None:
+            continue
+        with suppress(Damaged, FormatError):
+            replica.mended(partial(replica.tree.compare, damage.shard))
+            if damage.shard not in replica.documents.awaited:
+                count.mended += 1
+                detail = (
+                    f"document {damage.shard} was made anew from the index of names: nothing of it is lost"
+                )
+                yield Finding("warning", "mended", detail)
+    for number, reason in replica.documents.awaited.items():
+        yield Finding(
+            "damage", "journal", f"document {number} is awaited from another device: {reason}", mend=mend
+        )
+
+
+async def _await_documents(
+    volume: Volume, count: _Count, elsewhere: Elsewhere
+) -> AsyncGenerator[CheckItem, None]:
+    """Documents that are damaged here, from another device; where there is none, what is lost is lost."""
+    documents = volume.replica.documents
+    wanted = len(documents.awaited)
+    if elsewhere.is_alone:
+        for reason in documents.give_up():
+            detail = (
+                f"{reason}: no other device has the volume, so its latest names are lost. What was set aside"
+            )
+            yield Finding("damage", "journal", f"{detail} stays in journal.db, in the table `damaged`")
+        return
+    documents.on_awaited()
+    with trio.move_on_after(DOCUMENTS_S):
+        while documents.awaited:
+            await documents.arrived.wait()
+    count.mended += wanted - len(documents.awaited)
+    if len(documents.awaited) < wanted:
+        detail = f"{wanted - len(documents.awaited)} documents of the tree were had from another device"
+        yield Finding("warning", "mended", detail)
+
+
+async def _mend_store(volume: Volume, count: _Count, elsewhere: Elsewhere) -> AsyncGenerator[CheckItem, None]:
     """Indexes anew; every chunk that was found to be lost from another device, whoever names it."""
     replica = volume.replica
+    if replica.documents.awaited:
+        async for item in _await_documents(volume, count, elsewhere):
+            yield item
     if count.index:
         replica.rebuild_index()
         count.mended += count.index

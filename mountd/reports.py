@@ -24,6 +24,7 @@ from dittofs.identity.records import Role
 from dittofs.node import Node
 from dittofs.replication.peer_status import PeerStatus
 from dittofs.shared_volume import SharedVolume
+from mountd.checking import REPAIR
 from mountd.mounting import Mounting
 from mountd.undoing import held
 
@@ -212,8 +213,9 @@ def custody_of(opened: SharedVolume) -> Custody:
 
 def _findings(opened: SharedVolume) -> Iterator[Finding]:
     volume = opened.volume
-    for damage in volume.replica.journal.damage:
-        yield Finding("damage", "journal", f"{damage.what}: {damage.detail}", mend="dittofs check")
+    for number, reason in volume.replica.documents.awaited.items():
+        detail = f"document {number} of the tree is awaited from another device, and nothing can be changed: "
+        yield Finding("damage", "journal", detail + reason, mend=REPAIR)
     for inode, lost in itertools.islice(volume.holdings.damaged, DAMAGE_MAX):
         found = volume.replica.tree.names(inode)[:1]
         path = b"".join(volume.state.path(above) + entry.name for above, entry in found)

@@ -70,6 +70,7 @@ class Damaged(DittoError):
     def __init__(self, what: str, detail: str) -> None:
         super().__init__(f"{what}: {detail}")
         self.what = what
+        self.detail = detail
 
 
 class ChunkMissing(DittoError):

@@ -105,6 +105,7 @@ class SharedVolume:
         )
         self.on_damage: Callable[[], None] = lambda: None
         """Told when something was found to be lost, and no other device has it."""
+        volume.replica.documents.on_awaited = self._pull_all
         volume.state.may_borrow = lambda: self.retirement.may_borrow
         members.listeners.append(self._members_changed)
         self._judge_self()
@@ -150,6 +151,11 @@ class SharedVolume:
         self.volume.note_damage(sentence)
         self.on_damage()
 
+    def _pull_all(self) -> None:
+        """Something that others have was lost here."""
+        for session in self.peers.open_sessions:
+            session.rounds.begin()
+
     async def _follow_sessions(self) -> None:
         while True:
             await self.peers.changed.wait()
@@ -166,11 +172,11 @@ class SharedVolume:
         """What the members' records let this device do."""
         replica = self.volume.replica
         if self.role >= Role.WRITER:
-            replica.not_allowed = None
+            replica.refused = None
         elif self.role > Role.NONE:
-            replica.not_allowed = "this device may read the volume, and not change it"
+            replica.refused = "this device may read the volume, and not change it"
         else:
-            replica.not_allowed = "this device is not a member of the volume any more"
+            replica.refused = "this device is not a member of the volume any more"
 
     async def _do_duties(self) -> None:
         """After each change of the members: take up generations; an owner gives what it owes the others."""

@@ -9,7 +9,7 @@ import zstandard
 from blake3 import blake3
 
 from dittofs.errors import Damaged
-from dittofs.journal.damage import Damage
+from dittofs.journal.damage import Damage, ShardDamaged
 from dittofs.journal.statements import Statements
 
 EpochPair = tuple[int, bytes]
@@ -68,7 +68,14 @@ class PackedSnapshot:
 
 
 def read_chain(statements: Statements, shard: int) -> Chain:
-    """Read and verify a shard. `Damaged` if its snapshot or a page of its log cannot be trusted."""
+    """Read and verify a shard. `ShardDamaged` if its snapshot or a page of its log cannot be trusted."""
+    try:
+        return _read_chain(statements, shard)
+    except Damaged as error:
+        raise ShardDamaged(shard, error.what, error.detail) from error
+
+
+def _read_chain(statements: Statements, shard: int) -> Chain:
     what = f"snapshot of shard {shard}"
     snapshots = statements.rows(what, "SELECT * FROM snapshot WHERE shard=?", (shard,))
     epoch: EpochPair
@@ -96,11 +103,10 @@ def read_chain(statements: Statements, shard: int) -> Chain:
     return Chain(head, blob, updates, broken)
 
 
-def tail_damage(statements: Statements, shard: int, seq: int) -> Damage:
-    return Damage(
-        f"{statements.path}: log of shard {shard}",
-        f"row {seq} does not match its hash; it and what follows belong in table `damaged`",
-    )
+def tail_damage(statements: Statements, shard: int, seq: int) -> ShardDamaged:
+    """What to say of a log whose row `seq` does not follow from what precedes it."""
+    detail = f"row {seq} does not match its hash"
+    return ShardDamaged(shard, f"{statements.path}: log of shard {shard}", detail, is_tail=True)
 
 
 def stored_shards(statements: Statements) -> list[int]:
@@ -165,11 +171,12 @@ def check_chains(statements: Statements) -> Iterator[Damage]:
         statements.run("check", "SAVEPOINT check_chain")
         try:
             chain = read_chain(statements, shard)
-        except Damaged as error:
-            yield Damage(error.what, str(error))
+        except ShardDamaged as error:
+            yield Damage(error.what, error.detail, shard)
         else:
             if chain.broken is not None:
-                yield tail_damage(statements, shard, chain.broken)
+                tail = tail_damage(statements, shard, chain.broken)
+                yield Damage(tail.what, tail.detail, shard)
         finally:
             statements.run("check", "RELEASE check_chain")
 

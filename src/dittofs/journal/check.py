@@ -32,4 +32,4 @@ def check_all(statements: Statements) -> Iterator[Damage]:
         yield from index.check()
     yield from History(statements).check()
     for what, detail in statements.rows("damaged rows", "SELECT DISTINCT what, detail FROM damaged"):
-        yield Damage(what, f"set aside earlier: {detail}")
+        yield Damage(what, f"set aside earlier: {detail}", is_past=True)

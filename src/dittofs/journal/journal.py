@@ -71,10 +71,7 @@ class Journal:
 
     @property
     def damage(self) -> Sequence[Damage]:
-        """What was found wrong and set aside so far. It grows when `load` meets a bad row.
-
-        A shard named here holds less than the index says: rebuild the index and claim a fresh writer.
-        """
+        """What was set aside since the journal was opened."""
         return self._database.damage
 
     @property
@@ -87,6 +84,11 @@ class Journal:
         return self._database.tail_lost
 
     # -- transactions and durability
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._database.is_in_transaction
 
     def transaction(self) -> "_Transaction":
         """One transaction: with the operating system when the block ends, undone if it raises.
@@ -151,7 +153,7 @@ class Journal:
         self._log.append(group, updates, via)
 
     def log_bytes(self, shard: int) -> int:
-        """The size of the updates logged since the shard's snapshot."""
+        """The size of the updates logged since the shard's snapshot. `ShardDamaged` as `load`."""
         return self._log.size(shard)
 
     def put_snapshot(self, shard: int, epoch: EpochPair, blob: bytes) -> None:
@@ -160,9 +162,21 @@ class Journal:
         self._log.put_snapshot(shard, epoch, blob)
 
     def discard_shard(self, shard: int, reason: str) -> None:
-        """Set everything of a shard aside, whatever is wrong with it, so that it can be fetched anew."""
+        """Set everything of a shard aside, whatever is wrong with it, so that it can be had anew."""
         self._transaction.expect_open()
-        self._database.damage.append(self._log.discard(shard, reason))
+        self._note(self._log.discard(shard, reason))
+
+    def drop_tail(self, shard: int) -> None:
+        """Set aside what of a shard's log does not follow from what precedes it.
+
+        The shard holds less than the index says then: rebuild the index and claim a fresh writer.
+        """
+        self._transaction.expect_open()
+        self._note(self._log.drop_tail(shard))
+
+    def _note(self, damage: Damage | None) -> None:
+        if damage is not None and damage not in self._database.damage:
+            self._database.damage.append(damage)
 
     def append_history(self, effects: Iterable[HistoryEffect], now_ns: int) -> None:
         """Add what one step did. `now_ns`: the wall clock."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dittofs.errors import DittoError
 from dittofs.journal.chain import (
     Chain,
     Epoch,
@@ -25,7 +24,10 @@ _INSERT = 'INSERT INTO log(shard, seq, grp, epoch, digest, "update", via, hash) 
 
 
 class Log:
-    """Snapshots and updates. A shard is verified when it is first touched and each time it is loaded."""
+    """Snapshots and updates. A shard is verified when it is first touched and each time it is loaded.
+
+    One that fails is `ShardDamaged` until `drop_tail`, `discard` or `put_snapshot`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -70,13 +72,27 @@ class Log:
 
     def discard(self, shard: int, detail: str) -> Damage:
         """Move a shard's snapshot and log aside, whatever they hold: it is empty afterwards."""
-        damage = Damage(f"{self._statements.path}: shard {shard}", detail)
-        for table in ("snapshot", "log"):
-            what = f"{table} of shard {shard}"
-            for row in self._statements.rows(what, f"SELECT * FROM {table} WHERE shard=?", (shard,)):
-                self._set_aside(damage, table, row)
-            self._statements.run(what, f"DELETE FROM {table} WHERE shard=?", (shard,))
+        damage = Damage(f"{self._statements.path}: shard {shard}", detail, shard)
+        self._touched.add(shard)
+        with self._database.reading_anything():
+            for table in ("snapshot", "log"):
+                self._move_aside(damage, table, "shard=?", (shard,))
         self._heads.pop(shard, None)
+        return damage
+
+    def drop_tail(self, shard: int) -> Damage | None:
+        """Move aside what of a shard's log does not follow from what precedes it. None: there is nothing.
+
+        `ShardDamaged` if not even the rest can be read.
+        """
+        chain = read_chain(self._statements, shard)
+        if chain.broken is None:
+            return None
+        error = tail_damage(self._statements, shard, chain.broken)
+        damage = Damage(error.what, error.detail, shard)
+        self._touched.add(shard)
+        self._heads.pop(shard, None)
+        self._move_aside(damage, "log", "shard=? AND seq>=?", (shard, chain.broken))
         return damage
 
     def committed(self) -> None:
@@ -91,35 +107,16 @@ class Log:
         self._heads.pop(shard, None)
         chain = read_chain(self._statements, shard)
         if chain.broken is not None:
-            self._drop_tail(shard, chain.broken)
+            raise tail_damage(self._statements, shard, chain.broken)
         self._heads[shard] = chain.head
         return chain
 
-    def _drop_tail(self, shard: int, seq: int) -> None:
-        damage = tail_damage(self._statements, shard, seq)
-        is_inside = self._database.is_in_transaction
-        if is_inside:
-            self._touched.add(shard)
-        else:
-            self._database.begin()
-        try:
-            what = f"log of shard {shard}"
-            where = "FROM log WHERE shard=? AND seq>=?"
-            for row in self._statements.rows(what, f"SELECT * {where} ORDER BY seq", (shard, seq)):
-                self._set_aside(damage, "log", row)
-            self._statements.run(what, f"DELETE {where}", (shard, seq))
-        except DittoError:
-            if not is_inside:
-                self._database.rollback()
-            raise
-        if not is_inside:
-            self._database.commit()
-        if damage not in self._database.damage:
-            self._database.damage.append(damage)
-
-    def _set_aside(self, damage: Damage, table: str, row: Sequence[Value]) -> None:
-        self._statements.run(
-            "damaged rows",
-            "INSERT INTO damaged(what, detail, row) VALUES(?,?,?)",
-            (damage.what, damage.detail, msgspec.msgpack.encode((table, *row))),
-        )
+    def _move_aside(self, damage: Damage, table: str, where: str, values: Sequence[Value]) -> None:
+        what = f"{table} of shard {damage.shard}"
+        for row in self._statements.rows(what, f"SELECT * FROM {table} WHERE {where}", values):
+            self._statements.run(
+                "damaged rows",
+                "INSERT INTO damaged(what, detail, row) VALUES(?,?,?)",
+                (damage.what, damage.detail, msgspec.msgpack.encode((table, *row))),
+            )
+        self._statements.run(what, f"DELETE FROM {table} WHERE {where}", values)

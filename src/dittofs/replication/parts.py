@@ -37,8 +37,10 @@ class LocalReplica(Protocol):
     run_blocking: RunBlocking
     listeners: list[Callable[[Change], None]]
     authored: list[Callable[[Change], None]]
-    not_allowed: str | None
     read_only: str | None
+
+    @property
+    def not_allowed(self) -> str | None: ...
 
     def change(self) -> AbstractContextManager[LocalTransaction]: ...
 

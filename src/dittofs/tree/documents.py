@@ -33,6 +33,8 @@ class Documents:
             epoch, snapshot, updates = self._source.load(number)
             shard = Shard.load(Epoch(*epoch), snapshot, updates, self.client_id)
             self._loaded[number] = shard
+            if shard.epoch != self._states.epoch(number):  # the source had to make it anew
+                self._states.moved(number, shard.epoch, shard.known)
         return shard
 
     @contextmanager

@@ -22,14 +22,15 @@ from dittofs.tree.effects import effects_of
 from dittofs.tree.entry import Change, Effect
 from dittofs.tree.epochs import compacted, join_into
 from dittofs.tree.hlc import Clock
+from dittofs.tree.holds import decoded
 from dittofs.tree.join import join_all
 from dittofs.tree.placement import Placement, Touched
 from dittofs.tree.record import DOCUMENTS, META_SHARD, Record, key_of, shard_of, split_key
 from dittofs.tree.rows import Inode, Rows
-from dittofs.tree.settings import decode_setting, join_settings
-from dittofs.tree.shard import EPOCHS_MAX, Shard
+from dittofs.tree.settings import decode_setting, encode_setting, join_settings
+from dittofs.tree.shard import EPOCHS_MAX, FIRST_EPOCH, Shard
 from dittofs.tree.states import Difference, DocumentState
-from dittofs.tree.update import decode_state_vector
+from dittofs.tree.update import RECORD_BYTES_MAX, decode_state_vector
 
 WRITERS_MAX = 128
 """Clients in one state vector, before a fresh epoch forgets them. A restart may make a new one."""
@@ -263,6 +264,47 @@ class Exchange:
                 self._rows.settings.put(name, setting)
         # Conflict entries are called after devices, and the settings say what those are called.
         self._placement.generation += 1
+
+    # -- documents that are damaged
+
+    def remade(self, number: int) -> Update | None:
+        """A document whose stored form is lost, of what the index says of it: the next epoch, as compaction
+        would have begun it. None: that cannot be done.
+
+        For the journal, in one transaction with what the index says. The document must not be loaded.
+        """
+        epoch = self._rows.states.epoch(number).number + 1
+        joined = self._settings() if number == META_SHARD else self._records(number)
+        if epoch >= EPOCHS_MAX or any(len(value) > RECORD_BYTES_MAX for value in joined.values()):
+            return None
+        fresh = Shard.begin(epoch, joined, self._documents.client_id)
+        self._rows.states.moved(number, fresh.epoch, fresh.known)
+        self._rows.flush(self._clock.greatest)
+        return number, fresh.epoch, fresh.snapshot()
+
+    def _settings(self) -> dict[str, bytes]:
+        return {name: encode_setting(one) for name, one in self._rows.settings.registers().items()}
+
+    def _records(self, number: int) -> dict[str, bytes]:
+        """What the index has of a document, and of what is held what the documents had last."""
+        held = self._brake.holds
+        found: dict[str, Record] = {}
+        for raw, row in self._rows.raw_records():
+            key = raw.decode("ascii")
+            inode, _ = split_key(key)
+            if shard_of(inode) == number and inode not in held:
+                found[key] = encoding.decode(row[1:], encoding.JOINED_BYTES_MAX)
+        for inode in held.all:
+            hold = held.get(inode)
+            if hold is not None and shard_of(inode) == number:
+                found.update({key_of(inode, link): one for link, one in decoded(hold.known).items()})
+        return {key: encoding.encode(one, encoding.JOINED_BYTES_MAX) for key, one in found.items()}
+
+    def lost(self, number: int) -> None:
+        """A document is empty from now on, until another replica gives it. The index shows what it showed."""
+        self._documents.drop([number])
+        self._rows.states.moved(number, FIRST_EPOCH, {})
+        self._rows.flush(self._clock.greatest)
 
     # -- fresh epochs
 

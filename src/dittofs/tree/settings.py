@@ -77,6 +77,10 @@ class Settings:
         """The value of every setting that has one."""
         return {name: one.value for name, one in self._all().items() if one.value is not None}
 
+    def registers(self) -> Mapping[str, Setting]:
+        """Every setting, also what has no value any more."""
+        return self._all()
+
     def _all(self) -> dict[str, Setting]:
         if self._known is None:
             rows = self._store.scan(_TABLE, b"")

@@ -248,14 +248,19 @@ class Shard:
         `client_id` is who writes in the fresh shard; this one stays as it is.
         """
         joined = {}
-        for record in sorted(self.records()):
+        for record in self.records():
             value = join(record, self.get_slots(record))
             if value is not None:
-                joined[f"{record}:{GENESIS_SLOT}"] = value
-        epoch = Epoch(self.epoch.number + 1, _digest(joined))
-        genesis = Shard(epoch, GENESIS_CLIENT)
-        snapshot = genesis._transact(joined, ()) if joined else None
-        return Shard.load(epoch, snapshot, (), client_id)
+                joined[record] = value
+        return Shard.begin(self.epoch.number + 1, joined, client_id)
+
+    @classmethod
+    def begin(cls, number: int, joined: Mapping[str, bytes], client_id: int) -> "Shard":
+        """The shard that begins epoch `number` with these records: one value each, in slot `g`."""
+        content = {f"{record}:{GENESIS_SLOT}": joined[record] for record in sorted(joined)}
+        epoch = Epoch(number, _digest(content))
+        snapshot = Shard(epoch, GENESIS_CLIENT)._transact(content, ()) if content else None
+        return cls.load(epoch, snapshot, (), client_id)
 
     def _transact(self, sets: Mapping[str, bytes], gone: Collection[str]) -> bytes:
         emitted: list[bytes] = []

@@ -15,6 +15,7 @@ from dittofs.journal.journal import Journal
 from dittofs.tree.tree import Tree
 from dittofs.volume.braking import mend_held
 from dittofs.volume.carried import put_back
+from dittofs.volume.mending import Documents
 from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
 from dittofs.volume.writers import writer_setting
 
@@ -72,9 +73,10 @@ def _join(
     client_id = journal.claim_writer(entropy, machine)
     own = set(journal.own_slots())
     own.add(slot_of_client(client_id))
+    documents = Documents(journal)
     tree = Tree(
         journal,
-        journal,
+        documents,
         client_id=client_id,
         own_slots=own.__contains__,
         device_label=lambda slot: _label(tree, slot),
@@ -94,6 +96,7 @@ def _join(
         own_slots=own,
         label=label,
         boot=machine.encode(),
+        documents=documents,
     )
     mend_held(replica)
     if journal.get_meta(INITIALISED) is None:

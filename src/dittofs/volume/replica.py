@@ -12,17 +12,19 @@ from dittofs.blocking import RunBlocking
 from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.disk import Disk
-from dittofs.errors import Behind, Contradiction, Damaged, DiskError, DiskFull, Forked, ReadOnlyVolume
+from dittofs.errors import Behind, Contradiction, DiskError, DiskFull, Forked, ReadOnlyVolume
 from dittofs.ids import InodeId, Slot, client_of_slot, slot_of_client
-from dittofs.journal.damage import Damage, IndexDamaged
+from dittofs.journal.damage import IndexDamaged, ShardDamaged
 from dittofs.journal.journal import Journal
 from dittofs.tree.delivery import Delivery, fork_setting
 from dittofs.tree.entry import Change
 from dittofs.tree.exchange import Taken
 from dittofs.tree.group import Group
+from dittofs.tree.record import DOCUMENTS
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
+from dittofs.volume.mending import DocumentMended, Documents
 from dittofs.volume.recording import record, was_shown
 from dittofs.volume.transaction import Transaction
 from dittofs.volume.under_way import UnderWay
@@ -63,6 +65,7 @@ class Replica:
         own_slots: set[Slot],
         label: str,
         boot: bytes,
+        documents: Documents,
     ) -> None:
         self.disk = disk
         self.journal = journal
@@ -78,17 +81,23 @@ class Replica:
         tree.brake.was_shown = partial(was_shown, journal)
         self.label = label
         self.boot = boot
-        self._must_remount = False
         self._snapshot_bytes: dict[int, int] = {}
         self.read_only: str | None = None
         """Why nothing can be changed, or None."""
-        self.not_allowed: str | None = None
-        """Why this device may not change the volume itself, or None. What others change is taken in."""
+        self.refused: str | None = None
+        """Why the members' records do not let this device change the volume, or None."""
+        self.documents = documents
+        documents.belong_to(self)
         self.listeners: list[Callable[[Change], None]] = []
         """Called after each change of the tree with what it touched."""
         self.naming = UnderWay()
         self.authored: list[Callable[[Change], None]] = []
         """Called within the transaction of each change made here: rows that must not be lost without it."""
+
+    @property
+    def not_allowed(self) -> str | None:
+        """Why this device may not change the volume itself, or None. What others change is taken in."""
+        return self.refused or self.documents.refusal
 
     def require_writable(self) -> None:
         """ReadOnlyVolume unless this device can and may change the volume."""
@@ -151,7 +160,7 @@ class Replica:
 
         Raises FormatError if their vector is none.
         """
-        return self.tree.exchange.difference(document, theirs)
+        return self.mended(partial(self.tree.exchange.difference, document, theirs))
 
     def is_fork(self, theirs: Iterable[tuple[int, DocumentState]]) -> bool:
         """Whether somebody knows more of the present writer than it wrote: then `heal_fork`.
@@ -183,7 +192,6 @@ class Replica:
 
     def _receive(self, judge: Callable[[], Delivery], via: bytes, *, is_round: bool) -> bool:
         self._require_usable()
-        damages = len(self.journal.damage)
         try:
             delivery = self.mended(judge)
         except Forked as error:
@@ -193,9 +201,6 @@ class Replica:
             if self._mark_forked(error.clients):
                 raise Behind(str(error)) from None
             raise
-        if len(self.journal.damage) > damages:
-            self._require_remount(self.journal.damage[damages])
-            self._require_usable()
         if delivery.is_new:
             taken = self.mended(lambda: self._take(delivery, via, is_round=is_round))
             self._tell(taken.change)
@@ -205,6 +210,10 @@ class Replica:
         with self.journalled():
             taken = self.tree.exchange.take(delivery, via, is_round=is_round)
             self._append(taken)
+            if is_round:
+                self.documents.came(list(delivery.arrivals))
+        if self.documents.awaited:
+            self.documents.look_again()
         return taken
 
     def compact_if_due(self, number: int) -> bool:
@@ -215,7 +224,7 @@ class Replica:
         if self.not_allowed is not None:
             return False
         self.require_writable()
-        if not self.tree.exchange.is_compaction_due(number):
+        if not self.mended(partial(self.tree.exchange.is_compaction_due, number)):
             return False
         with self.journalled():
             taken = self.tree.exchange.compact(number)
@@ -283,6 +292,14 @@ class Replica:
         log.error("another copy of this device has written too; both are kept")
         self._tell(taken.change)
 
+    def write_as_another(self) -> None:
+        """Go on as a fresh writer, who never wrote anything. Blocking."""
+        client = self.journal.claim_writer(self.entropy, self.boot.decode())
+        self.slot = slot_of_client(client)
+        self._own_slots.add(self.slot)
+        self.tree.exchange.judge.forkable.add(self.slot)
+        self.tree.exchange.write_as(client)
+
     def _append(self, taken: Taken) -> None:
         for number, epoch, blob in taken.wholes:
             self.journal.put_snapshot(number, epoch, blob)
@@ -300,42 +317,29 @@ class Replica:
     @contextmanager
     def journalled(self, transaction: Transaction | None = None) -> Iterator[None]:
         """A transaction of the journal. If it fails, what memory holds of the tree goes back with it."""
-        damages = len(self.journal.damage)
         try:
             with self.journal.transaction():
                 yield
-                if len(self.journal.damage) > damages:
-                    raise Damaged(self.journal.damage[damages].what, self.journal.damage[damages].detail)
         except BaseException as error:
             if transaction is None or transaction.has_group:
                 # The documents are ahead of the rolled back rows; nobody has seen those operations.
                 self.tree.unload()
             if isinstance(error, (DiskFull, DiskError)):
                 self._turn_read_only(error)
-            if len(self.journal.damage) > damages:
-                self._require_remount(self.journal.damage[damages])
+            if isinstance(error, ShardDamaged):
+                self.documents.mend(error)
             raise
 
     def _turn_read_only(self, error: DiskFull | DiskError) -> None:
         self.read_only = f"the journal cannot be written: {error}"
         log.error("volume turned read-only", reason=str(error))
 
-    def _require_remount(self, damage: Damage) -> None:
-        """A shard holds less than the index shows, and maybe less than this writer wrote. Nothing may be
-        built on that: opening anew makes the index from what is left and takes a fresh writer.
-        """
-        self._must_remount = True
-        self.read_only = f"{damage.what} is damaged: mount the volume anew to go on with what is left of it"
-        log.error("volume turned read-only", reason=self.read_only)
-        with suppress(DiskFull, DiskError), self.journal.transaction():
-            self.journal.mark_index(partial=True)
-
     def shorten_log(self, number: int) -> None:
         """Replace what is logged of a shard by a snapshot, once it is longer than the last one."""
         logged = self.journal.log_bytes(number)
         if logged <= max(LOG_BYTES_KEPT, self._snapshot_bytes.get(number, 0)):
             return
-        epoch, blob = self.tree.snapshot(number)
+        epoch, blob = self.mended(partial(self.tree.snapshot, number))
         with self._translated(), self.journal.transaction():
             self.journal.put_snapshot(number, epoch, blob)
         self._snapshot_bytes[number] = len(blob)
@@ -351,11 +355,12 @@ class Replica:
         with self._translated():
             with self.journal.transaction():
                 self.journal.mark_index(partial=True)
-            with self.journal.transaction():
-                self.journal.clear_index()
-                self.tree.rebuild_index()
-                self.journal.put_meta(INDEX_FORMAT, CURRENT_INDEX)
-                self.journal.mark_index(partial=False)
+            while self.journal.is_index_partial:
+                with suppress(ShardDamaged), self.journalled():  # each is set aside in its turn
+                    self.journal.clear_index()
+                    self.tree.rebuild_index()
+                    self.journal.put_meta(INDEX_FORMAT, CURRENT_INDEX)
+                    self.journal.mark_index(partial=False)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -366,17 +371,18 @@ class Replica:
             raise
 
     def mended(self, act: Callable[[], Result]) -> Result:
-        """What `act` gives; if it meets a damaged index, that is made anew and `act` done once more."""
-        try:
-            return act()
-        except IndexDamaged:
-            self.rebuild_index()
-            return act()
+        """What `act` gives; what it meets of damage in the index or in documents is mended on the way."""
+        for _ in range(DOCUMENTS):
+            try:
+                return act()
+            except IndexDamaged:
+                self.rebuild_index()
+            except DocumentMended:
+                continue
+        return act()
 
     def try_writing(self) -> bool:
         """See whether the journal can be written again. True when the replica is writable."""
-        if self._must_remount:
-            return False
         if self.read_only is None and self.journal.usable:
             return True
         if not self.journal.revive():

@@ -284,9 +284,7 @@ class Volume:
 
     def _damage(self) -> Iterator[str]:
         """Everything found to be lost or unreadable since the volume was opened."""
-        journal = self.replica.journal
-        for damage in journal.damage:
-            yield f"{damage.what}: {damage.detail}"
+        yield from self.replica.documents.awaited.values()
         yield from self.recovered.damaged
         yield from self.publisher.stuck.values()
         yield from self._noted

@@ -11,7 +11,7 @@ import pytest
 from dittofs.errors import Damaged, DittoError
 from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.journal.chain import FIRST_EPOCH, PackedSnapshot, row_hash, snapshot_hash
-from dittofs.journal.damage import IndexDamaged
+from dittofs.journal.damage import IndexDamaged, ShardDamaged
 from dittofs.journal.history import HistoryRow
 from dittofs.journal.journal import Journal
 from dittofs.journal.rows import checksum
@@ -151,7 +151,21 @@ def test_a_flipped_bit_in_the_wal_costs_no_commit_unnamed(
     assert named > 150
 
 
-def test_a_bad_log_row_drops_that_shards_tail_aside_and_says_so(disk: LocalDisk, filled: Journal) -> None:
+def drop_tail(journal: Journal, shard: int) -> None:
+    """A shard whose log is broken is refused until its tail is dropped."""
+    for _ in range(2):
+        with pytest.raises(ShardDamaged) as refusal:
+            journal.load(shard)
+        assert (refusal.value.shard, refusal.value.is_tail) == (shard, True)
+    with pytest.raises(ShardDamaged), journal.transaction():
+        journal.append(1, [(shard, FIRST_EPOCH, b"x")], b"")
+    with journal.transaction():
+        journal.drop_tail(shard)
+
+
+def test_a_bad_log_row_is_refused_until_that_shards_tail_is_dropped_aside(
+    disk: LocalDisk, filled: Journal
+) -> None:
     whole = {shard: filled.load(shard) for shard in range(SHARDS)}
     tamper(
         filled,
@@ -161,6 +175,7 @@ def test_a_bad_log_row_drops_that_shards_tail_aside_and_says_so(disk: LocalDisk,
     filled.abandon()
     journal = Journal.open(disk, PATH)
     assert journal.damage == []
+    drop_tail(journal, 0)
     assert journal.load(0) == (FIRST_EPOCH, None, whole[0][2][:9])
     assert [damage.what for damage in journal.damage] == [f"{PATH}: log of shard 0"]
     for shard in range(1, SHARDS):
@@ -198,16 +213,19 @@ def test_every_column_of_a_log_row_and_its_place_are_covered(filled: Journal, ch
     problems = [damage.what for damage in filled.check()]
     moved = "SET shard" in change
     assert problems == [f"{PATH}: log of shard {9 if moved else 0}"]
+    drop_tail(filled, 9 if moved else 0)
     assert filled.load(9) == (FIRST_EPOCH, None, [])
     assert filled.load(0)[2] == whole[:4]
     assert [damage.what for damage in filled.damage] == problems
 
 
-def test_damage_met_inside_a_transaction_that_fails_is_met_again(filled: Journal) -> None:
+def test_a_tail_dropped_inside_a_transaction_that_fails_is_there_again(filled: Journal) -> None:
     tamper(filled, "DELETE FROM log WHERE shard=0 AND seq=(SELECT min(seq) FROM log WHERE shard=0)")
     with pytest.raises(ZeroDivisionError), filled.transaction():
+        filled.drop_tail(0)
         assert filled.load(0)[2] == []
         raise ZeroDivisionError
+    drop_tail(filled, 0)
     assert filled.load(0)[2] == []
     assert len(filled.damage) == 1
     assert len(filled._database.statements.rows("test", "SELECT * FROM damaged")) == 14
@@ -343,3 +361,32 @@ def test_hashes_are_those_of_the_format() -> None:
         == "b3a7bcb1a7d3de71c1a247e31a215693ec3d5180b0529f785ff5338bc1160030"
     )
     assert checksum(b"kind", b"key", b"value").hex() == "4e93e03aa42132d4b2c63a01d321497b"
+
+
+def test_a_shard_in_a_page_that_cannot_be_read_is_set_aside_with_all_its_bytes(
+    disk: LocalDisk, filled: Journal, tmp_path: Path
+) -> None:
+    with filled.transaction():
+        filled.put_snapshot(1, EPOCH, random.Random(3).randbytes(60_000))
+    which = "name='snapshot' AND pagetype='overflow' ORDER BY pageno LIMIT 1 OFFSET 5"
+    sql = f"SELECT pageno FROM dbstat WHERE {which}"
+    page = filled._database.statements.rows("test", sql)[0][0]
+    filled.close()
+    path = tmp_path / "volume" / PATH
+    place = (page - 1) * PAGE_BYTES + 700
+    overwrite(path, place, bytes([path.read_bytes()[place] ^ 1]))
+    journal = Journal.open(disk, PATH)
+    with pytest.raises(ShardDamaged, match="snapshot of shard 1"):
+        journal.load(1)
+    with journal.transaction():
+        journal.discard_shard(1, "a page of it cannot be read")
+    assert journal.load(1) == (FIRST_EPOCH, None, [])
+    with journal.transaction():
+        journal.put_snapshot(1, EPOCH, b"had anew")
+    ((aside,),) = journal._database.statements.rows("test", "SELECT row FROM damaged")
+    assert len(aside) > 60_000
+    journal.close()
+    again = Journal.open(disk, PATH)
+    assert again.load(1) == (EPOCH, b"had anew", [])
+    assert [damage.what for damage in again.check()] == [f"{PATH}: shard 1"]
+    again.abandon()

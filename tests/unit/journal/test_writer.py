@@ -110,7 +110,8 @@ def test_a_journal_found_damaged_neither_reuses_nor_leaves_an_id(disk: LocalDisk
     assert journal.claim_writer(draws(2), "here") == ended
     with journal.transaction():
         journal._database.statements.run("test", "UPDATE log SET via=x'00'")
-    journal.load(1)
+    with journal.transaction():
+        journal.drop_tail(1)
     assert journal.damage
     second = journal.claim_writer(draws(3), "here")
     assert second != ended

@@ -426,9 +426,9 @@ async def test_who_may_only_read_names_nothing_again_that_was_gone_before_it_may
     async with lazy_pair() as (a, b, mine, theirs, cut, _):
         at = await replaced(a, b, mine)
         replica = b.rig.volume.replica
-        replica.not_allowed = "this device may only read"
+        replica.refused = "this device may only read"
         await theirs.collector.step()
-        replica.not_allowed = None
+        replica.refused = None
         cut.close()
         await apart(a, b)
         with pytest.raises(ChunkUnavailable):

@@ -177,7 +177,7 @@ def test_a_file_keeps_its_number_when_it_is_taken_back_from_a_save() -> None:
 def test_who_may_only_read_sees_what_was_and_may_accept_it() -> None:
     devices = Devices("alder", "birch")
     a, b = devices.rigs
-    b.replica.not_allowed = "this device may read the volume, and not change it"
+    b.replica.refused = "this device may read the volume, and not change it"
     before = b.show()
     remove_all(a)
     devices.carry(a)

@@ -216,7 +216,7 @@ def test_a_reader_waits_with_a_fresh_epoch_until_writers_have_put_into_it_what_i
     one: ReplicaRig, other: ReplicaRig
 ) -> None:
     reader = ReplicaRig("reader", seed=9)
-    reader.replica.not_allowed = "it may only read"
+    reader.replica.refused = "it may only read"
     meet(one, other)
     other.make("heard from the other", b"x")
     pull(reader, other)

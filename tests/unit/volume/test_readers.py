@@ -12,7 +12,7 @@ async def test_a_device_that_may_not_write_opens_its_volume_again_and_changes_no
     await rig.write("f", b"from when it was a writer")
     rig.abandon()
     volume = rig.open()
-    volume.replica.not_allowed = "this device may read the volume, and not change it"
+    volume.replica.refused = "this device may read the volume, and not change it"
     volume.recover()
     assert rig.read("f") == b"from when it was a writer"
     with pytest.raises(ReadOnlyVolume):

@@ -19,7 +19,7 @@ from dittofs.control.paths import path_fields
 from dittofs.control.protocol import CheckDone, CheckItem, CheckProgress, Finding
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError
 from dittofs.ids import ChunkId
-from dittofs.tree.record import DOCUMENTS, Kind
+from dittofs.tree.record import DOCUMENTS, META_SHARD, Kind
 from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.published import Published
 from dittofs.volume.retained import Retained
@@ -214,7 +214,7 @@ async def _await_documents(
     """Documents that are damaged here, from another device; where there is none, what is lost is lost."""
     documents = volume.replica.documents
     wanted = len(documents.awaited)
-    if elsewhere.is_alone:
+    if elsewhere.is_alone and META_SHARD not in documents.awaited:
         for reason in documents.give_up():
             detail = (
                 f"{reason}: no other device has the volume, so its latest names are lost. What was set aside"
@@ -223,8 +223,7 @@ async def _await_documents(
         return
     documents.on_awaited()
     with trio.move_on_after(DOCUMENTS_S):
-        while documents.awaited:
-            await documents.arrived.wait()
+        await documents.all_came()
     count.mended += wanted - len(documents.awaited)
     if len(documents.awaited) < wanted:
         detail = f"{wanted - len(documents.awaited)} documents of the tree were had from another device"

@@ -24,6 +24,7 @@ from dittofs.identity.records import Role
 from dittofs.node import Node
 from dittofs.replication.peer_status import PeerStatus
 from dittofs.shared_volume import SharedVolume
+from dittofs.volume.recovery import SALVAGED
 from mountd.checking import REPAIR
 from mountd.mounting import Mounting
 from mountd.undoing import held
@@ -109,7 +110,7 @@ class Reports:
             conflicts=summary.conflicts,
             pending=Pending(files=summary.pending_files, bytes=summary.pending_bytes),
             read_only=summary.read_only or "",
-            damage=tuple(_findings(opened))[:DAMAGE_MAX],
+            damage=tuple(_findings(opened, self._node.place(name)))[:DAMAGE_MAX],
             role=ROLE_NAMES[opened.role],
             copies=str(opened.copies),
             custody=custody_of(opened),
@@ -211,7 +212,7 @@ def custody_of(opened: SharedVolume) -> Custody:
     )
 
 
-def _findings(opened: SharedVolume) -> Iterator[Finding]:
+def _findings(opened: SharedVolume, place: Path) -> Iterator[Finding]:
     volume = opened.volume
     for number, reason in volume.replica.documents.awaited.items():
         detail = f"document {number} of the tree is awaited from another device, and nothing can be changed: "
@@ -240,6 +241,14 @@ def _findings(opened: SharedVolume) -> Iterator[Finding]:
         yield Finding("damage", "file", f"staged, and cannot be published: {reason}", mend="dittofs check")
     for reason in volume.recovered.damaged:
         yield Finding("damage", "staging", reason, mend="dittofs check")
+    if volume.recovered.salvaged:
+        where = f"{place}/{SALVAGED}"
+        yield Finding(
+            "warning",
+            "staging",
+            f"{volume.recovered.salvaged} files of bytes that were never published, and whose names are lost",
+            mend=f"look at them in {where}, then remove that directory",
+        )
     for name in volume.recovered.set_beside:
         yield Finding(
             "warning",

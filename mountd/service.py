@@ -3,7 +3,7 @@
 import errno
 import os
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
 import trio
 
@@ -83,7 +83,7 @@ from dittofs.node import Node
 from dittofs.tree.record import Kind
 from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.state import Caller
-from mountd.checking import check
+from mountd.checking import DOCUMENTS_S, check
 from mountd.conflicts import ConflictDesk
 from mountd.history import HistoryDesk
 from mountd.importing import import_tree
@@ -314,9 +314,27 @@ class DaemonService:
         return Content(size, _stepped(chunks.get(kind, identity) for kind, identity in found))
 
     def check(self, request: CheckRequest) -> AsyncGenerator[CheckItem, None]:
-        opened = self._node.require_open(request.volume)
-        names = components(path_bytes(request))
+        node, names = self._node, components(path_bytes(request))
+        if request.repair and node.opened(request.volume) is None and node.is_journal_damaged(request.volume):
+            return self._rescued(request.volume, names)
+        opened = node.require_open(request.volume)
         return check(opened.volume, names, elsewhere_of(opened), repair=request.repair)
+
+    async def _rescued(self, volume: str, names: Sequence[bytes]) -> AsyncGenerator[CheckItem, None]:
+        """A volume that cannot be opened, with a journal of all that can be read; then as any other."""
+        node = self._node
+        lost = await node.rescue(volume)
+        kept = "the damaged file is kept beside journal.db"
+        yield Finding(
+            "warning", "mended", f"the journal was made anew of all that could be read in it; {kept}"
+        )
+        for loss in lost:
+            yield Finding("warning" if loss.is_mended else "damage", "journal", loss.detail)
+        opened = node.require_open(volume)
+        with trio.move_on_after(DOCUMENTS_S):
+            await opened.volume.replica.documents.all_came()  # only then is it known who has the volume
+        async for item in check(opened.volume, names, elsewhere_of(opened), repair=True):
+            yield item
 
     def list_conflicts(self, request: ConflictsRequest) -> AsyncGenerator[Conflict, None]:
         return self._conflicts.list(request)

@@ -16,13 +16,14 @@ from dittofs.identity.keys import (
     write_volume_secrets,
 )
 from dittofs.identity.pairing import Joined
+from dittofs.journal.rescue import Loss
 from dittofs.known_addresses import KnownAddresses
 from dittofs.local_disk import LocalDisk
 from dittofs.registry import FILE as REGISTRY
 from dittofs.registry import Registry, VolumeRecord, require_volume_name
 from dittofs.replication.members import Members
 from dittofs.shared_volume import keys_of
-from dittofs.volume.opening import open_replica
+from dittofs.volume.opening import open_replica, rescue_replica
 from dittofs.volume.replica import Replica
 
 VOLUMES = "volumes"
@@ -93,6 +94,10 @@ class Home:
             machine=_machine(),
         )
         return replica, secrets
+
+    def rescue(self, record: VolumeRecord) -> list[Loss]:
+        """Blocking: make a volume's damaged journal one that can be opened; returns what is lost."""
+        return rescue_replica(LocalDisk(str(self.place(record))))
 
     def create_joined(self, joined: Joined, name: str, *, is_ephemeral: bool) -> VolumeRecord:
         """Blocking: keys and records of a volume that others made. It is here once the registry names it."""

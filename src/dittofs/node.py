@@ -26,6 +26,7 @@ from dittofs.identity.pairing import Joined
 from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
+from dittofs.journal.rescue import Loss
 from dittofs.merging.drivers import Drivers
 from dittofs.pairing_desk import PairingDesk
 from dittofs.registry import Registry, VolumeRecord, require_volume_name
@@ -34,6 +35,7 @@ from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
 from dittofs.shared_volume import SharedVolume
 from dittofs.tree.brake import Limits
+from dittofs.volume.opening import JOURNAL
 from dittofs.volume.replica import Replica
 from dittofs.volume.volume import Volume
 
@@ -146,6 +148,10 @@ class Node:
         """Why the volume could not be opened, or empty."""
         return self._failures.get(name, "")
 
+    def is_journal_damaged(self, name: str) -> bool:
+        """Whether the volume could not be opened because of its journal."""
+        return self.failure(name).startswith(JOURNAL)
+
     def volume_at(self, path: str) -> str | None:
         """The volume last mounted on `path`."""
         return self._volumes.name_at(path)
@@ -167,6 +173,21 @@ class Node:
                 await self.open(name, trusts_root=False)
             except DittoError as error:
                 log.error("a volume cannot be opened", volume=name, reason=str(error))
+
+    async def rescue(self, name: str) -> list[Loss]:
+        """Make a damaged journal of a volume that is not open one that can be opened, and open it.
+
+        Returns what is lost. A damaged file is kept.
+        """
+        async with self._opening:
+            lost = await self._run_blocking(self._home.rescue, self._volumes.records[name])
+            log.error(
+                "a journal was made anew of what could be read in it",
+                volume=name,
+                lost=[one.detail for one in lost],
+            )
+            await self._open_one(name, trusts_root=False)
+        return lost
 
     async def open(self, name: str, *, trusts_root: bool) -> SharedVolume:
         """Open a volume, made if this device has none of that name."""
@@ -260,9 +281,10 @@ class Node:
         try:
             members = Members(replica.journal, secrets.genesis)
             if not members.membership.records:
-                if secrets.root is None:
+                if secrets.root is None and not replica.documents.awaited:
                     raise Damaged(record.name, "the records of its members are missing")
-                members.add(found_volume(secrets, self._home.device, self.label))
+                if secrets.root is not None:
+                    members.add(found_volume(secrets, self._home.device, self.label))
             elif secrets.root is not None and members.membership.deciding(self._home.device.id) is None:
                 # A fresh identity of the device that keeps the owner key.
                 publics = make_publics(self._home.device)

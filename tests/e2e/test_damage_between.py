@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from dittofs.journal.journal import Journal
+from dittofs.local_disk import LocalDisk
+from dittofs.tree.record import DOCUMENTS, META_SHARD
+from dittofs.tree.shard import Epoch, Shard
 from tests.e2e.network import Device, Network, eventually
 
 DATA = {f"file{number}": random.Random(number).randbytes(700_000) for number in range(4)}
@@ -133,14 +137,59 @@ def test_a_flipped_bit_in_the_journal_is_refused_named_or_mended_and_nothing_is_
     done = b.run("mount", b.root, check=False)
     if done.returncode:
         assert "journal.db" in done.stderr, done.stderr
-        assert "checksum" in done.stderr, done.stderr
-        return
-    findings(b, "--repair")
+        assert "dittofs check --repair" in done.stderr, done.stderr
+    code, found = findings(b, "--repair")
+    assert code == 0, found
+    if done.returncode:
+        b.mount()
     eventually(lambda: all((b.root / name).exists() for name in DATA), 30)
     assert {name: (b.root / name).read_bytes() for name in DATA} == DATA
+    (b.root / "written after").write_bytes(b"x")
+    eventually(lambda: (a.root / "written after").exists(), 30)
 
 
-def test_a_deleted_journal_is_refused_with_what_to_do(pair: tuple[Network, Device, Device]) -> None:
+def put_snapshots(volume: Path) -> bytes:
+    """A snapshot of every document, as they have after long use; returns bytes of one of them."""
+    found = b""
+    journal = Journal.open(LocalDisk(str(volume)), "journal.db")
+    for number in range(DOCUMENTS):
+        epoch, snapshot, updates = journal.load(number)
+        if snapshot is not None or updates:
+            blob = Shard.load(Epoch(*epoch), snapshot, updates, 2).snapshot()
+            with journal.transaction():
+                journal.put_snapshot(number, epoch, blob)
+            if number != META_SHARD:
+                found = blob
+    journal.close()
+    return found
+
+
+def test_a_damaged_snapshot_of_a_document_costs_nothing_and_writing_goes_on(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    net, a, b = pair
+    b.expects_errors = True
+    stored_on_both(a, b)
+    net.pull(a, b)
+    ended(b)
+    put_snapshots(volume_of(b))
+    journal = Journal.open(LocalDisk(str(volume_of(b))), "journal.db")
+    with journal.transaction():
+        journal._database.statements.run("test", "UPDATE snapshot SET blob=zeroblob(length(blob))")
+    journal.close()
+    b.mount()
+    for name in DATA:
+        with (b.root / name).open("r+b") as file:
+            file.write(b"changed after the damage")
+    code, found = findings(b, "--repair")
+    assert code == 0, found
+    net.plug(a, b)
+    eventually(lambda: all((a.root / name).read_bytes()[:7] == b"changed" for name in DATA), 60)
+
+
+def test_a_deleted_journal_is_refused_and_had_back_from_the_other_device(
+    pair: tuple[Network, Device, Device],
+) -> None:
     _, a, b = pair
     b.expects_errors = True
     stored_on_both(a, b)
@@ -149,5 +198,35 @@ def test_a_deleted_journal_is_refused_with_what_to_do(pair: tuple[Network, Devic
         path.unlink()
     done = b.run("mount", b.root, check=False)
     assert done.returncode
-    assert "missing" in done.stderr or "damaged" in done.stderr, done.stderr
+    assert "journal.db" in done.stderr, done.stderr
+    assert "dittofs check --repair" in done.stderr, done.stderr
+    code, found = findings(b, "--repair")
+    assert code == 0, found
+    b.mount()
+    eventually(lambda: all((b.root / name).exists() for name in DATA), 60)
+    assert {name: (b.root / name).read_bytes() for name in DATA} == DATA
+    (b.root / "written after").write_bytes(b"x")
+    eventually(lambda: (a.root / "written after").exists(), 30)
+
+
+def test_the_only_device_with_a_deleted_journal_shows_no_empty_volume(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    net, a, b = pair
+    a.expects_errors = True
+    stored_on_both(a, b)
+    net.pull(a, b)
+    ended(a)
+    for path in volume_of(a).glob("journal.db*"):
+        path.unlink()
+    done = a.run("mount", a.root, check=False)
+    assert done.returncode
+    assert "journal.db" in done.stderr, done.stderr
+    code, found = findings(a, "--repair")
+    assert code == 5, found
+    a.mount()
+    with pytest.raises(OSError, match="Read-only"):
+        (a.root / "new").write_bytes(b"x")
+    net.plug(a, b)
+    eventually(lambda: all((a.root / name).exists() for name in DATA), 60)
     assert {name: (a.root / name).read_bytes() for name in DATA} == DATA

@@ -15,6 +15,7 @@ from dittofs.errors import DittoError
 from dittofs.journal.journal import Journal
 from dittofs.local_disk import LocalDisk
 from dittofs.tree.record import DOCUMENTS, shard_of
+from dittofs.volume.opening import rescue_replica
 from mountd.checking import check
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.estate import (
@@ -166,8 +167,10 @@ def test_a_pack_cut_short_or_deleted_keeps_what_lies_before_and_every_loss_is_an
     assert verdict.errors.keys() == settled.estate.now.keys()
 
 
-def test_a_flipped_bit_anywhere_in_the_journal_is_harmless_or_named(settled: Kept, interrupted: Kept) -> None:
-    refused = whole = 0
+def test_a_flipped_bit_anywhere_in_the_journal_is_harmless_or_named_and_then_rescued(
+    settled: Kept, interrupted: Kept
+) -> None:
+    refused = whole = rescued_whole = 0
     for kept, count in ((settled, 160), (interrupted, 140)):
         for where, verdict in flipped(kept, "journal.db", count):
             if verdict.refused:
@@ -176,11 +179,25 @@ def test_a_flipped_bit_anywhere_in_the_journal_is_harmless_or_named(settled: Kep
                     f"{where}: the index is derived, and no reason to refuse"
                 )
                 refused += 1
+                lost = rescue_replica(LocalDisk(str(kept.work)))
+                again = judge(LocalDisk(str(kept.work)), kept.estate)
+                rescued_whole += again.is_whole
+                if any("whole tree" in loss.detail for loss in lost):
+                    assert again.named, where
+                    continue
+                assert not (again.refused or again.wrong or again.strangers), (where, lost, again)
+                hurt = again.gone | again.outdated | again.errors.keys()
+                assert not hurt or (hurt <= INTERRUPTED and not all(one.is_mended for one in lost)), (
+                    where,
+                    lost,
+                    again,
+                )
             else:
                 expect_right_or_named(verdict, where)
                 whole += verdict.is_whole
     assert refused > 30
     assert whole > 100
+    assert rescued_whole > refused * 0.8
 
 
 def test_a_flipped_bit_in_the_write_ahead_log_costs_late_changes_only_and_is_named(interrupted: Kept) -> None:

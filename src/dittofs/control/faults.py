@@ -111,6 +111,8 @@ def refusal_of(error: DittoError) -> Refusal:
         case ChunkUnavailable():
             code = _CODE_OF_ERRNO.get(error.errno, "failed")
             return Refusal(code, str(error), "dittofs check   says what is here, damaged, or nowhere")
+        case Damaged(what=what) if what.startswith("journal.db"):
+            return Refusal("damaged", str(error), "dittofs check --repair")
         case Damaged() | ChunkMissing() | FormatError():
             return Refusal("damaged", str(error), "dittofs check")
         case ConfigError():

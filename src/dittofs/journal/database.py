@@ -32,6 +32,10 @@ _COPY_BYTES = 1 << 20
 _register_lock = threading.Lock()
 
 
+class OtherFormat(FormatError):
+    """The file is a journal of another version of this program, and may be sound."""
+
+
 class Database:
     """One open SQLite file in WAL mode on a `Disk`.
 
@@ -40,8 +44,10 @@ class Database:
     nothing is written any more: opening anew finds out what is durable.
     """
 
-    def __init__(self, disk: Disk, path: str) -> None:
+    def __init__(self, disk: Disk, path: str, *, reads_anything: bool = False) -> None:
+        """`reads_anything`: pages are read whatever their checksums say, to save what can be saved."""
         self._disk = disk
+        self._reads_anything = reads_anything
         self.path = path
         self.damage: list[Damage] = []
         self.tail_lost: Damage | None = None
@@ -200,6 +206,7 @@ class Database:
                 "cell_size_check=ON",
                 "temp_store=MEMORY",  # a temporary file would carry names out of the disk
                 "trusted_schema=OFF",
+                *(["checksum_verification=OFF"] if self._is_shared and self._reads_anything else ()),
             ):
                 statements.run("open", f"PRAGMA {pragma}")
         except DittoError:
@@ -220,9 +227,13 @@ class Database:
             self.rollback()
             raise
         self.commit()
-        if self._is_shared and (
-            connection.reserve_bytes("main") != schema.PAGE_CHECKSUM_BYTES
-            or statements.rows("header", "PRAGMA checksum_verification") != [("1",)]
+        if (
+            self._is_shared
+            and not self._reads_anything
+            and (
+                connection.reserve_bytes("main") != schema.PAGE_CHECKSUM_BYTES
+                or statements.rows("header", "PRAGMA checksum_verification") != [("1",)]
+            )
         ):
             raise Damaged(self.path, "its header no longer says that pages carry checksums")
 
@@ -238,7 +249,7 @@ class Database:
         elif application != known[0]:
             raise FormatError(f"{self.path} is not a journal")
         elif version != known[1]:
-            raise FormatError(f"{self.path} has format {version}; this program knows format {known[1]}")
+            raise OtherFormat(f"{self.path} has format {version}; this program knows format {known[1]}")
 
     def _pragma(self, name: str) -> object:
         rows = self.statements.rows("header", f"PRAGMA {name}")

@@ -181,7 +181,7 @@ class History:
                 yield Damage(f"{error.what} after row {last[0]}.{last[1]}", str(error))
                 return
             for row in rows:
-                if not _is_sound(row):
+                if not is_sound_row(row):
                     what = f"{self._statements.path}: history row {row[0]}.{row[1]}"
                     yield Damage(what, "its checksum differs")
             if len(rows) < PAGE_ROWS:
@@ -190,7 +190,7 @@ class History:
 
     def _row(self, row: _Row) -> HistoryRow:
         at, number, hlc, slot, inode, kind, source, target, before, after, _ = row
-        if not _is_sound(row):
+        if not is_sound_row(row):
             raise Damaged(f"{self._statements.path}: history row {at}.{number}", "its checksum differs")
         return HistoryRow(
             at,
@@ -216,7 +216,8 @@ class History:
             start = rows[-1][0], rows[-1][1]
 
 
-def _is_sound(row: _Row) -> bool:
+def is_sound_row(row: _Row) -> bool:
+    """Whether a row of the table is as it was written."""
     return _summed(*row[:-1])[-1] == row[-1]
 
 

@@ -26,7 +26,7 @@ from dittofs.journal.writer import Incarnations
 LOCK_NAME: Final = "lock"
 _OWN_META = "journal/"
 _STAMP = _OWN_META + "stamp"
-_REBUILDING = _OWN_META + "rebuilding"
+REBUILDING = _OWN_META + "rebuilding"
 
 
 class Journal:
@@ -207,12 +207,12 @@ class Journal:
     @property
     def is_index_partial(self) -> bool:
         """Whether a rebuild of the index was begun and not ended."""
-        return self._rows.get_meta(_REBUILDING) == b"1"
+        return self._rows.get_meta(REBUILDING) == b"1"
 
     def mark_index(self, *, partial: bool) -> None:
         """Say that a rebuild in several transactions begins or has ended."""
         self._transaction.expect_open()
-        self._rows.put_meta(_REBUILDING, b"1" if partial else b"0")
+        self._rows.put_meta(REBUILDING, b"1" if partial else b"0")
 
     # -- local rows and meta
 

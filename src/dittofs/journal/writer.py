@@ -19,7 +19,8 @@ CLIENT_ID_MIN: Final = 2
 """0 is nobody's, 1 is what compaction writes."""
 PROVEN_ROWS_MAX: Final = 10_000
 """Proving a longer log would hold up the start (20 ms); a new id costs nothing."""
-_KEY = "journal/writer"
+WRITER: Final = "journal/writer"
+"""Of the row that names the last incarnation."""
 _SLOTS = "journal/slots"
 _Kind = TypeVar("_Kind")
 
@@ -40,7 +41,7 @@ class Incarnations:
         self._statements = statements
         raw = rows.get_meta(_SLOTS)
         self._used: list[int] = [] if raw is None else _decoded(raw, list[int])
-        raw = rows.get_meta(_KEY)
+        raw = rows.get_meta(WRITER)
         self._last = None if raw is None else _decoded(raw, _Writer)
         self._claimed: _Writer | None = None
 
@@ -64,7 +65,7 @@ class Incarnations:
         used = [*(known for known in self._used if known != client_id), client_id]
         claimed = _Writer(client_id, machine, b"")
         self._rows.put_meta(_SLOTS, msgspec.msgpack.encode(used))
-        self._rows.put_meta(_KEY, msgspec.msgpack.encode(claimed))
+        self._rows.put_meta(WRITER, msgspec.msgpack.encode(claimed))
         self._used, self._last, self._claimed = used, claimed, claimed
         return client_id
 
@@ -72,7 +73,7 @@ class Incarnations:
         """Write that the claimed incarnation ended with the log as it is now."""
         if self._claimed is not None:
             ended = msgspec.structs.replace(self._claimed, state=state_digest(self._statements))
-            self._rows.put_meta(_KEY, msgspec.msgpack.encode(ended))
+            self._rows.put_meta(WRITER, msgspec.msgpack.encode(ended))
 
     def _is_state(self, state: bytes) -> bool:
         return state == state_digest(self._statements) and is_log_proven(self._statements, PROVEN_ROWS_MAX)

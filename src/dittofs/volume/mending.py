@@ -15,6 +15,7 @@ import trio
 from dittofs.errors import Damaged
 from dittofs.journal.damage import ShardDamaged
 from dittofs.journal.journal import Journal
+from dittofs.tree.record import META_SHARD
 from dittofs.tree.tree import Tree
 
 log = structlog.get_logger()
@@ -131,11 +132,21 @@ class Documents:
             "a document is damaged and awaited from another device", what=error.what, reason=error.detail
         )
 
+    def await_all(self, reason: str) -> None:
+        """Nothing is left: another device has to give everything. Its settings come in the first round."""
+        with self._journal.transaction():
+            self._journal.put_local(AWAITED, _key(META_SHARD), reason.encode())
+
     def came(self, numbers: Sequence[int]) -> None:
         """Another device gave all it has of these documents. Within a transaction; then `look_again`."""
         for number in numbers:
             if number in self._awaited:
                 self._journal.delete_local(AWAITED, _key(number))
+
+    async def all_came(self) -> None:
+        """Return when no document is awaited any more."""
+        while self._awaited:
+            await self.arrived.wait()
 
     def look_again(self) -> None:
         """Rows may have changed."""
@@ -147,10 +158,14 @@ class Documents:
             self.arrived = trio.Event()
 
     def give_up(self) -> list[str]:
-        """Go on without what is awaited; returns what that was. The bytes stay aside in the journal."""
-        lost = list(self._awaited.values())
+        """Go on without what is awaited; returns what that was. The bytes stay aside in the journal.
+
+        Never without the settings: where they are lost, all is.
+        """
+        numbers = [number for number in self._awaited if number != META_SHARD]
+        lost = [self._awaited[number] for number in numbers]
         with self._journal.transaction():
-            self.came(list(self._awaited))
+            self.came(numbers)
         self.look_again()
         return lost
 

@@ -8,14 +8,18 @@ from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.config import is_label
 from dittofs.disk import Disk
-from dittofs.errors import Damaged
+from dittofs.errors import Damaged, FormatError
 from dittofs.ids import GENESIS_SLOT, Slot, slot_of_client
 from dittofs.journal.damage import IndexDamaged
+from dittofs.journal.database import OtherFormat
 from dittofs.journal.journal import Journal
+from dittofs.journal.rescue import Loss, rescue, set_aside
+from dittofs.tree.record import DOCUMENTS
 from dittofs.tree.tree import Tree
 from dittofs.volume.braking import mend_held
 from dittofs.volume.carried import put_back
 from dittofs.volume.mending import Documents
+from dittofs.volume.recovery import RESCUED
 from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
 from dittofs.volume.writers import writer_setting
 
@@ -42,6 +46,8 @@ def open_replica(
     `machine` names this machine and its boot. Damage that can be mended from what is left (the
     persisted index) is mended; what cannot is named in `journal.damage` and kept aside.
     """
+    if not disk.exists(JOURNAL) and any(name.endswith(".pack") for name in disk.listdir(CHUNKS)):
+        raise Damaged(JOURNAL, "it is gone, and contents of the volume are here")
     journal = Journal.open(disk, JOURNAL)
     try:
         chunks = ChunkStore.open(disk, CHUNKS, keys, entropy=entropy)
@@ -53,6 +59,35 @@ def open_replica(
     except BaseException:
         journal.abandon()
         raise
+
+
+def rescue_replica(disk: Disk) -> list[Loss]:
+    """Make the journal that lies on `disk` one that can be opened; returns what is lost. Blocking.
+
+    Where nothing of it can be read, or it is gone, an empty one awaits the volume from another device. A
+    damaged file is kept beside it, and so is what is staged. Errors that mean no damage are raised.
+    """
+    lost: list[Loss] = []
+    reason = ""
+    try:
+        lost = rescue(disk, JOURNAL, DOCUMENTS, {INITIALISED: b"1"})
+    except FileNotFoundError:
+        reason = f"{JOURNAL} was gone"
+    except OtherFormat:
+        raise
+    except (Damaged, FormatError) as error:
+        reason = f"{error}; it is kept as {set_aside(disk, JOURNAL)}"
+    journal = Journal.open(disk, JOURNAL)
+    try:
+        with journal.transaction():
+            journal.put_local(RESCUED, b"", b"")
+        if reason:
+            Documents(journal).await_all(reason)
+            lost = [Loss(f"the whole tree, until another device gives it: {reason}", is_mended=True)]
+        journal.sync()
+    finally:
+        journal.abandon()
+    return lost
 
 
 def _join(

@@ -22,6 +22,10 @@ from dittofs.volume.state import State
 log = structlog.get_logger()
 
 BOOT_KEY = "boot"
+RESCUED = "rescued"
+"""Kind of the local row that says that the journal was made anew of what could be read."""
+SALVAGED = "salvaged"
+"""Where staged bytes are kept whose rows are lost."""
 
 
 @dataclass(slots=True)
@@ -31,6 +35,8 @@ class Recovered:
     published: int = 0
     set_beside: list[bytes] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    salvaged: int = 0
+    """Files in the directory `salvaged`."""
 
 
 def recovered_name(name: bytes, label: str, now_ns: int, tries: int) -> bytes:
@@ -224,6 +230,26 @@ class Recovery:
             return  # the row that names a file may be what is lost; the bytes are all that is left then
         rows = [decode(ContentRow, value) for _, value in replica.journal.scan_local("content", b"")]
         named = {layer.layer for row in rows for layer in row.layers}
-        for name in replica.disk.listdir(DIRECTORY):
-            if name not in named:
+        unnamed = [name for name in replica.disk.listdir(DIRECTORY) if name not in named]
+        if replica.journal.get_local(RESCUED, b"") is not None:
+            self._salvage(unnamed)
+        else:
+            for name in unnamed:
                 replica.disk.unlink(f"{DIRECTORY}/{name}")
+        self.found.salvaged = len(replica.disk.listdir(SALVAGED))
+
+    def _salvage(self, unnamed: list[str]) -> None:
+        """Bytes whose rows may be among what could not be read are kept where nobody writes."""
+        replica = self._state.replica
+        if unnamed:
+            replica.disk.make_directory(SALVAGED)
+        for name in unnamed:
+            kept, number = f"{SALVAGED}/{name}", 1
+            while replica.disk.exists(kept):
+                kept, number = f"{SALVAGED}/{name}.{number}", number + 1
+            replica.disk.rename(f"{DIRECTORY}/{name}", kept)
+        if unnamed:
+            replica.disk.sync_directory(SALVAGED)
+            replica.disk.sync_directory(DIRECTORY)
+        with replica.change():
+            replica.journal.delete_local(RESCUED, b"")

@@ -97,7 +97,7 @@ class Replica:
     @property
     def not_allowed(self) -> str | None:
         """Why this device may not change the volume itself, or None. What others change is taken in."""
-        return self.refused or self.documents.refusal
+        return self.documents.refusal or self.refused
 
     def require_writable(self) -> None:
         """ReadOnlyVolume unless this device can and may change the volume."""

@@ -29,7 +29,7 @@ from dittofs.volume.volume import Volume
 PROGRESS_INTERVAL_S = 0.5
 FETCHED_AT_ONCE: Final = 64
 REPAIR: Final = "dittofs check --repair"
-DOCUMENTS_S: Final = 30.0  # how long a round with a connected device may take
+DOCUMENTS_S: Final = 15.0  # how long a round with a connected device may take
 NAMED_IN_A_ROW: Final = 256
 UNNEEDED: Final = "nothing that is shown needs it, and it goes with the past that may"
 

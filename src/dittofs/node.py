@@ -279,7 +279,7 @@ class Node:
     ) -> SharedVolume:
         """Blocking: a volume that works, recovered, of its replica. Closes the replica if that fails."""
         try:
-            members = Members(replica.journal, secrets.genesis)
+            members = Members(replica.journal, secrets.genesis, replica.disk)
             if not members.membership.records:
                 if secrets.root is None and not replica.documents.awaited:
                     raise Damaged(record.name, "the records of its members are missing")

@@ -186,6 +186,7 @@ class SharedVolume:
             try:
                 async with self._is_keeping:
                     await self._take_up_generations()
+                    await self._run_blocking(self.members.save)
                     if self.role is Role.OWNER:
                         records, secrets = mend(self.membership, self._secrets, self._device, self._entropy)
                         await self._keep(records, secrets)

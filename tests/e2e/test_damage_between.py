@@ -164,6 +164,7 @@ def put_snapshots(volume: Path) -> bytes:
     return found
 
 
+@pytest.mark.soak
 def test_a_damaged_snapshot_of_a_document_costs_nothing_and_writing_goes_on(
     pair: tuple[Network, Device, Device],
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_deleted_journal_is_refused_and_had_back_from_the_other_device(
     eventually(lambda: (a.root / "written after").exists(), 30)
 
 
+@pytest.mark.soak
 def test_the_only_device_with_a_deleted_journal_shows_no_empty_volume(
     pair: tuple[Network, Device, Device],
 ) -> None:

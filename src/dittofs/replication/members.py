@@ -1,27 +1,51 @@
 """The members of a volume as this replica knows them: the records, kept in the journal."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
+from dittofs.disk import Disk, read_whole, replace_whole
+from dittofs.errors import FormatError
 from dittofs.identity.genesis import Genesis
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.membership import Membership
 from dittofs.identity.records import Role
 from dittofs.journal.journal import Journal
+from dittofs.sync.messages import decode_records, encode_records
 
+COPY: Final = "members"
+COPY_BYTES_MAX: Final = 64 << 20
 MEMBER: Final = "member"  # record id -> the record as signed
 
 
 class Members:
     """A `Membership` that survives. What is added is in the journal before anybody hears of it."""
 
-    def __init__(self, journal: Journal, genesis: Genesis) -> None:
-        """FormatError or Damaged if what is stored is not sound."""
+    def __init__(self, journal: Journal, genesis: Genesis, disk: Disk | None = None) -> None:
+        """FormatError or Damaged if what is stored is not sound.
+
+        On `disk`, if it is given, `save` keeps a second copy: without its members' records a device whose
+        journal was lost finds nobody who could give it the volume.
+        """
         self._journal = journal
+        self._disk = disk
         self.membership = Membership(genesis)
-        self.membership.add([record for _, record in journal.scan_local(MEMBER, b"")])
         self.listeners: list[Callable[[], None]] = []
         """Called after records were added."""
+        self.membership.add([record for _, record in journal.scan_local(MEMBER, b"")])
+        if not self.membership.records:
+            self._take_copy()
+
+    def _take_copy(self) -> None:
+        raw = None if self._disk is None else read_whole(self._disk, COPY, COPY_BYTES_MAX)
+        with suppress(FormatError):  # it is a copy, and signed: one that is damaged is none
+            self.add([] if raw is None else decode_records(raw))
+
+    def save(self) -> None:
+        """Blocking: keep a second copy, if there is another disk and something changed."""
+        raw = encode_records(self.records())
+        if self._disk is not None and read_whole(self._disk, COPY, COPY_BYTES_MAX) != raw:
+            replace_whole(self._disk, COPY, raw)
 
     def add(self, records: Iterable[bytes]) -> Sequence[bytes]:
         """Take in records; return the ids of those that were new. FormatError: none was taken."""

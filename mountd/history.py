@@ -29,9 +29,9 @@ from dittofs.control.history import (
 )
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.control.service import Content
-from dittofs.errors import FSError, ReadOnlyVolume
+from dittofs.errors import ChunkUnavailable, FSError, ReadOnlyVolume
 from dittofs.history.past import Pasts
-from dittofs.history.restoring import Restoring
+from dittofs.history.restoring import Restoring, require_all
 from dittofs.history.restoring_views import ViewRestoring, found_in
 from dittofs.history.snapshots import (
     Snapshot,
@@ -173,9 +173,10 @@ class HistoryDesk:
                     )
                 await trio.lowlevel.checkpoint()
             return
-        for done in await restoring.directory(entry, at):
-            if done.what != "same":
-                yield done_item(done)
+        async with aclosing(restoring.directory(entry, at)) as found:
+            async for done in found:
+                if done.what != "same":
+                    yield done_item(done)
 
     async def _from_trash(
         self, volume: Volume, names: tuple[bytes, ...], *, dry_run: bool
@@ -189,6 +190,7 @@ class HistoryDesk:
                 "What was removed:  dittofs trash list",
             )
         exact = [one for one in found if one.path == b"/".join(names)]
+        failed: list[str] = []
         for one in exact[:1] or reversed(found):
             if dry_run:
                 size = one.past.main.size if one.past.main else 0
@@ -201,7 +203,13 @@ class HistoryDesk:
                     **path_fields(one.path),
                 )
                 continue
-            yield done_item(await restoring.back(one.inode, one.past, at=one.at - 1))
+            try:
+                done = await restoring.back(one.inode, one.past, at=one.at - 1)
+            except (FSError, ChunkUnavailable) as error:
+                failed.append(str(error))
+            else:
+                yield done_item(done)
+        require_all(failed)
 
     # -- one version
 

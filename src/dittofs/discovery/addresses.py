@@ -14,6 +14,8 @@ ADDRESSES_PER_PEER_MAX: Final = 32
 PEERS_MAX: Final = 4096
 BACK_OFF_FIRST_S: Final = 1.0
 BACK_OFF_MAX_S: Final = 300.0
+BACK_OFF_SIGHTED_MAX_S: Final = 10.0
+"""Of an address on this network: nobody sees a switch come back, and dialling there costs little."""
 
 Peer = TypeVar("Peer", bound=Hashable)
 
@@ -89,7 +91,8 @@ class AddressBook(Generic[Peer]):
         """No link was made there; it rests for `back_off_s` of `chance`, which is in [0, 1)."""
         if entry := self._peers.get(peer, {}).get(address):
             failures = entry.failures + 1
-            rests_until = now + back_off_s(failures, chance)
+            longest_s = BACK_OFF_SIGHTED_MAX_S if Source.SIGHTED in entry.sources else BACK_OFF_MAX_S
+            rests_until = now + back_off_s(failures, chance, longest_s)
             self._peers[peer][address] = replace(entry, failures=failures, rests_until=rests_until)
 
     def wake(self, now: float) -> None:
@@ -132,14 +135,14 @@ class AddressBook(Generic[Peer]):
             del entries[entry.address]
 
 
-def back_off_s(failures: int, chance: float) -> float:
+def back_off_s(failures: int, chance: float, longest_s: float = BACK_OFF_MAX_S) -> float:
     """How long an address rests after so many failures in a row; `chance` is in [0, 1).
 
-    It doubles from BACK_OFF_FIRST_S to BACK_OFF_MAX_S, and is half to one and a half times that, so
+    It doubles from BACK_OFF_FIRST_S to `longest_s`, and is half to one and a half times that, so
     that devices which lost each other at once do not dial each other at once.
     """
     assert failures >= 1
-    middle = min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2.0 ** min(failures - 1, 30))
+    middle = min(longest_s, BACK_OFF_FIRST_S * 2.0 ** min(failures - 1, 30))
     return middle * (0.5 + chance)
 
 

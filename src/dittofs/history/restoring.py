@@ -5,7 +5,8 @@ the history, and whoever has a file open for writing gets his version beside it.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -28,6 +29,7 @@ from dittofs.volume.volume import Volume
 RESTORED: Final = b"restored"
 """In the name of what comes back where something else has its name now."""
 IN_A_ROW: Final = 16
+FAILED_NAMED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,13 @@ class Restored:
     """ "same": nothing had to be done; "version": an older one is the newest now; "back": it was removed."""
     is_renamed: bool = False
     """Something else has its name; it has another."""
+
+
+def require_all(failed: Sequence[str]) -> None:
+    """FSError(EIO) that says what could not be restored, if anything could not."""
+    if failed:
+        named = "; ".join(failed[:FAILED_NAMED])
+        raise FSError(errno.EIO, f"{len(failed)} could not be restored, all others were: {named}")
 
 
 class Restoring:
@@ -113,18 +122,28 @@ class Restoring:
         told = await self._told(inode, main, "same" if is_same else "version" if now is not None else "back")
         return replace(told, is_renamed=is_renamed)
 
-    async def directory(self, entry: PastEntry, at: int) -> list[Restored]:
-        """`back` for a directory and everything that was in it at a time. What came since stays."""
-        with self._replica.naming.begun():
-            return await self._directory(entry, at)
+    async def directory(self, entry: PastEntry, at: int) -> AsyncGenerator[Restored, None]:
+        """`back` for a directory and everything that was in it at a time, each as it is done.
 
-    async def _directory(self, entry: PastEntry, at: int) -> list[Restored]:
-        done: list[Restored] = []
+        What came since stays. FSError(EIO), after all others were set back, names those that could not be.
+        """
+        with self._replica.naming.begun():
+            async with aclosing(self._directory(entry, at)) as found:
+                async for done in found:
+                    yield done
+
+    async def _directory(self, entry: PastEntry, at: int) -> AsyncGenerator[Restored, None]:
+        failed: list[str] = []
         for number, (_, inode, past) in enumerate(self.inside(entry, at), 1):
-            done.append(await self.back(inode, past, at=at))
+            try:
+                done = await self.back(inode, past, at=at)
+            except (FSError, ChunkUnavailable) as error:
+                failed.append(str(error))
+            else:
+                yield done
             if number % IN_A_ROW == 0:
                 await trio.lowlevel.checkpoint()
-        return done
+        require_all(failed)
 
     def inside(self, entry: PastEntry, at: int, path: bytes = b"") -> Iterator[tuple[bytes, InodeId, Past]]:
         """All that a directory was and held at a time, each once, from the top: what `directory` sets back.

@@ -3,20 +3,17 @@
 import errno
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Final
 
 import trio
 
 from dittofs.errors import ChunkUnavailable, FormatError, FSError
 from dittofs.history.past import Pasts
-from dittofs.history.restoring import Restored, Restoring
+from dittofs.history.restoring import Restored, Restoring, require_all
 from dittofs.history.views import View, ViewEntry, settled
 from dittofs.ids import ROOT, InodeId, Slot, Stamp
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent, PastName
 from dittofs.volume.volume import Volume
-
-FAILED_NAMED: Final = 8
 
 
 class ViewRestoring:
@@ -62,9 +59,7 @@ class ViewRestoring:
                     (path + b"/" + name if path else name, here, found) for name, found in below.items()
                 ]
             await trio.lowlevel.checkpoint()
-        if failed:
-            named = "; ".join(failed[:FAILED_NAMED])
-            raise FSError(errno.EIO, f"{len(failed)} could not be restored, all others were: {named}")
+        require_all(failed)
 
     async def _set_back(
         self, path: bytes, parent: InodeId, one: ViewEntry, *, dry_run: bool

@@ -8,6 +8,7 @@ and at the incomplete files whenever chunks have come. On a device that holds ev
 
 import string
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 
@@ -15,9 +16,10 @@ import trio
 
 from dittofs.chunks.content import ContentReader
 from dittofs.chunks.marking import named_root
-from dittofs.chunks.store import AbsentChunk
-from dittofs.errors import ChunkMissing, Damaged, FormatError
-from dittofs.ids import InodeId
+from dittofs.chunks.seal import ChunkKind
+from dittofs.chunks.store import AbsentChunk, ChunkStore
+from dittofs.errors import ChunkMissing, Damaged, DiskError, DiskFull, FormatError, ReadOnlyVolume
+from dittofs.ids import CHUNK_ID_BYTES, ChunkId, InodeId
 from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind
 from dittofs.volume.naming import roots_of
@@ -28,6 +30,9 @@ PARTS_IN_A_ROW = 256  # of one file
 COUNTED_AT_ONCE_MAX = 2_000  # files, when a volume is opened: some 0.1 s
 COUNT_PATIENCE_S = 5.0  # more of them wait until the mount is in use: counting would share its first second
 LOOK_INTERVAL_S = 5.0
+LOST = "lost"
+"""Kind of the local row that has the ids of the chunks that were found damaged."""
+LOST_MAX = 10_000
 LOOK_SHARE = 20  # looking again takes at most one part in so many of the time
 _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
 
@@ -44,6 +49,7 @@ class Holdings:
         self._wake = trio.Event()
         self._chunks = (-1, -1)
         self._is_counted = False
+        self._remembered = b""
         replica.listeners.append(self._follow)
 
     @property
@@ -63,7 +69,7 @@ class Holdings:
 
     @property
     def damaged(self) -> Sequence[tuple[InodeId, int]]:
-        """What is shown and was found damaged here since the volume was opened, until it is whole again.
+        """What is shown and was found damaged here, until it is whole again.
 
         With the bytes that cannot be read; 0: only an attribute.
         """
@@ -93,10 +99,12 @@ class Holdings:
             self._replica.chunks.on_loss.remove(told)
 
     async def _run(self) -> None:
+        await self._recall()
         if self._replica.tree.counts().files > COUNTED_AT_ONCE_MAX:
             await trio.sleep(COUNT_PATIENCE_S)
         await self.count()
         while True:
+            self._remember()
             with trio.move_on_after(LOOK_INTERVAL_S):
                 await self._lost.wait()
             begun = trio.current_time()
@@ -108,6 +116,20 @@ class Holdings:
             if not self._missing and not self._damaged:
                 await self._wake.wait()
             self._wake = trio.Event()
+
+    async def _recall(self) -> None:
+        """Read again what was damaged when this volume was open last: it may still be."""
+        self._remembered = self._replica.journal.get_local(LOST, b"") or b""
+        size = CHUNK_ID_BYTES
+        known = [ChunkId(self._remembered[at : at + size]) for at in range(0, len(self._remembered), size)]
+        await self._replica.run_blocking(_look_again, self._replica.chunks, known)
+
+    def _remember(self) -> None:
+        found = b"".join(sorted(self._replica.chunks.damaged)[:LOST_MAX])
+        if found != self._remembered:
+            with suppress(ReadOnlyVolume, DiskFull, DiskError), self._replica.change():
+                self._replica.journal.put_local(LOST, b"", found)
+                self._remembered = found
 
     async def count(self) -> None:
         """Look at every file."""
@@ -172,3 +194,10 @@ class Holdings:
                 missing += version.size
                 is_damaged |= not isinstance(error, AbsentChunk) or error.chunk in chunks.damaged
         return missing, is_damaged
+
+
+def _look_again(chunks: ChunkStore, known: Iterable[ChunkId]) -> None:
+    """Blocking: read chunks once; those that are damaged count as absent from then on."""
+    for chunk, kind in product(known, ChunkKind):
+        with suppress(Damaged, ChunkMissing, FormatError):
+            chunks.get(kind, chunk)

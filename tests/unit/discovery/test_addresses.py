@@ -9,6 +9,7 @@ from dittofs.discovery.addresses import (
     ADDRESSES_PER_PEER_MAX,
     BACK_OFF_FIRST_S,
     BACK_OFF_MAX_S,
+    BACK_OFF_SIGHTED_MAX_S,
     PEERS_MAX,
     AddressBook,
     Source,
@@ -118,13 +119,24 @@ def test_an_address_that_failed_rests_and_longer_each_time() -> None:
 
 def test_a_device_that_appears_is_dialled_soon_though_it_failed_often() -> None:
     book = AddressBook[str]()
-    book.tell("laptop", Source.SIGHTED, [A], 0)
+    book.tell("laptop", Source.TICKET, [A], 0)
     for _ in range(10):
         book.failed("laptop", A, 0, 0.5)
     book.tell("laptop", Source.EXCHANGED, [A], 1)
     assert (book.next_due("laptop") or 0) > 100
     book.tell("laptop", Source.SIGHTED, [A], 1)
     assert book.next_due("laptop") == 1 + BACK_OFF_FIRST_S
+
+
+def test_an_address_of_this_network_never_rests_long() -> None:
+    book: AddressBook[str] = AddressBook()
+    book.tell("near", Source.SIGHTED, [A], 0.0)
+    book.tell("far", Source.TICKET, [B], 0.0)
+    for _ in range(20):
+        for peer, address in (("near", A), ("far", B)):
+            book.failed(peer, address, 100.0, 0.5)
+    assert book.next_due("near") == 100.0 + BACK_OFF_SIGHTED_MAX_S
+    assert book.next_due("far") == 100.0 + BACK_OFF_MAX_S
 
 
 def test_what_a_source_takes_back_is_forgotten_unless_another_says_it_or_it_worked() -> None:

@@ -16,7 +16,7 @@ from dittofs.history.restoring import Restored, Restoring
 from dittofs.history.restoring_views import ViewRestoring
 from dittofs.history.snapshots import SnapshotView, create_snapshot, snapshots_of
 from dittofs.history.views import ViewEntry
-from dittofs.ids import InodeId, inode_id
+from dittofs.ids import ChunkId, InodeId, inode_id
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past
 from tests.simulation.pair import Pair
@@ -104,7 +104,7 @@ async def test_a_directory_is_set_back_to_a_time_and_what_came_since_stays(rig: 
     entry = Pasts(rig.volume.replica).lookup([b"d"], then)
     assert entry is not None
     planned = [inode for _, inode, _ in restoring.inside(entry, then)]
-    done = await restoring.directory(entry, then)
+    done = [one async for one in restoring.directory(entry, then)]
     assert len(planned) == len(set(planned)) == len(done), "a file of two names once"
     assert {one.path: one.what for one in done} == {
         b"d": "same",
@@ -115,6 +115,26 @@ async def test_a_directory_is_set_back_to_a_time_and_what_came_since_stays(rig: 
     assert rig.listing("d") == ["a", "b", "c", "new", "s"]
     assert (rig.read("d/a"), rig.read("d/b"), rig.stat("d/c").nlink) == (b"a1", b"b1", 2)
     assert rig.volume.names.target(rig.walk("d/s")) == b"a"
+
+
+async def test_of_a_directory_all_is_set_back_that_can_be_and_the_rest_is_named(rig: Rig) -> None:
+    rig.mkdir("d")
+    for name in "abc":
+        await rig.write(f"d/{name}", f"first {name}".encode())
+    await rig.publish()
+    then = now(rig)
+    root = rig.volume.replica.tree.versions(rig.walk("d/b").id)[0].root
+    for name in "abc":
+        await rig.write(f"d/{name}", f"second {name}".encode())
+    await rig.publish()
+    rig.volume.replica.chunks.damaged.add(ChunkId(root[1:]))
+    rig.volume.state.may_borrow = lambda: False  # others did not wait for this device
+    entry = Pasts(rig.volume.replica).lookup([b"d"], then)
+    assert entry is not None
+    with pytest.raises(FSError, match="1 could not be restored, all others were: d/b is not all on this"):
+        async for _ in Restoring(rig.volume).directory(entry, then):
+            pass
+    assert [rig.read(f"d/{name}") for name in "abc"] == [b"first a", b"second b", b"first c"]
 
 
 async def test_who_writes_while_his_file_is_restored_gets_his_version_beside_it(rig: Rig) -> None:

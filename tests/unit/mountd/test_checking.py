@@ -43,6 +43,42 @@ def flipped(directory: Path) -> None:
     pack.write_bytes(raw)
 
 
+async def test_what_was_found_damaged_is_known_after_a_restart_until_it_is_whole(tmp_path: Path) -> None:
+    rig = Rig(LocalDisk(str(tmp_path / "a")))
+    data = random.Random(1).randbytes(100_000)
+    await rig.write("f", data)
+    await rig.write("sound", b"s" * 100_000)
+    await rig.publish()
+    flipped(tmp_path)
+    with pytest.raises(Damaged):
+        rig.read("f")
+    await counted(rig)
+    assert len(rig.volume.holdings.damaged) == 1
+    rig.abandon()
+    rig.open()
+    await counted(rig)
+    assert [inode for inode, _ in rig.volume.holdings.damaged] == [rig.walk("f").id]
+    flipped(tmp_path)  # as it was
+    rig.abandon()
+    rig.open()
+    await counted(rig)
+    assert not rig.volume.holdings.damaged
+    assert rig.read("f") == data
+    rig.abandon()
+
+
+async def counted(rig: Rig) -> None:
+    """What the volume does in the background, once through."""
+    holdings = rig.volume.holdings
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(holdings.run)
+        with trio.fail_after(5):
+            while holdings.missing is None or holdings.bytes_here is None:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await trio.sleep(0.05)  # it is written down after that
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_a_check_or_a_read_finds_damaged_is_known_until_nothing_shown_needs_it(
     tmp_path: Path,
 ) -> None:

@@ -11,7 +11,7 @@ from dittofs.errors import ChunkUnavailable, FSError
 from dittofs.history.live_content import LiveContents
 from dittofs.ids import ROOT, Slot
 from dittofs.journal.journal import Journal
-from dittofs.replication.custody import HOLD, KEEPER, NONCE
+from dittofs.replication.custody import HOLD, KEEPER, NONCE, NONCE_BYTES
 from dittofs.replication.session import Session
 from dittofs.replication.wholeness import whole
 from dittofs.sync import messages as wire
@@ -145,7 +145,7 @@ def check_custody(device: SwarmDevice, others: Sequence[SwarmDevice], chance: ra
         believed = [key[32:] for key, _ in journal.scan_local(HOLD, theirs) if key[32:] in contents]
         if not believed or other is device:
             continue
-        nonce = journal.get_local(KEEPER, theirs)
+        nonce = (journal.get_local(KEEPER, theirs) or b"")[:NONCE_BYTES]
         if other.is_up and other.volume.replica.journal.get_local(NONCE, b"") != nonce:
             continue  # it has said that nothing is to be believed; this device has not met it since
         lost = _lost_by_power_cut(other, [(root, contents[root]) for root in believed], chance)

@@ -25,6 +25,8 @@ DAY_S: Final = 86_400.0
 RETIRE_S: Final = 30.0
 """How long a device that is to be retired waits for others to have what it has."""
 ATTEND_S: Final = 15.0
+LOOKS: Final = 12
+"""At what others believe of a device that was put back, once it is there again."""
 Cause = Callable[["Swarm", SwarmDevice, random.Random], None]
 
 
@@ -91,7 +93,7 @@ def _back_up(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> Non
         swarm.backups.append((device.number, trio.current_time(), device.disk.fork()))
 
 
-def _restore(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
+def _restore(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
     """Put back what was copied of the running device some time ago."""
     copies = [one for one in swarm.backups if one[0] == device.number]
     if not copies or not device.is_up or device.is_dead:
@@ -103,6 +105,18 @@ def _restore(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> Non
     for one in swarm.devices:  # what others wrote may have been here only, if they went back or have gone
         swarm.ledger.doubt(one.number, when if one is device else 0.0, seen)
     swarm.note(f"{device.number} is as it was at {when:.2f}")
+    swarm.nursery.start_soon(_look_at_beliefs, swarm, device, random.Random(chance.random()))
+
+
+async def _look_at_beliefs(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
+    """Who meets a device that was put back must not go on believing that it holds what it held since."""
+    await until(lambda: device.is_up and not device.is_dead, 0.05)
+    for _ in range(LOOKS):
+        for other in swarm.present:
+            is_met = other.is_up and not other.is_dead and device.is_up and not device.is_dead
+            if other is not device and is_met and other.is_connected(device):
+                check_custody(other, [device], chance)
+        await trio.sleep(0.25)
 
 
 # -- disks

@@ -20,7 +20,7 @@ KINDS = (ChunkKind.DATA, ChunkKind.MANIFEST)
 def announce(side: Side, name: str, root: bytes, size: int) -> None:
     with side.rig.volume.replica.change() as change:
         stored = _Stored(FORMAT, root, size, 1, "b", 1, 1)
-        change.group.set_setting(SETTING + name, msgspec.msgpack.encode(stored))
+        change.group.set_setting(f"{SETTING}{name}/0123456789ab", msgspec.msgpack.encode(stored))
 
 
 async def test_a_snapshot_is_held_twice_though_the_listing_of_another_is_not_here(

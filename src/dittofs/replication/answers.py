@@ -100,7 +100,9 @@ class Answers:
         return [
             other
             for other in self._others()
-            if other not in gone and rounds.round_of(settings, other) != answered.get(other, b"")
+            if other not in gone
+            and (name := rounds.round_of(settings, other))
+            and name != answered.get(other, b"")
         ]
 
     def note_unasked(self) -> None:

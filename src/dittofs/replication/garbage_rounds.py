@@ -16,6 +16,7 @@ ROUND: Final = "gc/"
 SEEN: Final = "gc-seen/"
 RETIRED: Final = "retired/"
 NAME_BYTES: Final = 16
+TIME_MAX: Final = (1 << 63) - 1
 _name = msgspec.msgpack.Decoder(bytes)
 _names = msgspec.msgpack.Decoder(dict[bytes, bytes])
 
@@ -48,30 +49,35 @@ def encode(value: object) -> bytes:
 
 
 def round_of(settings: Mapping[str, bytes], device: DeviceId) -> bytes:
-    """The name of a device's last announced round; empty: there was none."""
+    """The name of a device's last announced round; empty: there was none, or what a writer set is no name."""
     try:
-        return _name.decode(settings.get(ROUND + device.hex(), b"\xc4\0"))
+        name = _name.decode(settings.get(ROUND + device.hex(), b"\xc4\0"))
     except msgspec.MsgspecError:
         return b""
+    return name if len(name) == NAME_BYTES else b""
 
 
-def answers_of(settings: Mapping[str, bytes], device: DeviceId) -> dict[bytes, bytes]:
-    """Which round of whom a device has answered last."""
+def answers_of(settings: Mapping[str, bytes], device: DeviceId) -> dict[DeviceId, bytes]:
+    """Which round of whom a device has answered last. What is no name answers nothing."""
     try:
-        return _names.decode(settings.get(SEEN + device.hex(), b"\x80"))
+        names = _names.decode(settings.get(SEEN + device.hex(), b"\x80"))
     except msgspec.MsgspecError:
         return {}  # of a later version: it has answered nothing
+    return {DeviceId(one): name for one, name in names.items() if len(name) == NAME_BYTES}
 
 
 def retired(settings: Mapping[str, bytes]) -> dict[DeviceId, Retired]:
-    """The devices that nobody waits for."""
+    """The devices that nobody waits for. What is out of bounds retires nobody: others go on waiting."""
     found: dict[DeviceId, Retired] = {}
     for name, value in settings.items():
         if name.startswith(RETIRED):
             try:
-                found[DeviceId(bytes.fromhex(name[len(RETIRED) :]))] = _retired.decode(value)
+                one = _retired.decode(value)
+                device = DeviceId(bytes.fromhex(name[len(RETIRED) :]))
             except (ValueError, msgspec.MsgspecError):
                 continue
+            if 0 <= one.at <= TIME_MAX and 0 <= one.seen <= TIME_MAX:
+                found[device] = one
     return found
 
 

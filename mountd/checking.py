@@ -19,8 +19,10 @@ from dittofs.control.paths import path_fields
 from dittofs.control.protocol import CheckDone, CheckItem, CheckProgress, Finding
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError
 from dittofs.ids import ChunkId
+from dittofs.journal.damage import Damage
 from dittofs.tree.record import DOCUMENTS, META_SHARD, Kind
 from dittofs.volume.browsing import Browsing, Seen
+from dittofs.volume.opening import suspect
 from dittofs.volume.published import Published
 from dittofs.volume.retained import Retained
 from dittofs.volume.source import Wanted
@@ -29,6 +31,7 @@ from dittofs.volume.volume import Volume
 PROGRESS_INTERVAL_S = 0.5
 FETCHED_AT_ONCE: Final = 64
 REPAIR: Final = "dittofs check --repair"
+STOPPED: Final = f"dittofs daemon --stop, then {REPAIR}"
 DOCUMENTS_S: Final = 15.0  # how long a round with a connected device may take
 NAMED_IN_A_ROW: Final = 256
 UNNEEDED: Final = "nothing that is shown needs it, and it goes with the past that may"
@@ -70,6 +73,8 @@ class _Count:
     """What was found of frames in packs, by the chunk that is lost with each."""
     index: int = 0
     """Findings about the index of the tree."""
+    shut: int = 0
+    """Findings about the journal that cannot be mended while it is open."""
 
 
 async def check(
@@ -185,13 +190,13 @@ async def _check_journal(volume: Volume, count: _Count, *, repair: bool) -> Asyn
     replica = volume.replica
     mend = "" if repair else REPAIR
     for damage in await trio.to_thread.run_sync(lambda: list(replica.journal.check())):
-        is_index = ": index" in damage.what or ": entry" in damage.what
-        count.index += is_index
+        count.index += _is_of_index(damage)
         detail = f"{damage.what}: {damage.detail}"
         if damage.is_past:
             yield Finding("warning", "journal", detail)
             continue
-        yield Finding("damage", "journal", detail, mend=mend if is_index else "")
+        count.shut += _is_mended_shut(damage)
+        yield Finding("damage", "journal", detail, mend=mend)
         if damage.shard is None:
             continue
         with suppress(Damaged, FormatError):
@@ -206,6 +211,27 @@ async def _check_journal(volume: Volume, count: _Count, *, repair: bool) -> Asyn
         yield Finding(
             "damage", "journal", f"document {number} is awaited from another device: {reason}", mend=mend
         )
+
+
+def _is_of_index(damage: Damage) -> bool:
+    return ": index" in damage.what or ": entry" in damage.what
+
+
+def _is_mended_shut(damage: Damage) -> bool:
+    """Whether it is of pages or rows that nothing else has: no journal is made anew while it is open."""
+    return damage.shard is None and not damage.is_past and not _is_of_index(damage)
+
+
+async def _mend_shut(volume: Volume, count: _Count) -> AsyncGenerator[CheckItem, None]:
+    """What is left of the journal's damage when the rest is mended: before it is opened again."""
+    replica = volume.replica
+    found = await trio.to_thread.run_sync(lambda: list(replica.journal.check()))
+    left = [f"{one.what}: {one.detail}" for one in found if _is_mended_shut(one)]
+    count.mended += max(0, count.shut - len(left))
+    if left:
+        await replica.run_blocking(suspect, replica.disk, left[0])
+        detail = "it is made anew of all that can be read in it once it is not open any more"
+        yield Finding("warning", "journal", detail, mend=STOPPED)
 
 
 async def _await_documents(
@@ -240,6 +266,9 @@ async def _mend_store(volume: Volume, count: _Count, elsewhere: Elsewhere) -> As
         replica.rebuild_index()
         count.mended += count.index
         yield Finding("warning", "mended", "the index of names was made anew from the documents")
+    if count.shut:
+        async for item in _mend_shut(volume, count):
+            yield item
     for kind, chunk in dict.fromkeys(count.lost):
         if replica.chunks.has(kind, chunk) or await _get(volume, b"", [(kind, chunk)]):
             count.mended += 1

@@ -12,7 +12,8 @@ DESCRIPTION = """\
 Read what a volume has stored and verify every hash: journal, index, packs and the content of each file. It
 may run while the volume is in use. Without PATH every volume of this device is checked whole. Without
 --repair it changes nothing; with it, what is damaged is fetched from other devices and indexes are made
-anew. What no device has is said, file by file."""
+anew. What no device has is said, file by file. --repair also works on a volume that cannot be opened:
+its journal is made anew of all that can be read in it, and the damaged one is kept."""
 EXAMPLE = """\
   dittofs check
   dittofs check ~/Shared/photos

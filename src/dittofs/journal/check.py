@@ -18,8 +18,7 @@ def check_all(statements: Statements) -> Iterator[Damage]:
     """Every problem of a journal by name: structure, chains, local rows, index, history."""
     try:
         for (found,) in statements.rows("structure", f"PRAGMA integrity_check({INTEGRITY_PROBLEMS_MAX})"):
-            if found != "ok":
-                yield Damage(f"{statements.path}: structure", str(found))
+            yield from _structure(f"{statements.path}: structure", str(found))
     except Damaged as error:
         yield Damage(error.what, str(error))
     yield from check_chains(statements)
@@ -33,3 +32,13 @@ def check_all(statements: Statements) -> Iterator[Damage]:
     yield from History(statements).check()
     for what, detail in statements.rows("damaged rows", "SELECT DISTINCT what, detail FROM damaged"):
         yield Damage(what, f"set aside earlier: {detail}", is_past=True)
+
+
+def _structure(what: str, found: str) -> Iterator[Damage]:
+    """A line of the integrity check, which may be several. Pages that nothing uses hurt nobody."""
+    lines = [line for line in found.splitlines() if line != "ok" and not line.startswith("***")]
+    unused = [line for line in lines if line.endswith("never used")]
+    if unused:
+        yield Damage(what, f"{len(unused)} pages stay unused: damaged, and left behind", is_past=True)
+    if len(lines) > len(unused):
+        yield Damage(what, "; ".join(line for line in lines if line not in unused))

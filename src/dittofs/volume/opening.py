@@ -1,5 +1,7 @@
 """Opening a replica: journal, chunks and tree from what lies on a disk, healed where that is safe."""
 
+from typing import Final
+
 import structlog
 
 from dittofs.blocking import RunBlocking
@@ -7,7 +9,7 @@ from dittofs.chunks.seal import VolumeKeys
 from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.config import is_label
-from dittofs.disk import Disk
+from dittofs.disk import Disk, read_whole, replace_whole
 from dittofs.errors import Damaged, FormatError
 from dittofs.ids import GENESIS_SLOT, Slot, slot_of_client
 from dittofs.journal.damage import IndexDamaged
@@ -27,6 +29,8 @@ log = structlog.get_logger()
 
 JOURNAL = "journal.db"
 CHUNKS = "chunks"
+SUSPECT: Final = "journal.suspect"
+SUSPECT_BYTES_MAX: Final = 4096
 INITIALISED = "initialised"
 NAMELESS = "another device"
 
@@ -48,6 +52,9 @@ def open_replica(
     """
     if not disk.exists(JOURNAL) and any(name.endswith(".pack") for name in disk.listdir(CHUNKS)):
         raise Damaged(JOURNAL, "it is gone, and contents of the volume are here")
+    suspected = read_whole(disk, SUSPECT, SUSPECT_BYTES_MAX)
+    if suspected is not None:
+        raise Damaged(JOURNAL, f"a check found it damaged ({suspected.decode(errors='replace')})")
     journal = Journal.open(disk, JOURNAL)
     try:
         chunks = ChunkStore.open(disk, CHUNKS, keys, entropy=entropy)
@@ -59,6 +66,13 @@ def open_replica(
     except BaseException:
         journal.abandon()
         raise
+
+
+def suspect(disk: Disk, reason: str) -> None:
+    """What an open journal is damaged in cannot be mended as long as it is open: it is opened no more before
+    `rescue_replica` has made it anew. Durable on return. Blocking.
+    """
+    replace_whole(disk, SUSPECT, reason.encode()[:SUSPECT_BYTES_MAX])
 
 
 def rescue_replica(disk: Disk) -> list[Loss]:
@@ -87,6 +101,9 @@ def rescue_replica(disk: Disk) -> list[Loss]:
         journal.sync()
     finally:
         journal.abandon()
+    if disk.exists(SUSPECT):
+        disk.unlink(SUSPECT)
+        disk.sync_directory("")
     return lost
 
 

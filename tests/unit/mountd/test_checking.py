@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from dittofs.control.protocol import CheckDone, Finding
+from dittofs.control.protocol import CheckDone, CheckItem, Finding
 from dittofs.errors import Damaged
 from dittofs.local_disk import LocalDisk
+from dittofs.volume.opening import rescue_replica
 from mountd.checking import Elsewhere, check
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
@@ -125,3 +126,36 @@ async def test_a_check_has_told_the_status_what_it_found_when_it_ends(tmp_path: 
     items = [one async for one in check(rig.volume, [])]
     assert isinstance(items[-1], CheckDone)
     assert [inode for inode, _ in rig.volume.holdings.damaged] == [rig.walk("f").id]
+
+
+async def test_what_an_open_journal_cannot_be_mended_of_is_mended_before_it_is_opened_again(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(LocalDisk(str(tmp_path / "a")))
+    await rig.write("f", b"x" * 100_000)
+    await rig.publish()
+    journal = rig.volume.replica.journal
+    with journal.transaction():
+        journal.put_local("kind", b"key", b"value")
+        journal._database.statements.run("test", "UPDATE local SET value=zeroblob(5) WHERE kind='kind'")
+
+    def damage(found: list[CheckItem]) -> list[str]:
+        return [one.detail for one in found if isinstance(one, Finding) and one.severity == "damage"]
+
+    assert damage([one async for one in check(rig.volume, [])])
+    rig.abandon()
+    rig.open()  # a check alone changes nothing
+    found = [one async for one in check(rig.volume, [], repair=True)]
+    assert damage(found)
+    assert isinstance(found[-1], CheckDone)
+    assert found[-1].mended < found[-1].findings
+    assert any("daemon --stop" in one.mend for one in found if isinstance(one, Finding))
+    rig.abandon()
+    with pytest.raises(Damaged, match="journal.db"):
+        rig.open()
+    (lost,) = rescue_replica(rig.disk)
+    assert "rows of this device" in lost.detail
+    rig.open()
+    assert not damage([one async for one in check(rig.volume, [])])
+    assert rig.read("f") == b"x" * 100_000
+    rig.abandon()

@@ -151,7 +151,7 @@ async def test_what_an_open_journal_cannot_be_mended_of_is_mended_before_it_is_o
     assert found[-1].mended < found[-1].findings
     assert any("daemon --stop" in one.mend for one in found if isinstance(one, Finding))
     rig.abandon()
-    with pytest.raises(Damaged, match="journal.db"):
+    with pytest.raises(Damaged, match=r"journal\.db"):
         rig.open()
     (lost,) = rescue_replica(rig.disk)
     assert "rows of this device" in lost.detail

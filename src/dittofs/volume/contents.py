@@ -82,6 +82,9 @@ class Contents:
             content.top.is_closed = False  # nobody publishes it: the next write needs no layer of its own
         return content
 
+    def __contains__(self, ref: Ref) -> bool:
+        return ref in self._contents or ref in self._resting or ref in self.unreadable
+
     def peek(self, ref: Ref) -> Content | None:
         """As `get`; None for what cannot be read, so that its name and its neighbours can be seen."""
         try:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from dittofs.chunks.store import AbsentChunk
 from dittofs.errors import Damaged, FSError
 from dittofs.ids import Stamp
@@ -18,6 +20,8 @@ from dittofs.volume.published import UNBORN
 from dittofs.volume.readahead import ReadAhead
 from dittofs.volume.staging import Base
 from dittofs.volume.state import State, replace_entry
+
+log = structlog.get_logger()
 
 SIZE_MAX = (1 << 63) - 1
 LAYERS_MAX = 4  # closes of one file that may wait for publication before a writer has to
@@ -240,6 +244,19 @@ class Files:
                 del self._young[inode]
                 if inode.detached is None:
                     self._publisher.enqueue_open(inode.ref)
+
+    def publish_forgotten(self) -> None:
+        """What nobody writes any more enters the tree even if it is in no queue: that is a bug of ours, and
+        must not keep a file on this device alone.
+        """
+        state = self._state
+        for content in state.contents:
+            inode, local = state.inodes.of_ref(content.ref), state.local.get(content.ref[0])
+            is_local = local is not None and local.is_ignored
+            is_written = inode is not None and inode.writers > 0
+            if not (is_local or is_written or self._publisher.knows(content)):
+                log.error("what was written was in no queue; it is published now", file=content.ref[0])
+                self._publisher.enqueue(content.ref)
 
     def flush(self, inode: Inode) -> None:
         """close(2) on one descriptor: what was written counts from now on, whatever happens to us."""

@@ -161,7 +161,7 @@ class Inode:
     unnamed: LocalEntry | None = None
     """Of a file that was made without a name and has none yet: what it becomes with one."""
     shares: Number | None = None
-    """The number it would have if something detached had not got it still."""
+    """The number it would have if something detached or written to had not got it still."""
 
     @property
     def face(self) -> Number:
@@ -179,7 +179,9 @@ GONE: Ref = (InodeId(".gone"), None)  # `.` cannot occur in an inode id
 class InodeTable:
     """Numbers in use by programs. One entry a number, dropped when nobody can refer to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_staged: Callable[[Ref], bool]) -> None:
+        """`is_staged`: whether something written under this reference is not published yet."""
+        self._is_staged = is_staged
         self._by_number: dict[Number, Inode] = {}
         self._by_ref: dict[Ref, Inode] = {}
         self._asides: dict[InodeId, set[Inode]] = {}
@@ -207,15 +209,17 @@ class InodeTable:
     def intern(self, number: Number, ref: Ref, kind: Kind) -> Inode:
         """The inode with this number, standing for `ref` from now on.
 
-        A number that a detached inode still has cannot show a second thing: what another device brought back
-        gets one of its own, as long as programs know it.
+        A number that a detached inode still has, or one that is written to, cannot show a second thing: what
+        another device brought back or took the number along to gets one of its own, as long as programs know
+        it. (What is written would else be published as something else, or by nobody.)
         """
         inode = self._by_number.get(number)
-        if inode is None or inode.detached is not None:
+        is_taken = inode is not None and self._is_taken(inode, ref)
+        if inode is None or is_taken:
             known = self._by_ref.get(ref)
             if known is not None and known.face == number:
                 return known
-        if inode is not None and inode.detached is not None:
+        if is_taken:
             free = number
             while free in self._by_number:
                 free = number_of(f"{ref[0]}/{free}")
@@ -227,6 +231,11 @@ class InodeTable:
         elif inode.ref != ref:
             self.rebind(inode, ref)
         return inode
+
+    def _is_taken(self, inode: Inode, ref: Ref) -> bool:
+        """Whether the inode must go on standing for something else than `ref`."""
+        is_written = inode.writers > 0 or self._is_staged(inode.ref)
+        return inode.detached is not None or (inode.ref != ref and is_written)
 
     def add(self, inode: Inode) -> None:
         """Register a virtual inode, which is never dropped unless it is of the past."""

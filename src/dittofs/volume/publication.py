@@ -90,6 +90,11 @@ class Publisher:
     def is_queued(self, ref: Ref) -> bool:
         return ref in self._queue or ref in self._open or ref in self.waiting
 
+    def knows(self, content: Content) -> bool:
+        """Whether the content is queued, is being published, or is known not to be publishable."""
+        is_under_way = any(job.content is content for job in self._inflight)
+        return self.is_queued(content.ref) or content.ref in self.stuck or is_under_way
+
     def enqueue(self, ref: Ref) -> None:
         """A file was closed. One that waits for chunks has its turn when they have come."""
         if ref in self.waiting:

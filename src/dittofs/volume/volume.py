@@ -84,13 +84,14 @@ class Volume:
     ) -> None:
         self.replica = replica
         self._volume_id = volume_id
+        contents = Contents(replica)
         self.state = State(
             replica=replica,
             uid=uid,
             gid=gid,
             local=LocalLayer(replica),
-            contents=Contents(replica),
-            inodes=InodeTable(),
+            contents=contents,
+            inodes=InodeTable(contents.__contains__),
             rules=IgnoreRules(),
             trusts_root=trusts_root,
         )
@@ -146,6 +147,7 @@ class Volume:
             if self.replica.read_only is None:
                 self.files.save_dirty()
             self.files.publish_young()
+            self.files.publish_forgotten()
             if self.state.are_rules_stale:
                 self.load_rules()
         except DittoError as error:

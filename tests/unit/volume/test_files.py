@@ -35,6 +35,23 @@ async def test_a_closed_file_survives_the_death_of_the_process_published_or_not(
     assert not rig.disk.listdir("staging")
 
 
+@pytest.mark.logs_warning("in no queue")
+async def test_a_closed_file_that_no_queue_has_is_published_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.write("a", b"old")
+    await rig.publish()
+    with monkeypatch.context() as forgetting:
+        forgetting.setattr(rig.volume.publisher, "enqueue", lambda _ref: None)
+        await rig.write("a", b"new")
+    writer = rig.open_file("b", os.O_WRONLY | os.O_CREAT)
+    await rig.write_at(writer, 0, b"still being written")
+    rig.volume.save()
+    await rig.publish()
+    assert [content.ref for content in rig.volume.state.contents] == [writer.inode.ref]
+    rig.close_file(writer)
+
+
 async def test_number_and_times_are_the_same_unpublished_published_and_reopened(rig: Rig) -> None:
     await rig.write("a", b"hello")
     before = rig.stat("a")

@@ -259,6 +259,34 @@ async def test_the_name_that_a_save_elsewhere_gives_another_number_is_announced(
         pair.b.volume.files.release(reader)
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_a_writer_whose_file_is_saved_over_another_elsewhere_writes_into_neither_and_is_published(
+    pair: Pair, is_closed: bool
+) -> None:
+    """Looking the other name up must not make the number, and with it the writer, stand for that file."""
+    await both_have(pair, "f", b"old")
+    await both_have(pair, "f.new", b"new")
+    writer = pair.b.open_file("f.new", os.O_WRONLY)
+    await pair.b.write_at(writer, 3, b" and mine")
+    if is_closed:
+        pair.b.close_file(writer)
+    await pair.a.publish()
+    await pair.a.rename("f.new", "f")
+    pair.carry()
+    assert "f" in pair.b.listing("")
+    assert pair.b.stat("f").size == 3
+    if not is_closed:
+        await pair.b.write_at(writer, 12, b", later")
+        pair.b.close_file(writer)
+    await pair.settle()
+    assert not list(pair.b.volume.state.contents), "all is published"
+    mine = b"new and mine" if is_closed else b"new and mine, later"
+    for rig in (pair.a, pair.b):
+        shown = {name: await rig.fetch(name) for name in rig.listing("")}
+        assert shown["f"] == b"new"
+        assert mine in shown.values()
+
+
 async def test_a_number_nobody_has_open_is_stale_after_a_save_elsewhere(pair: Pair) -> None:
     await both_have(pair, "f", b"old")
     old = known(pair.b, "f")

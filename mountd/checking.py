@@ -18,6 +18,7 @@ from dittofs.chunks.seal import ChunkKind
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import CheckDone, CheckItem, CheckProgress, Finding
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError
+from dittofs.history.snapshots import unreadable_snapshots
 from dittofs.ids import ChunkId
 from dittofs.journal.damage import Damage
 from dittofs.tree.record import DOCUMENTS, META_SHARD, Kind
@@ -102,6 +103,10 @@ async def check(
                     finding, severity="warning", detail=f"{finding.detail}; {UNNEEDED}", mend=""
                 )
             yield finding
+        for bad in unreadable_snapshots(volume.replica):
+            count.findings += 1
+            mend = "update DittoFS" if bad.is_later else f"dittofs snapshot delete {bad.name}"
+            yield Finding("warning", "snapshot", f"{bad.name}: {bad.reason}", mend=mend)
     await elsewhere.counted()
     files = chunks = verified = away = away_bytes = 0
     last = trio.current_time()

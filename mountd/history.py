@@ -26,6 +26,7 @@ from dittofs.control.history import (
     SnapshotsResult,
     TrashItem,
     TrashRequest,
+    UnreadableSnapshotStatus,
 )
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.control.service import Content
@@ -40,6 +41,7 @@ from dittofs.history.snapshots import (
     delete_snapshot,
     find_snapshot,
     snapshots_of,
+    unreadable_snapshots,
 )
 from dittofs.history.times import parse_time, time_name
 from dittofs.history.trash import Removed, forget, trash
@@ -295,7 +297,10 @@ class HistoryDesk:
         if done is not None:
             self._node.require_open(request.volume).peers.custody.recount()  # others are to hold it too
         known = tuple(status_of(one) for one in snapshots_of(volume.replica))
-        return SnapshotsResult(request.volume, known, None if done is None else status_of(done))
+        unreadable = tuple(
+            UnreadableSnapshotStatus(one.name, one.reason) for one in unreadable_snapshots(volume.replica)
+        )
+        return SnapshotsResult(request.volume, known, None if done is None else status_of(done), unreadable)
 
     async def checkout(
         self, request: CheckoutRequest

@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     now_ns = time.time_ns()
     for one in result.snapshots:
         say(f"{when(one.at_ns, now_ns):>12}   {escaped(one.device):<12}   {escaped(one.name)}   {_what(one)}")
+    for bad in result.unreadable:
+        say(f"UNREADABLE     {escaped(bad.name)}   {escaped(bad.reason)}")
     say(f"{counted(len(result.snapshots), 'snapshot')} of {escaped(volume)}")
     return EXIT_FINE
 

@@ -133,12 +133,20 @@ class SnapshotStatus(Struct, frozen=True):
     bytes: int
 
 
+class UnreadableSnapshotStatus(Struct, frozen=True):
+    """What is to be a snapshot and is none that this device could show."""
+
+    name: str
+    reason: str
+
+
 class SnapshotsResult(Struct, frozen=True):
     """The latest first. `done`: the one that was created or deleted."""
 
     volume: str
     snapshots: tuple[SnapshotStatus, ...]
     done: SnapshotStatus | None = None
+    unreadable: tuple[UnreadableSnapshotStatus, ...] = ()
 
 
 class CheckoutRequest(Struct, frozen=True):

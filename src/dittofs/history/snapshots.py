@@ -66,6 +66,18 @@ class Snapshot:
     """That says all this."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableSnapshot:
+    """A setting that is to be a snapshot, and is none that this device could look at."""
+
+    name: str
+    """All of the setting's name, but for the prefix: no other can be called so."""
+    reason: str
+    setting: str
+    is_later: bool = False
+    """Of a later version, that knows what it keeps."""
+
+
 class _Stored(msgspec.Struct, array_like=True, frozen=True):
     format: int
     root: bytes
@@ -105,21 +117,39 @@ class SnapshotView:
 
 
 def snapshots_of(replica: Replica) -> list[Snapshot]:
-    """All snapshots of a volume, the latest first. Settings that are none are passed over."""
-    found = []
-    for name, raw in replica.tree.settings().items():
-        named = _SETTING.fullmatch(name)
-        if named is None:
-            continue
-        try:
-            stored = msgspec.msgpack.decode(raw, type=_Stored)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        if stored.format == FORMAT and _is_sound(stored):
-            snapshot = Snapshot(named[1], *msgspec.structs.astuple(stored)[1:])
-            found.append(replace(snapshot, setting=name))
+    """All snapshots of a volume, the latest first. Settings that are none: `unreadable_snapshots`."""
+    found = [one for one in _settings(replica) if isinstance(one, Snapshot)]
     found.sort(key=lambda one: (one.at, one.setting))
     return sorted(_called_apart(found), key=lambda one: (one.at, one.name), reverse=True)
+
+
+def unreadable_snapshots(replica: Replica) -> list[UnreadableSnapshot]:
+    """Settings that are to be snapshots and that nobody can look at here, by name."""
+    found = [one for one in _settings(replica) if isinstance(one, UnreadableSnapshot)]
+    return sorted(found, key=lambda one: one.name)
+
+
+def _settings(replica: Replica) -> Iterator[Snapshot | UnreadableSnapshot]:
+    for name, raw in replica.tree.settings().items():
+        if name.startswith(SETTING):
+            yield _decoded(name, raw)
+
+
+def _decoded(setting: str, raw: bytes) -> Snapshot | UnreadableSnapshot:
+    called = setting[len(SETTING) :]
+    try:
+        version = msgspec.msgpack.decode(raw, type=list[msgspec.Raw])[:1]
+        if version and msgspec.msgpack.decode(version[0], type=int) > FORMAT:
+            return UnreadableSnapshot(called, "a later version of DittoFS made it", setting, is_later=True)
+        stored = msgspec.msgpack.decode(raw, type=_Stored)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UnreadableSnapshot(called, "what its setting holds is no snapshot", setting)
+    named = _SETTING.fullmatch(setting)
+    if named is None or stored.format != FORMAT or not _is_sound(stored):
+        return UnreadableSnapshot(called, "what its setting says cannot be", setting)
+    return Snapshot(
+        named[1], stored.root, stored.size, stored.at, stored.device, stored.files, stored.bytes, setting
+    )
 
 
 def _called_apart(snapshots: Sequence[Snapshot]) -> Iterator[Snapshot]:
@@ -203,8 +233,11 @@ async def _stored(replica: Replica, view: TimeView, directory: ViewEntry) -> tup
 
 
 def delete_snapshot(replica: Replica, name: str) -> Snapshot:
-    """Forget a snapshot, on all devices. FSError(ENOENT) if there is none."""
+    """Forget a snapshot, on all devices, also an unreadable one. FSError(ENOENT) if there is none."""
     snapshot = find_snapshot(replica, name)
+    if snapshot is None:
+        unreadable = (one for one in unreadable_snapshots(replica) if one.name == name)
+        snapshot = next((Snapshot(name, b"", 0, 0, "", 0, 0, one.setting) for one in unreadable), None)
     if snapshot is None:
         raise FSError(errno.ENOENT, f"there is no snapshot {name}")
     with replica.change() as change:
@@ -216,8 +249,12 @@ def snapshot_roots(replica: Replica, lost: Collection[ChunkId] = frozenset()) ->
     """Root and size of all contents that snapshots keep: listings, files, large attributes (of no size).
 
     AbsentChunk or Damaged if a listing is not here: then nobody knows what it keeps. One that needs what is
-    `lost` everywhere, and one that no volume ever had, keep nothing that anybody could read.
+    `lost` everywhere, and one that no volume ever had, keep nothing that anybody could read. FormatError for
+    one of a later version: what it keeps is not known here.
     """
+    for one in unreadable_snapshots(replica):
+        if one.is_later:
+            raise FormatError(f"snapshot {one.name}: {one.reason}, so nobody knows here what it keeps")
     return _roots(replica, lambda error: isinstance(error, AbsentChunk) and error.chunk in lost)
 
 

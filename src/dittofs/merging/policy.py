@@ -63,7 +63,7 @@ def rules_in(settings: Mapping[str, bytes]) -> list[Rule]:
         if name.startswith(PREFIX):
             try:
                 rule = _decoder.decode(value)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             if rule.policy in POLICIES and is_pattern(rule.pattern):
                 found.append(rule)

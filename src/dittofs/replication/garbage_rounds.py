@@ -74,7 +74,7 @@ def retired(settings: Mapping[str, bytes]) -> dict[DeviceId, Retired]:
             try:
                 one = _retired.decode(value)
                 device = DeviceId(bytes.fromhex(name[len(RETIRED) :]))
-            except (ValueError, msgspec.MsgspecError):
+            except (ValueError, msgspec.MsgspecError, RecursionError):
                 continue
             if 0 <= one.at <= TIME_MAX and 0 <= one.seen <= TIME_MAX:
                 found[device] = one

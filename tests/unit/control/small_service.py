@@ -305,7 +305,8 @@ class SmallService:
             done = self.snapshots_kept.pop(request.name, None)
             if done is None:
                 raise Refusal("not_found", f"there is no snapshot {request.name}")
-        return history.SnapshotsResult(request.volume, tuple(self.snapshots_kept.values()), done)
+        bad = (history.UnreadableSnapshotStatus("old/0123456789ab", "what its setting holds is no snapshot"),)
+        return history.SnapshotsResult(request.volume, tuple(self.snapshots_kept.values()), done, bad)
 
     async def checkout(
         self, request: history.CheckoutRequest

@@ -1,9 +1,12 @@
 """Snapshots keep what a volume showed, on all devices, for little."""
 
+import msgspec
 import pytest
 
-from dittofs.errors import FSError
+from dittofs.control.protocol import Finding
+from dittofs.errors import FormatError, FSError
 from dittofs.history.snapshots import (
+    SETTING,
     Snapshot,
     SnapshotView,
     create_snapshot,
@@ -12,8 +15,10 @@ from dittofs.history.snapshots import (
     known_snapshot_roots,
     snapshot_roots,
     snapshots_of,
+    unreadable_snapshots,
 )
 from dittofs.history.views import View, settled
+from mountd.checking import check
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 
@@ -120,3 +125,55 @@ async def test_two_snapshots_of_one_name_taken_apart_are_both_kept(pair: Pair) -
     delete_snapshot(pair.a.volume.replica, f"daily.{label}")
     await pair.settle()
     assert [one.name for one in snapshots_of(pair.b.volume.replica)] == ["daily"]
+
+
+SOUND = [1, b"", 0, 1, "laptop", 0, 0]
+NESTED = b"\x98" + b"".join(map(msgspec.msgpack.encode, SOUND)) + b"\x91" * 30_000
+BROKEN = {
+    "nothing": b"",
+    "noise": b"\xff" * 50,
+    "a deep nest": b"\x91" * 30_000,
+    "a sound one with a deep nest behind": NESTED,
+    "no text": msgspec.msgpack.encode([1, b"", 0, 1]) + b"\xa1\xff",
+    "a time that is none": msgspec.msgpack.encode([*SOUND[:3], (1 << 64) - 1, *SOUND[4:]]),
+    "a size that is none": msgspec.msgpack.encode([1, b"", -1, *SOUND[3:]]),
+    "format 0": msgspec.msgpack.encode([0, *SOUND[1:]]),
+}
+
+
+@pytest.mark.parametrize("value", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_setting_that_is_no_snapshot_is_said_holds_nothing_up_and_can_be_deleted(
+    rig: Rig, value: bytes
+) -> None:
+    replica = rig.volume.replica
+    sound = await snapshot_of(rig, "sound")
+    with replica.change() as change:
+        change.group.set_setting(f"{SETTING}broken/0123456789ab", value)
+    assert snapshots_of(replica) == [sound]
+    (bad,) = unreadable_snapshots(replica)
+    assert bad.name == "broken/0123456789ab"
+    assert not bad.is_later
+    list(snapshot_roots(replica))
+    (finding,) = [one async for one in check(rig.volume, []) if isinstance(one, Finding)]
+    assert (finding.severity, finding.what) == ("warning", "snapshot")
+    assert bad.name in finding.mend
+    delete_snapshot(replica, bad.name)
+    assert not unreadable_snapshots(replica)
+    assert snapshots_of(replica) == [sound]
+
+
+@pytest.mark.parametrize("name", ["-/0123456789ab", "no-writer", "", "a/0123456789ab/more"])
+async def test_a_setting_of_a_name_that_no_snapshot_has_is_said(rig: Rig, name: str) -> None:
+    setting = SETTING + name
+    with rig.volume.replica.change() as change:
+        change.group.set_setting(setting, msgspec.msgpack.encode(SOUND))
+    assert [one.setting for one in unreadable_snapshots(rig.volume.replica)] == [setting]
+
+
+async def test_a_snapshot_of_a_later_version_is_said_and_nothing_is_swept_that_it_may_keep(rig: Rig) -> None:
+    with rig.volume.replica.change() as change:
+        change.group.set_setting(f"{SETTING}new/0123456789ab", msgspec.msgpack.encode([2, {"other": "form"}]))
+    (bad,) = unreadable_snapshots(rig.volume.replica)
+    assert bad.is_later
+    with pytest.raises(FormatError, match="later version"):
+        list(snapshot_roots(rig.volume.replica))

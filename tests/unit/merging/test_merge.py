@@ -280,7 +280,9 @@ def test_the_last_rule_that_matches_counts_and_a_rule_nobody_understands_does_no
             "x": Rule(5, "x", "no such policy"),
         }.items()
     }
-    policies = Policies(rules_in({**settings, "conflict-policy/zzz": b"?", "copies": b"all"}))
+    broken = {"conflict-policy/zzz": b"?", "conflict-policy/yyy": b"\x94\x01\xa1\xff\xa1\xff\xa0"}
+    broken["conflict-policy/xxx"] = b"\x95\x01\xa1a\xa4mine\xa0" + b"\x91" * 30_000
+    policies = Policies(rules_in({**settings, **broken, "copies": b"all"}))
     found = {path: policies.of(path) for path in (b"a.txt", b"notes/a.txt", b"b.json", b"x", b"y.svg")}
     assert {path: rule and rule.policy for path, rule in found.items()} == {
         b"a.txt": "newest", b"notes/a.txt": "both", b"b.json": "merge", b"x": None, b"y.svg": "both",

@@ -94,6 +94,7 @@ async def test_a_rounds_setting_of_any_form_is_read_without_an_error() -> None:
         b"\xc1",
         b"\xdd\xff\xff\xff\xff",
         msgspec.msgpack.encode([LAST, b"\xff", LAST]),
+        b"\x94\x01\xa0\x01" + b"\x91" * 30_000,
     ):
         settings = {prefix + "00" * 32: value for prefix in (rounds.ROUND, rounds.SEEN, rounds.RETIRED)}
         device = DeviceId(bytes(32))

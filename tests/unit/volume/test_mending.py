@@ -195,3 +195,21 @@ def test_of_what_is_held_the_document_has_what_others_did_and_it_is_shown_as_it_
     one.make("g", b"y", inode=one.inode_in(NUMBER))
     assert one.show() == {**shown, "g": b"y"}
     assert {key: one.records()[key] for key in records} == records
+
+
+def test_a_device_that_lost_a_document_while_it_is_open_writes_on_as_another(
+    one: ReplicaRig, other: ReplicaRig
+) -> None:
+    fill(one)
+    meet(one, other)
+    slot = one.slot
+    spoil(one, restart=False)
+    with one.replica.journal.transaction():
+        one.replica.journal.mark_index(partial=True)
+    one.replica.rebuild_index()
+    assert NUMBER in one.replica.documents.awaited
+    assert one.slot != slot, "nobody knows how much the one before wrote there"
+    pull(one, other)
+    one.make("f5", b"x", inode=one.inode_in(NUMBER))
+    meet(one, other)
+    assert other.show()["f5"] == b"x"

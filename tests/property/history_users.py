@@ -311,6 +311,7 @@ def rename(history: History, writer: User) -> None:
     over = tree.lookup(to, name)
     say(history, f"{to[:4]}/{name.decode()}")
     moved = shown_root(writer, entry) if entry.kind is not Kind.DIRECTORY else None
+    shown_as = tree.members(to) or (to,)  # one of them may have been there for what is moved only
     replaced = shown_root(writer, over) if over is not None and over.kind is not Kind.DIRECTORY else None
     number = tree.stat(entry.ref)
     # Two saves of one file, made apart, leave two files that would like to show its number.
@@ -324,7 +325,7 @@ def rename(history: History, writer: User) -> None:
     if replaced is not None and replaced != moved:
         history.removed.add(replaced)
     say(history, "save" if is_save else "")
-    now = tree.lookup(to, name)
+    now = next((one for one in (tree.lookup(above, name) for above in shown_as) if one is not None), None)
     assert now is not None
     after = tree.stat(now.ref)
     assert number is not None

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from dittofs.chunks.seal import ChunkKind
+from dittofs.chunks.store import ChunkStore
+from dittofs.errors import DiskError, DiskFull, DittoError
 from dittofs.ids import ChunkId
 from dittofs.volume.carried import BYTES_MAX, FILES_MAX, KIND
 from tests.simulation.disk import SimulatedDisk
@@ -126,3 +128,117 @@ async def test_what_is_carried_is_bounded() -> None:
         await rig.write(f"f{number}", os.urandom(60_000))
         await rig.publish()
     assert sum(len(row) for _, row in rig.volume.replica.journal.scan_local(KIND, b"")) < 1.2 * BYTES_MAX
+
+
+@pytest.mark.logs_warning("a carried chunk cannot be put back")
+@pytest.mark.parametrize("error", [DiskFull("no room"), DiskError("bad sector")])
+async def test_what_could_not_be_put_back_at_opening_is_carried_until_it_is(
+    error: DittoError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    data = os.urandom(4096)
+    await rig.write("f", data)
+    await rig.publish()
+    rig.volume.replica.journal.sync()
+    lost = 0
+    for seed in range(12):
+        after = disk.fork()
+        after.crash(seed)
+
+        def fail(*_: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ChunkStore, "put_sealed", fail)
+            rig = Rig(after, seed=100 + seed, machine=AFTER)
+            lost += is_absent(rig)
+            await rig.volume.publisher.carried.settle()
+        rig.volume.replica.journal.sync()
+        after.crash(seed)
+        rig = Rig(after, seed=200 + seed, machine="machine/boot-3")
+        assert rig.read("f") == data
+        await rig.volume.publisher.carried.settle()
+        assert carried(rig) == []
+    assert lost
+
+
+@pytest.mark.logs_warning("a carried chunk cannot be put back")
+async def test_what_could_not_be_put_back_at_opening_is_tried_again_without_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    data = os.urandom(4096)
+    await rig.write("f", data)
+    await rig.publish()
+    rig.volume.replica.journal.sync()
+    lost = 0
+    for seed in range(12):
+        after = disk.fork()
+        after.crash(seed)
+
+        def fail(*_: object) -> None:
+            raise DiskFull("no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ChunkStore, "put_sealed", fail)
+            rig = Rig(after, seed=100 + seed, machine=AFTER)
+        lost += is_absent(rig)
+        await rig.volume.publisher.carried.settle()
+        assert rig.read("f") == data
+        assert carried(rig) == []
+    assert lost
+
+
+async def test_a_chunk_that_went_and_came_again_while_the_packs_were_synced_is_still_carried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    data = os.urandom(4096)
+    await rig.write("f", data)
+    await rig.publish()
+    chunks = rig.volume.replica.chunks
+    sync = ChunkStore.sync
+
+    def sync_and_lose(store: ChunkStore) -> None:
+        sync(store)
+        for key in carried(rig):
+            kind, chunk = ChunkKind(key[0]), ChunkId(key[1:])
+            sealed = chunks.sealed(kind, chunk)
+            chunks._lose(chunk)
+            assert chunks.put_sealed([(kind, chunk, sealed)]) == [None]
+
+    monkeypatch.setattr(ChunkStore, "sync", sync_and_lose)
+    await rig.volume.publisher.carried.settle()
+    assert len(carried(rig)) == 2
+    monkeypatch.undo()
+    await rig.volume.publisher.carried.settle()
+    assert carried(rig) == []
+
+
+@pytest.mark.logs_warning("a carried chunk is damaged")
+async def test_a_damaged_row_goes_once_its_chunk_is_durable() -> None:
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    data = os.urandom(4096)
+    await rig.write("f", data)
+    await rig.publish()
+    journal = rig.volume.replica.journal
+    with journal.transaction():
+        sql = f"UPDATE local SET sum=zeroblob(16) WHERE kind='{KIND}'"
+        journal._database.statements.run("test", sql)
+    rig.abandon()
+    disk.kill()
+    rig = Rig(disk, seed=1)
+    await rig.volume.publisher.carried.settle()
+    rows = rig.volume.replica.journal._database.statements.rows("test", "SELECT kind FROM local")
+    assert (KIND,) not in rows
+    assert rig.read("f") == data
+
+
+def is_absent(rig: Rig) -> bool:
+    keys = carried(rig)
+    assert keys
+    return not all(rig.volume.replica.chunks.has(ChunkKind(key[0]), ChunkId(key[1:])) for key in keys)

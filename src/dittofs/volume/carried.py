@@ -32,16 +32,20 @@ BYTES_MAX: Final = 1 << 20
 
 
 class Carried:
-    """The rows of one replica. They are removed once the packs were synced after them."""
+    """The rows of one replica. Each is removed once its chunk is durable in a pack, and not before."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
+        bad: list[bytes] = []
         self._rows: dict[bytes, int] = {
-            key: len(sealed) for key, sealed in replica.journal.scan_local(KIND, b"", [])
+            key: len(sealed) for key, sealed in replica.journal.scan_local(KIND, b"", bad)
         }
+        self._bad = set(bad)
+        """Keys of rows that carry nothing any more."""
         self._bytes = sum(self._rows.values())
+        self._told: set[bytes] = set()
 
-    def has_room(self, jobs: Sequence[Job]) -> bool:
+    def takes(self, jobs: Sequence[Job]) -> bool:
         """Whether the contents of `jobs` may be carried instead of synced."""
         return (
             len(jobs) <= FILES_MAX
@@ -64,36 +68,85 @@ class Carried:
                 change.after(partial(self._note, key, len(sealed)))
 
     def _note(self, key: bytes, size: int) -> None:
+        self._bad.discard(key)
         self._rows[key] = size
         self._bytes += size
 
     async def settle(self) -> None:
-        """Sync the packs and remove the rows that this makes needless."""
-        keys = list(self._rows)
+        """Put back what is missing, sync the packs, and remove the rows that this makes needless.
+
+        DiskFull or DiskError: the packs are not synced, and every row is still there.
+        """
+        if not self._rows and not self._bad:
+            return
+        chunks, journal = self._replica.chunks, self._replica.journal
+        for key in [key for key in self._rows if not _is_here(chunks, key)]:
+            try:
+                sealed = journal.get_local(KIND, key)
+                if sealed is not None:
+                    _put_back(chunks, key, sealed)
+            except (DittoError, ValueError) as error:
+                if key not in self._told:
+                    self._told.add(key)
+                    _tell(key, error)
+        await self._replica.run_blocking(chunks.sync)
+        # As it is now: a chunk may have gone, and another come, while this waited.
+        self._remove([key for key in (*self._rows, *self._bad) if _is_durable(chunks, key)])
+
+    def _remove(self, keys: Sequence[bytes]) -> None:
         if not keys:
             return
-        await self._replica.run_blocking(self._replica.chunks.sync)
         with self._replica.change():
             for key in keys:
                 self._replica.journal.delete_local(KIND, key)
         for key in keys:
+            self._bad.discard(key)
             self._bytes -= self._rows.pop(key, 0)
 
 
 def put_back(journal: Journal, chunks: ChunkStore) -> None:
     """Blocking, when a volume is opened: what a power cut took from the packs comes from the journal again.
 
-    What cannot be put back now stays carried, and is absent until the next opening.
+    What cannot be put back now stays carried, and is absent until a `settle` or the next opening can.
     """
     bad: list[bytes] = []
     for key, sealed in journal.scan_local(KIND, b"", bad):
         try:
-            kind, chunk = ChunkKind(key[0]), ChunkId(key[1:])
-            if not chunks.has(kind, chunk):
-                (problem,) = chunks.put_sealed([(kind, chunk, sealed)])
-                if problem is not None:
-                    raise problem
+            _put_back(chunks, key, sealed)
         except (DittoError, ValueError) as error:
-            log.error("a carried chunk cannot be put back", chunk=key[1:].hex(), reason=str(error))
+            _tell(key, error)
     for key in bad:
         log.error("a carried chunk is damaged", chunk=key[1:].hex())
+
+
+def _put_back(chunks: ChunkStore, key: bytes, sealed: bytes) -> None:
+    kind, chunk = _named(key)
+    if not chunks.has(kind, chunk):
+        (problem,) = chunks.put_sealed([(kind, chunk, sealed)])
+        if problem is not None:
+            raise problem
+
+
+def _tell(key: bytes, error: Exception) -> None:
+    log.error("a carried chunk cannot be put back", chunk=key[1:].hex(), reason=str(error))
+
+
+def _named(key: bytes) -> Named:
+    """ValueError if it names no chunk that this program knows."""
+    if len(key) < 2:
+        raise ValueError("it names no chunk")
+    return Named(ChunkKind(key[0]), ChunkId(key[1:]))
+
+
+def _is_here(chunks: ChunkStore, key: bytes) -> bool:
+    try:
+        return chunks.has(*_named(key))
+    except ValueError:
+        return False
+
+
+def _is_durable(chunks: ChunkStore, key: bytes) -> bool:
+    try:
+        return chunks.is_durable(*_named(key))
+    except ValueError:
+        return False

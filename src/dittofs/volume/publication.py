@@ -277,7 +277,7 @@ class Publisher:
             store_job(replica.chunks, replica.slot, job, self._chunking)
             if number % SMALL_FILES_IN_A_ROW == 0:
                 await trio.lowlevel.checkpoint()
-        if self.carried.has_room(jobs):
+        if self.carried.takes(jobs):
             for job in jobs:
                 job.is_carried = True
             await trio.lowlevel.checkpoint()

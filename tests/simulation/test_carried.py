@@ -9,6 +9,7 @@ from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import DiskError, DiskFull, DittoError
 from dittofs.ids import ChunkId
+from dittofs.journal.journal import Journal
 from dittofs.volume.carried import BYTES_MAX, FILES_MAX, KIND
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import Rig
@@ -242,3 +243,37 @@ def is_absent(rig: Rig) -> bool:
     keys = carried(rig)
     assert keys
     return not all(rig.volume.replica.chunks.has(ChunkKind(key[0]), ChunkId(key[1:])) for key in keys)
+
+
+@pytest.mark.logs_warning("what the journal carries cannot be settled")
+@pytest.mark.parametrize("is_end", [False, True])
+async def test_packs_that_cannot_be_synced_keep_nothing_else_from_the_platter(
+    is_end: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    await rig.write("f", b"carried" * 500)
+    await rig.publish()
+    handle = rig.open_file("staged", os.O_RDWR | os.O_CREAT)
+    data = os.urandom(1 << 20)
+    await rig.write_at(handle, 0, data)
+
+    def fail(_: ChunkStore) -> None:
+        raise DiskError("what was written is lost")
+
+    async def publish_nothing() -> None: ...
+
+    monkeypatch.setattr(ChunkStore, "sync", fail)
+    checkpoints: list[None] = []
+    monkeypatch.setattr(Journal, "is_checkpoint_due", True)
+    monkeypatch.setattr(Journal, "checkpoint", lambda _: checkpoints.append(None))
+    if is_end:
+        monkeypatch.setattr(rig.volume.publisher, "drain_all", publish_nothing)  # a front end gone for good
+        await rig.volume.close()
+    else:
+        await rig.volume.background_sync()
+        assert checkpoints
+    monkeypatch.undo()
+    for back in after_power_cuts(disk):
+        assert back.read("staged") == data
+        assert back.read("f") == b"carried" * 500

@@ -164,7 +164,6 @@ class Volume:
         """Bound what a power cut may cost, and the journal's length."""
         try:
             if self.replica.try_writing():
-                await self.publisher.carried.settle()
                 await self.files.sync()
                 for number in self.replica.tree.loaded_shards():
                     if not self.replica.compact_if_due(number):
@@ -172,6 +171,7 @@ class Volume:
                     await trio.lowlevel.checkpoint()
                 if self.replica.journal.is_checkpoint_due:
                     await self.replica.run_blocking(self.replica.journal.checkpoint)
+                await self._settle()  # last: nothing of the above waits for packs
             elif not self.replica.journal.needs_reopening:
                 # On a full disk, too, what was acknowledged before goes to the platter: that takes no room.
                 await self.replica.run_blocking(self.replica.journal.sync)
@@ -180,12 +180,18 @@ class Volume:
         except Exception as error:
             log.error("background sync failed by a bug", exc_info=error)
 
+    async def _settle(self) -> None:
+        try:
+            await self.publisher.carried.settle()
+        except DittoError as error:
+            log.error("what the journal carries cannot be settled", reason=str(error))
+
     async def close(self) -> None:
         """Publish and sync everything. The front end has stopped."""
         await self.publisher.drain_all()
-        if self.replica.read_only is None:
-            await self.publisher.carried.settle()
         await self.files.sync()
+        if self.replica.read_only is None:
+            await self._settle()
 
     def source_changed(self) -> None:
         """A device connected, or another source was given: what waits for chunks is tried again."""

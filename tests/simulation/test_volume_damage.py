@@ -15,6 +15,7 @@ from dittofs.errors import DittoError
 from dittofs.journal.journal import Journal
 from dittofs.local_disk import LocalDisk
 from dittofs.tree.record import DOCUMENTS, shard_of
+from dittofs.volume.holdings import COUNT_PATIENCE_S, LOOK_INTERVAL_S, LOST
 from dittofs.volume.opening import rescue_replica
 from mountd.checking import check
 from tests.simulation.disk import SimulatedDisk
@@ -310,6 +311,21 @@ def test_an_altered_local_row_costs_its_file_only_and_is_named(interrupted: Kept
         assert len(hurt) == 1, verdict
         assert hurt <= INTERRUPTED, verdict
         assert verdict.named
+
+
+@pytest.mark.logs_warning("which chunks were damaged is not known any more")
+@pytest.mark.usefixtures("autojump_clock")
+async def test_an_altered_local_row_of_damaged_chunks_ends_nothing_and_is_written_anew(settled: Kept) -> None:
+    work = settled.restored()
+    run(work, "INSERT INTO local VALUES('lost', x'', zeroblob(32), zeroblob(16))")
+    rig = Rig(LocalDisk(str(work)), seed=9, machine=MACHINE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.volume.holdings.run)
+        await trio.sleep(COUNT_PATIENCE_S + LOOK_INTERVAL_S)
+        nursery.cancel_scope.cancel()
+    assert rig.volume.holdings.bytes_here == rig.volume.summary().content_bytes
+    assert rig.volume.replica.journal.get_local(LOST, b"") == b""
+    rig.abandon()
 
 
 def test_a_lost_increment_is_an_error_and_not_the_bytes_without_it(interrupted: Kept) -> None:

@@ -1,9 +1,9 @@
 """How many of a volume's bytes are on this device, counted in the background and kept.
 
 Only what is missing is remembered: one number a file that is not whole here. Counting begins with a look at
-every file, about 20 µs each, a millisecond at a time between requests, some seconds after a large volume was
-opened; then at what other devices change,
-and at the incomplete files whenever chunks have come. On a device that holds everything that costs nothing.
+every file, about 20 µs each, a millisecond at a time between requests; where there are more than
+`COUNTED_AT_ONCE_MAX`, `COUNT_PATIENCE_S` after the opening. Then at what other devices change, and at the
+incomplete files whenever chunks have come. On a device that holds everything that costs nothing.
 """
 
 import string
@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import product
 
+import structlog
 import trio
 
 from dittofs.chunks.content import ContentReader
@@ -24,6 +25,8 @@ from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind
 from dittofs.volume.naming import roots_of
 from dittofs.volume.replica import Replica
+
+log = structlog.get_logger()
 
 INODES_IN_A_ROW = 32  # looked at before other requests have their turn
 PARTS_IN_A_ROW = 256  # of one file
@@ -49,7 +52,8 @@ class Holdings:
         self._wake = trio.Event()
         self._chunks = (-1, -1)
         self._is_counted = False
-        self._remembered = b""
+        self._remembered: bytes | None = None
+        """What the local row says; None: it is not known, or cannot be read."""
         replica.listeners.append(self._follow)
 
     @property
@@ -119,9 +123,13 @@ class Holdings:
 
     async def _recall(self) -> None:
         """Read again what was damaged when this volume was open last: it may still be."""
-        self._remembered = self._replica.journal.get_local(LOST, b"") or b""
+        try:
+            row = self._remembered = self._replica.journal.get_local(LOST, b"") or b""
+        except Damaged as error:
+            log.error("which chunks were damaged is not known any more", reason=str(error))
+            row = b""
         size = CHUNK_ID_BYTES
-        known = [ChunkId(self._remembered[at : at + size]) for at in range(0, len(self._remembered), size)]
+        known = [ChunkId(row[at : at + size]) for at in range(0, len(row), size)]
         await self._replica.run_blocking(_look_again, self._replica.chunks, known)
 
     def _remember(self) -> None:

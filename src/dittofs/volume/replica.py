@@ -371,11 +371,18 @@ class Replica:
             raise
 
     def mended(self, act: Callable[[], Result]) -> Result:
-        """What `act` gives; what it meets of damage in the index or in documents is mended on the way."""
-        for _ in range(DOCUMENTS):
+        """What `act` gives; what it meets of damage in the index or in documents is mended on the way.
+
+        The index is made anew once: if it is damaged again, the disk does not keep what is written.
+        """
+        is_rebuilt = False
+        for _ in range(DOCUMENTS + 1):
             try:
                 return act()
             except IndexDamaged:
+                if is_rebuilt:
+                    raise
+                is_rebuilt = True
                 self.rebuild_index()
             except DocumentMended:
                 continue

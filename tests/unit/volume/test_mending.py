@@ -5,8 +5,10 @@ from contextlib import suppress
 import pytest
 
 from dittofs.errors import Behind, ReadOnlyVolume
+from dittofs.journal.damage import IndexDamaged
 from dittofs.tree.brake import Limits
-from dittofs.tree.record import META_SHARD
+from dittofs.tree.record import DOCUMENTS, META_SHARD
+from dittofs.volume.mending import DocumentMended
 from tests.simulation.replica_rig import ReplicaRig, pull
 
 pytestmark = pytest.mark.logs_warning("a document", "the index")
@@ -213,3 +215,26 @@ def test_a_device_that_lost_a_document_while_it_is_open_writes_on_as_another(
     one.make("f5", b"x", inode=one.inode_in(NUMBER))
     meet(one, other)
     assert other.show()["f5"] == b"x"
+
+
+def test_an_index_that_stays_damaged_is_made_anew_once_and_named(one: ReplicaRig) -> None:
+    tries: list[None] = []
+
+    def meet_damage() -> None:
+        tries.append(None)
+        raise IndexDamaged("index", "again and again")
+
+    with pytest.raises(IndexDamaged):
+        one.replica.mended(meet_damage)
+    assert len(tries) == 2
+
+
+def test_every_document_may_be_mended_on_the_way_of_one_question(one: ReplicaRig) -> None:
+    left = [IndexDamaged("index", "once"), *(DocumentMended("a document", "whole") for _ in range(DOCUMENTS))]
+
+    def meet_damage() -> str:
+        if left:
+            raise left.pop()
+        return "answer"
+
+    assert one.replica.mended(meet_damage) == "answer"

@@ -5,6 +5,8 @@ import statistics
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.network import Device, Network, eventually, network
 
 MIDDLE: int = 64 << 20
@@ -80,3 +82,70 @@ def test_removing_renaming_linking_and_modes_reach_the_other_side(
     a.await_in_step()
     assert sorted(os.listdir(b.root)) == ["linked", "three"]
     assert (b.root / "linked").read_text() == "1"
+
+
+def test_a_lazy_file_opened_again_by_its_descriptor_reads_right_under_another_name_and_under_none(
+    pair: tuple[Network, Device, Device],
+) -> None:
+    _, a, b = pair
+    b.run("copies", "on-demand")
+    data = {name: os.urandom(3 << 20) for name in ("moved", "removed", "replaced", "new")}
+    for name, content in data.items():
+        (a.root / name).write_bytes(content)
+    eventually(lambda: all((b.root / name).exists() for name in data), 10)
+    opened = {name: os.open(b.root / name, os.O_RDONLY) for name in data}
+    (b.root / "moved").rename(b.root / "elsewhere")
+    (b.root / "removed").unlink()
+    (b.root / "new").rename(b.root / "replaced")
+    try:
+        for name, descriptor in opened.items():
+            again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+            try:
+                assert os.pread(again, 100_000, 2 << 20) == data[name][2 << 20 :][:100_000], name
+                with os.fdopen(os.dup(again), "rb") as file:
+                    file.seek(0)
+                    assert file.read() == data[name], name
+            finally:
+                os.close(again)
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+    assert sorted(os.listdir(b.root)) == ["elsewhere", "replaced"]
+    assert reads(b.root / "replaced", data["new"])
+
+
+@pytest.mark.soak
+def test_a_reader_that_becomes_a_writer_is_refused_before_and_counts_afterwards(tmp_path: Path) -> None:
+    with network(tmp_path) as net:
+        a, b = net.device("alder"), net.device("birch")
+        net.cable(a, b)
+        a.found()
+        (a.root / "f").write_text("of alder")
+        b.join(a.invite("--role", "reader"))
+        eventually(lambda: reads(b.root / "f", b"of alder"), 10)
+        for refused in (
+            lambda: (b.root / "g").write_text("x"),
+            lambda: (b.root / "f").write_text("x"),
+            lambda: (b.root / "f").open("r+").close(),
+            (b.root / "f").unlink,
+            lambda: (b.root / "f").chmod(0o600),
+        ):
+            with pytest.raises(OSError, match="Read-only"):
+                refused()
+        assert os.listdir(b.root) == ["f"], "nothing is kept of what was refused"
+        b.run("join", a.invite("--role", "writer"), b.root)
+        eventually(lambda: can_write(b.root / "g", "of birch"), 20)
+        eventually(lambda: reads(a.root / "g", b"of birch"), 10)
+        (b.root / "f").unlink()
+        b.await_in_step()
+        a.await_in_step()
+        assert os.listdir(a.root) == os.listdir(b.root) == ["g"]
+        assert not a.status()["volumes"][0]["conflicts"]
+
+
+def can_write(path: Path, text: str) -> bool:
+    try:
+        path.write_text(text)
+    except OSError:
+        return False
+    return True

@@ -24,7 +24,7 @@ from dittofs.tree.epochs import renamed
 from dittofs.tree.hlc import Clock
 from dittofs.tree.holds import Hold, Holds, decoded, encoded
 from dittofs.tree.join import join_all
-from dittofs.tree.losses import Loss, content_of, loss_of
+from dittofs.tree.losses import Loss, content_of, loss_of, records_of
 from dittofs.tree.placement import Placement
 from dittofs.tree.record import NEVER, Kind, Record, key_of, shard_of
 from dittofs.tree.rows import Inode, Rows
@@ -134,8 +134,6 @@ class Brake:
         losses = self._of(device).losses
         known = losses.get(before.id)
         if known is None or stamp - known.first > self.limits.window_ns:
-            records = {"": before.record, **before.links}
-            shown = {link: one for link, one in records.items() if one is not None}
             is_directory = after.record is not None and after.record.kind is Kind.DIRECTORY
             known = Loss(
                 slot,
@@ -143,7 +141,7 @@ class Brake:
                 stamp,
                 is_removal,
                 is_directory,
-                encoded(shown),
+                encoded(records_of(before)),
                 content_of(before),
                 False,
                 before,
@@ -196,7 +194,7 @@ class Brake:
         for inode, loss in list(recent.losses.items()):
             if not loss.is_looked_up:
                 loss.is_looked_up = True
-                content = content_of(self._rows.inode(inode))
+                content = None if loss.is_removal else content_of(self._rows.inode(inode))
                 if content is not None and self.was_shown(inode, *content):
                     self.changed(inode)
         line, limit = self._line(recent)
@@ -242,10 +240,11 @@ class Brake:
         found = rows.inode(inode)
         assert found.record is not None
         known = {"": found.record, **found.links}
+        was = decoded(loss.shown) if loss.before is None else records_of(loss.before)
         shown = {
             # As if it had seen all, so that no save onto it becomes incomplete by its being held.
             link: replace(record, context=dict(known[link].context))
-            for link, record in decoded(loss.shown).items()
+            for link, record in was.items()
         }
         for forward in known[""].forwards:
             if forward not in shown[""].forwards:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dittofs.ids import Slot, Stamp
-from dittofs.tree.record import WITH_CONTENT
+from dittofs.tree.record import WITH_CONTENT, Record
 from dittofs.tree.rows import Inode
 
 
@@ -28,6 +28,11 @@ def content_of(inode: Inode) -> tuple[bytes, int] | None:
     """What the names of an inode show."""
     meaning = inode.meaning
     return None if meaning is None or meaning.main is None else meaning.main.version.content
+
+
+def records_of(inode: Inode) -> dict[str, Record]:
+    """The records of an inode, by link."""
+    return {**({} if inode.record is None else {"": inode.record}), **inode.links}
 
 
 def loss_of(before: Inode, after: Inode, writer: Slot) -> tuple[Slot, Stamp, bool] | None:

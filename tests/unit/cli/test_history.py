@@ -68,6 +68,8 @@ def test_snapshots_are_made_listed_and_deleted(shell: Shell, service: SmallServi
     assert "Created snapshot one of Shared" in shell.out
     assert shell.run("snapshot", "list", "--json") == 0
     assert [one["name"] for one in json.loads(shell.out)["snapshots"]] == ["one"]
+    assert shell.run("snapshot", "list") == 0
+    assert "UNREADABLE     old/0123456789ab   what its setting holds is no snapshot" in shell.out
     assert shell.run("snapshot", "delete", "one") == 0
     assert not service.snapshots_kept
     assert shell.run("snapshot", "delete", "one") == 1

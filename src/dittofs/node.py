@@ -75,7 +75,7 @@ class Node:
         self._settings = settings
         self._open: dict[str, SharedVolume] = {}
         self._opening = trio.Lock()
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, DittoError] = {}
         self._opened_home: Home | None = None
         self._instance = entropy(INSTANCE_BYTES)
         self._is_networked = False
@@ -146,11 +146,13 @@ class Node:
 
     def failure(self, name: str) -> str:
         """Why the volume could not be opened, or empty."""
-        return self._failures.get(name, "")
+        error = self._failures.get(name)
+        return "" if error is None else str(error)
 
     def is_journal_damaged(self, name: str) -> bool:
-        """Whether the volume could not be opened because of its journal."""
-        return self.failure(name).startswith(JOURNAL)
+        """Whether the volume could not be opened because its journal is damaged: no passing reason."""
+        error = self._failures.get(name)
+        return isinstance(error, Damaged) and error.what.startswith(JOURNAL)
 
     def volume_at(self, path: str) -> str | None:
         """The volume last mounted on `path`."""
@@ -207,7 +209,7 @@ class Node:
             replica, secrets = await self._run_blocking(self._home.open_replica, record)
             opened = await self._run_blocking(self._join_parts, record, replica, secrets, trusts_root)
         except DittoError as error:
-            self._failures[name] = str(error)
+            self._failures[name] = error
             raise
         self._failures.pop(name, None)
         self._open[name] = opened

@@ -4,13 +4,16 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import NoReturn, TypeVar, TypeVarTuple
 
+import pytest
 import trio
 import trio.testing
 
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
+from dittofs.errors import Damaged, DiskError, DiskFull, DittoError, FormatError
+from dittofs.home import Home
 from dittofs.node import Node
 
 Result = TypeVar("Result")
@@ -73,3 +76,30 @@ async def test_a_place_that_is_not_utf_8_is_remembered(tmp_path: Path) -> None:
         last.start()
         assert last.volume_at("/mnt/plain") == "A"
         await last.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_damaged"),
+    [
+        (DiskError("journal.db: open: unable to open database file"), False),
+        (DiskFull("journal.db: log: no room left"), False),
+        (FormatError("journal.db has format 3; this program knows format 2"), False),
+        (Damaged("chunks/00000001.pack", "journal.db"), False),
+        (Damaged("journal.db: header", "a page fails its checksum"), True),
+    ],
+)
+async def test_a_journal_is_made_anew_for_damage_only_and_for_no_passing_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: DittoError, is_damaged: bool
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    async with trio.open_nursery() as nursery:
+        one = node(tmp_path, nursery)
+        one.start()
+        monkeypatch.setattr(Home, "open_replica", fail)
+        with pytest.raises(type(error)):
+            await one.open("A", trusts_root=False)
+        assert one.failure("A") == str(error)
+        assert one.is_journal_damaged("A") == is_damaged
+        await one.close()

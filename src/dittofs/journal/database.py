@@ -247,7 +247,7 @@ class Database:
             self.statements.run("schema", f"PRAGMA application_id={known[0]}")
             self.statements.run("schema", f"PRAGMA user_version={known[1]}")
         elif application != known[0]:
-            raise FormatError(f"{self.path} is not a journal")
+            raise Damaged(self.path, "its header says that it is no journal")
         elif version != known[1]:
             raise OtherFormat(f"{self.path} has format {version}; this program knows format {known[1]}")
 

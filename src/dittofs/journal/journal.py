@@ -53,7 +53,7 @@ class Journal:
         """Open the journal at `path`, made if absent, in a directory that exists. Blocking.
 
         Takes the lock file of that directory: `InUse` names the process that has it. `Damaged` if
-        the file's structure cannot be read, `FormatError` if it is not a journal of a known format.
+        the file's structure cannot be read or is no journal's, `FormatError` if its format is not known.
         Look at `damage` afterwards.
         """
         directory = path.rpartition("/")[0]

@@ -114,7 +114,7 @@ def test_a_database_of_another_program_or_a_later_format_is_refused(disk: LocalD
     connection = apsw.Connection(str(tmp_path / "volume" / PATH))
     connection.execute("CREATE TABLE t(x)")
     connection.close()
-    with pytest.raises(FormatError, match="not a journal"):
+    with pytest.raises(Damaged, match="no journal"):
         Journal.open(disk, PATH)
     (tmp_path / "volume" / PATH).unlink()
     journal = Journal.open(disk, PATH)

@@ -71,7 +71,8 @@ class Database:
             disk.sync_directory(path.rpartition("/")[0])
             self._wal = disk.open(self._wal_path)
         except BaseException:
-            self.statements.connection.close()
+            with contextlib.suppress(apsw.Error):  # it meets the same disk
+                self.statements.connection.close()
             raise
         self.statements.connection.set_wal_hook(self._committed)
 

@@ -14,12 +14,15 @@ from dittofs.journal.database import Database
 from dittofs.journal.history import is_sound_row
 from dittofs.journal.journal import LOCK_NAME, REBUILDING
 from dittofs.journal.rows import Rows, checksum
-from dittofs.journal.statements import Statements
+from dittofs.journal.statements import RowRefused, Statements
 from dittofs.journal.writer import WRITER
 
 PAGE_ROWS: Final = 256
 SEQS_SKIPPED: Final = 1 << 20
 """So far behind the greatest number that can be read none was given: a lost row had a lower one."""
+SEQ_MAX: Final = 1 << 62
+UNREADABLE: Final = (Damaged, DiskError)
+"""What reading raises: a page that makes no sense, a sector that cannot be read."""
 Row = Sequence[Any]
 
 
@@ -58,16 +61,23 @@ def rescue(disk: Disk, path: str, shards: int, needed: Mapping[str, bytes]) -> l
     it is simply called again.
     """
     directory = path.rpartition("/")[0]
-    rescued = f"{path}.rescued"
+    rescued, rescuing = f"{path}.rescued", f"{path}.rescuing"
     lock = disk.lock(f"{directory}/{LOCK_NAME}" if directory else LOCK_NAME)
     try:
         lost: list[Loss] = []
         if disk.exists(path):
-            for name in (rescued, f"{rescued}-wal"):
+            for name in (rescued, rescuing, f"{rescuing}-wal", f"{rescuing}-journal"):
                 if disk.exists(name):
                     disk.unlink(name)
-            lost = _copied(disk, path, rescued, shards, needed)
+            lost = _copied(disk, path, rescuing, shards, needed)
+            # Only a whole copy ever has that name: it is the result where the journal itself is gone.
+            disk.rename(rescuing, rescued)
+            disk.sync_directory(directory)
             set_aside(disk, path)
+        elif disk.exists(rescued) and disk.exists(f"{path}-wal"):
+            # A crash came before it followed its journal aside: it must not be taken for the other one's.
+            disk.rename(f"{path}-wal", f"{_aside(path, max(1, _number_aside(disk, path) - 1))}-wal")
+            disk.sync_directory(directory)
         disk.rename(rescued, path)
         disk.sync_directory(directory)
         return lost
@@ -77,9 +87,7 @@ def rescue(disk: Disk, path: str, shards: int, needed: Mapping[str, bytes]) -> l
 
 def set_aside(disk: Disk, path: str) -> str:
     """Move a journal out of its place, whole; returns its name. Nothing can be opened there afterwards."""
-    number = 1
-    while disk.exists(aside := f"{path}.damaged-{number}"):
-        number += 1
+    aside = _aside(path, _number_aside(disk, path))
     disk.rename(path, aside)
     if disk.exists(f"{path}-wal"):
         disk.rename(f"{path}-wal", f"{aside}-wal")
@@ -87,22 +95,44 @@ def set_aside(disk: Disk, path: str) -> str:
     return aside
 
 
-def _copied(disk: Disk, path: str, rescued: str, shards: int, needed: Mapping[str, bytes]) -> list[Loss]:
+def _aside(path: str, number: int) -> str:
+    return f"{path}.damaged-{number}"
+
+
+def _number_aside(disk: Disk, path: str) -> int:
+    """The first that is free."""
+    number = 1
+    while disk.exists(_aside(path, number)):
+        number += 1
+    return number
+
+
+def _copied(disk: Disk, path: str, rescuing: str, shards: int, needed: Mapping[str, bytes]) -> list[Loss]:
     source = Database(disk, path, reads_anything=True)
     try:
-        target = Database(disk, rescued)
+        lost = _written(disk, rescuing, source.statements, shards, needed)
+    finally:
+        source.close()
+    if disk.exists(f"{rescuing}-wal"):
+        disk.unlink(f"{rescuing}-wal")
+    return lost
+
+
+def _written(
+    disk: Disk, rescuing: str, source: Statements, shards: int, needed: Mapping[str, bytes]
+) -> list[Loss]:
+    try:
+        target = Database(disk, rescuing)
         try:
             target.begin()
-            lost = _Copy(source.statements, target.statements).run(shards, needed)
+            lost = _Copy(source, target.statements).run(shards, needed)
             target.commit()
             target.empty_wal()
             target.sync()
         finally:
             target.close()
-    finally:
-        source.close()
-    if disk.exists(f"{rescued}-wal"):
-        disk.unlink(f"{rescued}-wal")
+    except Damaged as error:  # of the source it is counted; nothing is to be learned of it from the copy
+        raise DiskError(f"what was just written cannot be read: {error}") from error
     return lost
 
 
@@ -141,12 +171,17 @@ class _Copy:
             try:
                 snapshots = self._source.rows("snapshot", "SELECT * FROM snapshot WHERE shard=?", (shard,))
                 updates = self._source.rows("log", "SELECT * FROM log WHERE shard=? ORDER BY seq", (shard,))
-                for table, rows in (("snapshot", snapshots), ("log", updates)):
-                    for row in rows:
-                        self._insert(table, row)
-                seq = max([seq, *(row[1] for row in (*snapshots, *updates))])
-            except (Damaged, DiskError):
+            except UNREADABLE:
                 lost.append(shard)
+                continue
+            rows = [*(("snapshot", row) for row in snapshots), *(("log", row) for row in updates)]
+            seqs = [row[1] for _, row in rows]
+            if not all(isinstance(one, int) and 0 <= one < SEQ_MAX for one in seqs) or not all(
+                self._is_inserted(table, row) for table, row in rows
+            ):
+                lost.append(shard)
+            else:
+                seq = max([seq, *seqs])
         for shard in lost:
             for table in ("snapshot", "log"):
                 self._target.run(table, f"DELETE FROM {table} WHERE shard=?", (shard,))
@@ -156,10 +191,10 @@ class _Copy:
     def _table(self, table: str, is_sound: Callable[[Row], bool]) -> None:
         for row in self._rows(table):
             try:
-                if not is_sound(row):
-                    raise Damaged(table, "a row fails its checksum")
-                self._insert(table, row)
-            except (Damaged, DiskError, TypeError, AttributeError, ValueError, OverflowError):
+                is_taken = is_sound(row)
+            except (TypeError, AttributeError, ValueError):  # values of other types than were written
+                is_taken = False
+            if not is_taken or not self._is_inserted(table, row):
                 self._lose(table)
 
     def _rows(self, table: str) -> Iterator[Row]:
@@ -169,16 +204,16 @@ class _Copy:
             for row in self._ordered(table, "", last):
                 last = row
                 yield row
-        except Damaged:
+        except UNREADABLE:
             self._lose(table)
         else:
             return
         try:
             for row in self._ordered(table, " DESC", None):
-                if last is not None and self._key(table, row) <= self._key(table, last):
+                if last is not None and not self._is_behind(table, row, last):
                     return
                 yield row
-        except Damaged:
+        except UNREADABLE:
             return
 
     def _ordered(self, table: str, direction: str, last: Row | None) -> Iterator[Row]:
@@ -194,13 +229,13 @@ class _Copy:
             try:
                 sql = f"SELECT * FROM {table} {where} ORDER BY {order} LIMIT {limit}"
                 rows = self._source.rows(table, sql, values)
-            except Damaged:
+            except UNREADABLE:
                 if limit == 1:
                     raise
                 limit = 1
                 continue
             for row in rows:
-                if last is not None and (self._key(table, row) > self._key(table, last)) != (operator == ">"):
+                if last is not None and self._is_behind(table, row, last) != (operator == ">"):
                     raise Damaged(table, "its rows are out of order")
                 last = row
                 yield row
@@ -209,6 +244,20 @@ class _Copy:
 
     def _key(self, table: str, row: Row) -> tuple[Any, ...]:
         return tuple(row[: len(_KEYS[table])])
+
+    def _is_behind(self, table: str, row: Row, other: Row) -> bool:
+        try:
+            return self._key(table, row) > self._key(table, other)
+        except TypeError as error:
+            raise Damaged(table, "its keys are of different types") from error
+
+    def _is_inserted(self, table: str, row: Row) -> bool:
+        """Whether the table takes the row. What the disk says is not the row's fault: DiskFull, DiskError."""
+        try:
+            self._insert(table, row)
+        except (RowRefused, ValueError, OverflowError):
+            return False
+        return True
 
     def _insert(self, table: str, row: Row) -> None:
         self._target.run(table, f"INSERT INTO {table} VALUES({','.join('?' * len(row))})", row)

@@ -13,6 +13,10 @@ _CORRUPT_IO = frozenset({apsw.SQLITE_IOERR_DATA, apsw.SQLITE_IOERR_CORRUPTFS})
 _FAILED_SYNC = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})
 
 
+class RowRefused(DiskError):
+    """The table does not take these values: of another type than its columns, or a second row of one key."""
+
+
 class Statements:
     """Runs statements, each to its end: an open read would hold up checkpoints."""
 
@@ -66,6 +70,8 @@ class Statements:
                 raise damaged(place, "a page fails its checksum") from error
             case apsw.IOError() if self.connection.system_errno == errno.EDQUOT:
                 raise DiskFull(f"{place}: over the disk quota") from error
+            case apsw.ConstraintError() | apsw.MismatchError():
+                raise RowRefused(f"{place}: {error}") from error
         if extended in _FAILED_SYNC:
             self.is_sync_failed = True
         raise DiskError(f"{place}: {error}") from error

@@ -277,3 +277,52 @@ async def test_packs_that_cannot_be_synced_keep_nothing_else_from_the_platter(
     for back in after_power_cuts(disk):
         assert back.read("staged") == data
         assert back.read("f") == b"carried" * 500
+
+
+async def test_what_a_killed_process_could_not_sync_is_written_anew_before_its_row_goes() -> None:
+    """After a failed sync its pages may count as clean: the next process reads them, and they are not there."""
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    await rig.write("first", b"1")
+    await rig.publish()
+    await rig.volume.publisher.carried.settle()
+    data = os.urandom(50_000)
+    await rig.write("f", data)
+    await rig.publish()
+    rig.volume.replica.journal.sync()
+    pack = next(event for event in disk.listdir("chunks") if event.endswith(".pack"))
+    has_failed = False
+
+    def die_after_the_failed_sync(event: str) -> None:
+        nonlocal has_failed
+        if has_failed:
+            raise KeyboardInterrupt
+        has_failed = event.startswith("sync ") and event.endswith(pack)
+
+    disk.fail_path(f"chunks/{pack}", ("sync",))
+    disk.hook = die_after_the_failed_sync
+    with pytest.raises(BaseException):  # noqa: B017 - of whatever kind: the process is gone
+        await rig.volume.publisher.carried.settle()
+    assert has_failed
+    disk.hook = None
+    disk.fail_path(f"chunks/{pack}", ())
+    disk.kill()
+    back = Rig(disk, seed=5)
+    assert back.read("f") == data
+    await back.volume.publisher.carried.settle()
+    back.volume.replica.journal.sync()
+    for again in after_power_cuts(disk):
+        assert again.read("f") == data
+
+
+async def test_equal_contents_of_one_point_are_counted_once() -> None:
+    rig = Rig(SimulatedDisk())
+    for _ in range(2 * BYTES_MAX // 60_000):
+        data = os.urandom(60_000)
+        await rig.write("a", data)
+        await rig.write("b", data)
+        await rig.publish()
+        await rig.volume.publisher.carried.settle()
+    await rig.write("c", b"carried still")
+    await rig.publish()
+    assert carried(rig)

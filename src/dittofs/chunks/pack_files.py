@@ -1,14 +1,17 @@
 """The pack files of a store: which there are, how long, and a bounded number of them open."""
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 
 from dittofs.chunks.pack import PACK_HEADER_BYTES, pack_header, pack_name, pack_number
 from dittofs.disk import Disk, DiskFile
+from dittofs.errors import DiskFull
 from dittofs.ids import VolumeId
 
 _OPEN_MAX = 128  # 16 GiB of packs at 128 MiB each
+_COPY_BYTES = 1 << 20
 
 
 class PackFiles:
@@ -100,6 +103,21 @@ class PackFiles:
             file.sync()
         finally:
             self._release(number)
+
+    def secure(self, number: int, start: int) -> None:
+        """Write everything from `start` on anew, as it is read, and make it durable.
+
+        For what another process wrote: after a sync that failed there, pages may be in memory only and yet
+        count as clean, and a sync alone would say that all is well. DiskError or DiskFull as `sync`.
+        """
+        file = self._disk.open(self._path(number))
+        try:
+            with contextlib.suppress(DiskFull):  # a disk that cannot overwrite in place when it is full
+                for offset in range(start, file.size(), _COPY_BYTES):
+                    file.write(offset, file.read(offset, _COPY_BYTES))
+            file.sync()
+        finally:
+            file.close()
 
     def is_writable(self, number: int) -> bool:
         """Whether the pack may be appended to."""

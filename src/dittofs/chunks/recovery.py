@@ -70,8 +70,12 @@ def _scan_pack(
     note: Callable[[str], None],
 ) -> bool:
     """Index the frames of a pack beyond what is covered; whether there was nothing else."""
-    files.sync(number)  # what is read here may have come from the cache alone
     start = recovered.durable.setdefault(number, PACK_HEADER_BYTES)
+    # What is read here may have come from the cache alone. All packs but the last were synced by who made it.
+    if number == files.last:
+        files.secure(number, start)
+    else:
+        files.sync(number)
     is_sound = True
     for item in scan(lambda offset, length: files.read(number, offset, length), start, size):
         if isinstance(item, Gap):

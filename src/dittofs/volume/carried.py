@@ -69,8 +69,8 @@ class Carried:
 
     def _note(self, key: bytes, size: int) -> None:
         self._bad.discard(key)
+        self._bytes += size - self._rows.get(key, 0)  # of equal contents in one point there is one row
         self._rows[key] = size
-        self._bytes += size
 
     async def settle(self) -> None:
         """Put back what is missing, sync the packs, and remove the rows that this makes needless.

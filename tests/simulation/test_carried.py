@@ -280,7 +280,7 @@ async def test_packs_that_cannot_be_synced_keep_nothing_else_from_the_platter(
 
 
 async def test_what_a_killed_process_could_not_sync_is_written_anew_before_its_row_goes() -> None:
-    """After a failed sync its pages may count as clean: the next process reads them, and they are not there."""
+    """After a failed sync its pages may count as clean: the next process reads what is not on the platter."""
     disk = SimulatedDisk()
     rig = Rig(disk)
     await rig.write("first", b"1")
@@ -317,10 +317,10 @@ async def test_what_a_killed_process_could_not_sync_is_written_anew_before_its_r
 
 async def test_equal_contents_of_one_point_are_counted_once() -> None:
     rig = Rig(SimulatedDisk())
-    for _ in range(2 * BYTES_MAX // 60_000):
+    for number in range(2 * BYTES_MAX // 60_000):
         data = os.urandom(60_000)
-        await rig.write("a", data)
-        await rig.write("b", data)
+        await rig.write(f"a{number}", data)
+        await rig.write(f"b{number}", data)
         await rig.publish()
         await rig.volume.publisher.carried.settle()
     await rig.write("c", b"carried still")

@@ -323,6 +323,7 @@ async def test_equal_contents_of_one_point_are_counted_once() -> None:
         await rig.write(f"b{number}", data)
         await rig.publish()
         await rig.volume.publisher.carried.settle()
-    await rig.write("c", b"carried still")
+    for name in "cd":
+        await rig.write(name, os.urandom(60_000))
     await rig.publish()
     assert carried(rig)

@@ -2,13 +2,15 @@
 
 import os
 import shlex
-import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import trio
 from msgspec.structs import replace
 
+from dittofs.cli.output import counted
 from dittofs.clock import system_entropy
 from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_fields
@@ -23,7 +25,7 @@ from dittofs.control.sharing import (
     RemoveRequest,
     RemoveResult,
 )
-from dittofs.errors import ConfigError, FormatError
+from dittofs.errors import ConfigError, DiskError, FormatError
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
@@ -35,10 +37,11 @@ from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.outsider import outside
 from mountd.reports import ROLE_NAMES
-from mountd.syncing import only_here
+from mountd.syncing import nowhere_else, nowhere_else_now
 
 GOODBYE_S: Final = 10.0
 TYPED_BACK: Final = 2
+UNCHANGED: Final = "nothing was changed"
 
 
 class MemberDesk:
@@ -68,61 +71,90 @@ class MemberDesk:
         )
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
-        """See `Service.leave`. Runs to its end."""
-        with trio.CancelScope(shield=True):
-            return await self._leave(request)
-        raise AssertionError("a shielded scope is not left early")
-
-    async def _leave(self, request: LeaveRequest) -> LeaveResult:
-        opened = self._node.require_open(request.volume)
-        name = shlex.quote(opened.name)
-        was_member = opened.role > Role.NONE
-        if not request.force:
-            if gone := outside(opened):
-                raise gone
-            await self._require_elsewhere(opened)
-            try:
-                opened.require_another_owner()
-            except NotAllowed as error:
-                mend = (
-                    f"Make another one an owner:  dittofs share {name} --role owner   and join with that\n"
-                    f"Leave it without one:  dittofs leave --force {name}"
-                )
-                raise Refusal("refused", f"{error}; nothing was changed", mend) from error
-        unmounted = []
-        for mount in self._mounting.all_of_volume(opened.name):
-            is_lazy = await self._mounting.unmount(mount, force=request.force)
-            where = path_fields(os.fsencode(mount.path))
-            unmounted.append(Unmounted(volume=mount.name, is_lazy=is_lazy, **where))
-        is_resigned = False
-        if opened.role > Role.NONE:
-            try:
-                await opened.resign()
-                is_resigned = True
-            except NotAllowed:
-                assert request.force, "it was asked before"
-        place = str(self._node.place(opened.name))
-        await self._node.forget(opened.name)
-        return LeaveResult(opened.name, place, is_resigned, tuple(unmounted), was_member)
+        """See `Service.leave`."""
+        place = str(self._node.place(self._node.require_open(request.volume).name))
+        return await self._leave(request, place, self._node.forget)
 
     async def end(self, volume: str) -> tuple[Unmounted, ...]:
         """Leave, and keep nothing: of a volume that was joined for as long as it is mounted.
 
-        Refuses as `leave` does while anything of it may be on this device alone.
+        Refuses as `leave` does while anything of it may be on this device alone, ignored files too.
         """
-        with trio.CancelScope(shield=True):
-            left = await self._leave(LeaveRequest(volume))
-            try:
-                await trio.to_thread.run_sync(shutil.rmtree, left.place)
-            except OSError as error:
-                text = f'"{volume}" was left, and some of it stays in {left.place}: {error.strerror}'
-                raise Refusal("failed", text) from error
+        left = await self._leave(LeaveRequest(volume), "", self._erase)
         return tuple(replace(one, has_left=True) for one in left.unmounted)
 
-    async def _require_elsewhere(self, opened: SharedVolume) -> None:
+    async def _erase(self, volume: str) -> None:
+        try:
+            await self._node.erase(volume)
+        except DiskError as error:
+            text = f'"{volume}" was left, and some of it stays until the daemon starts again: {error}'
+            raise Refusal("failed", text) from error
+
+    async def _leave(
+        self, request: LeaveRequest, place: str, give_up: Callable[[str], Awaitable[None]]
+    ) -> LeaveResult:
+        """Look, unmount, and look again: until it is unmounted, programs add to what is here.
+
+        From then on nothing is added, and from resigning on it runs to its end.
+        """
+        opened = self._node.require_open(request.volume)
+        name, was_member = opened.name, opened.role > Role.NONE
+        if request.force:
+            unmounted = await self._unmount_all(name, force=True)
+            is_resigned = await self._resign_and(give_up, opened)
+            return LeaveResult(name, place, is_resigned, unmounted, was_member)
+        await self._require_may_leave(opened, UNCHANGED, keeps_all=bool(place))
+        unmounted = await self._unmount_all(name, force=False)
+        await opened.volume.publisher.drain_all()
+        with opened.leaving():
+            unchanged = "it was unmounted, and this device is a member as before" if unmounted else UNCHANGED
+            await self._require_may_leave(opened, unchanged, keeps_all=bool(place))
+            if self._mounting.all_of_volume(name):
+                raise Refusal("refused", f'"{name}" was mounted meanwhile; this device is a member as before')
+            is_resigned = await self._resign_and(give_up, opened)
+        return LeaveResult(name, place, is_resigned, unmounted, was_member)
+
+    async def _unmount_all(self, volume: str, *, force: bool) -> tuple[Unmounted, ...]:
+        unmounted = []
+        for mount in self._mounting.all_of_volume(volume):
+            is_lazy = await self._mounting.unmount(mount, force=force)
+            where = path_fields(os.fsencode(mount.path))
+            unmounted.append(Unmounted(volume=mount.name, is_lazy=is_lazy, **where))
+        return tuple(unmounted)
+
+    async def _resign_and(self, give_up: Callable[[str], Awaitable[None]], opened: SharedVolume) -> bool:
+        """Returns whether it resigned: the last owner leaves without."""
+        is_resigned = False
+        with trio.CancelScope(shield=True):  # who has resigned and keeps the volume has one of no use
+            if opened.role > Role.NONE:
+                with suppress(NotAllowed):  # it was asked before, or is forced
+                    await opened.resign()
+                    is_resigned = True
+            await give_up(opened.name)
+        return is_resigned
+
+    async def _require_may_leave(self, opened: SharedVolume, unchanged: str, *, keeps_all: bool) -> None:
+        """Refuse while anything may be on this device alone, or nobody could invite any more.
+
+        With `keeps_all` nothing is removed, so what is ignored stands against nothing.
+        """
+        if gone := outside(opened):
+            raise gone
+        await self._require_elsewhere(opened, unchanged)
+        try:
+            opened.require_another_owner()
+        except NotAllowed as error:
+            name = shlex.quote(opened.name)
+            mend = (
+                f"Make another one an owner:  dittofs share {name} --role owner   and join with that\n"
+                f"Leave it without one:  dittofs leave --force {name}"
+            )
+            raise Refusal("refused", f"{error}; {unchanged}", mend) from error
+        self._require_nothing_here(opened, unchanged, keeps_all=keeps_all)
+
+    async def _require_elsewhere(self, opened: SharedVolume, unchanged: str) -> None:
         """Refuse with "unsent" while anything of the volume may be on this device alone."""
         name, peers = shlex.quote(opened.name), opened.peers
-        mend = f"Wait for it:  dittofs sync {name}      Leave all the same:  dittofs leave --force {name}"
         if not peers.others:
             summary = opened.volume.summary()
             files = summary.files + summary.pending_files
@@ -130,17 +162,26 @@ class MemberDesk:
                 text = f'"{opened.name}" is on no other device: with it its {files:,} files would be given up'
                 raise Refusal("unsent", text, f"Give them up:  dittofs leave --force {name}")
             return
-        alone = await only_here(opened)
-        tally = peers.custody.tally()
-        if alone is None and tally.only_here:
-            alone = f"{tally.only_here:,} files exist only"
-        if alone is not None:
-            raise Refusal("unsent", f"not yet: {alone} on this device; nothing was changed", mend)
+        _require_none(opened, await nowhere_else(opened), unchanged)
         with trio.move_on_after(GOODBYE_S) as scope:
             await peers.in_step()
         if scope.cancelled_caught or not peers.open_sessions:
             what = "is connected" if not peers.open_sessions else "has confirmed every change"
-            text = f"no other device {what}: names changed here might be nowhere else; nothing was changed"
+            text = f"no other device {what}: names changed here might be nowhere else; {unchanged}"
+            raise Refusal("unsent", text, _mend(opened))
+
+    def _require_nothing_here(self, opened: SharedVolume, unchanged: str, *, keeps_all: bool) -> None:
+        """The same of this very instant. What cannot be published counts, for its bytes are here alone."""
+        if opened.peers.others:
+            _require_none(opened, nowhere_else_now(opened), unchanged)
+        if stuck := len(opened.volume.publisher.stuck):
+            _require_none(opened, f"{counted(stuck, 'file')} that cannot be published exist only", unchanged)
+        ignored = 0 if keeps_all else opened.volume.ignored_files()
+        if ignored:
+            are = "is ignored exists" if ignored == 1 else "are ignored exist"
+            text = f"not yet: {counted(ignored, 'file')} that {are} only on this device; {unchanged}"
+            name = shlex.quote(opened.name)
+            mend = f"Remove or copy what is to be kept, or keep all of it:  dittofs leave {name}"
             raise Refusal("unsent", text, mend)
 
     # -- the volume's own
@@ -192,3 +233,13 @@ class MemberDesk:
         opened.set_copies(policy)
         await trio.lowlevel.checkpoint()
         return show(str(policy), was=was)
+
+
+def _require_none(opened: SharedVolume, alone: str | None, unchanged: str) -> None:
+    if alone is not None:
+        raise Refusal("unsent", f"not yet: {alone} on this device; {unchanged}", _mend(opened))
+
+
+def _mend(opened: SharedVolume) -> str:
+    name = shlex.quote(opened.name)
+    return f"Wait for it:  dittofs sync {name}      Leave all the same:  dittofs leave --force {name}"

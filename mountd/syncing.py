@@ -58,9 +58,15 @@ async def only_here(opened: SharedVolume) -> str | None:
 
     What is just on its way has a few seconds to arrive. While it is still counted, that is said.
     """
-    peers, custody = opened.peers, opened.peers.custody
+    peers = opened.peers
     if not peers.others or not (peers.policy.pushes or peers.policy.wants_all):
         return None
+    return await nowhere_else(opened)
+
+
+async def nowhere_else(opened: SharedVolume) -> str | None:
+    """As `only_here`, whatever others should hold: for who is about to give up what is here."""
+    peers, custody = opened.peers, opened.peers.custody
     with trio.move_on_after(COUNT_S):
         await opened.volume.publisher.drain_all()
         while custody.is_counting:
@@ -68,7 +74,12 @@ async def only_here(opened: SharedVolume) -> str | None:
     with trio.move_on_after(GRACE_S if peers.open_sessions else 0):
         while custody.tally().only_here:
             await custody.changed.wait()
-    tally, pending = custody.tally(), opened.volume.summary()
+    return nowhere_else_now(opened)
+
+
+def nowhere_else_now(opened: SharedVolume) -> str | None:
+    """As `nowhere_else`, without waiting for anything."""
+    tally, pending = opened.peers.custody.tally(), opened.volume.summary()
     files = tally.only_here + pending.pending_files
     if files:
         size = human_size(tally.only_here_bytes + pending.pending_bytes)

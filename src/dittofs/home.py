@@ -1,9 +1,13 @@
 """What one DITTOFS_HOME has on the disk: the device's key, its volumes, their keys, journals and stores."""
 
+import shutil
 from pathlib import Path
+
+import structlog
 
 from dittofs.blocking import RunBlocking
 from dittofs.clock import Clock, Entropy
+from dittofs.errors import DittoError
 from dittofs.identity.key_files import KeyFiles, OwnerOnly
 from dittofs.identity.keys import (
     DEVICE_FILE,
@@ -18,7 +22,7 @@ from dittofs.identity.keys import (
 from dittofs.identity.pairing import Joined
 from dittofs.journal.rescue import Loss
 from dittofs.known_addresses import KnownAddresses
-from dittofs.local_disk import LocalDisk
+from dittofs.local_disk import LocalDisk, translated
 from dittofs.registry import FILE as REGISTRY
 from dittofs.registry import Registry, VolumeRecord, require_volume_name
 from dittofs.replication.members import Members
@@ -26,7 +30,11 @@ from dittofs.shared_volume import keys_of
 from dittofs.volume.opening import open_replica, rescue_replica
 from dittofs.volume.replica import Replica
 
+log = structlog.get_logger()
+
 VOLUMES = "volumes"
+GONE = "gone-"
+"""Before the name of a volume's directory: it is being removed, whatever the registry says."""
 DAEMON_LOCK = "daemon.lock"
 DIRECTORY_BYTES = 8
 
@@ -55,6 +63,7 @@ class Home:
             )
             self.registry = Registry(self._disk, str(state / REGISTRY), run_blocking)
             self.known_addresses = KnownAddresses(self._disk)
+            self._end_removals()
         except BaseException:
             self._lock.close()
             raise
@@ -66,6 +75,32 @@ class Home:
     def place(self, record: VolumeRecord) -> Path:
         """The directory that holds a volume's keys and data."""
         return self._state / VOLUMES / record.directory
+
+    def set_aside(self, record: VolumeRecord) -> None:
+        """Blocking: begin to remove a closed volume, durably: it is not here at the next start."""
+        self._disk.rename(f"{VOLUMES}/{record.directory}", f"{VOLUMES}/{GONE}{record.directory}")
+        self._disk.sync_directory(VOLUMES)
+
+    def remove_aside(self, record: VolumeRecord) -> None:
+        """Blocking: remove what was set aside. DiskError: the next start goes on."""
+        self._remove(GONE + record.directory)
+
+    def _end_removals(self) -> None:
+        """What a crash left of volumes that were being removed, in the registry too."""
+        gone = [name for name in self._disk.listdir(VOLUMES) if name.startswith(GONE)]
+        self.registry.drop({name.removeprefix(GONE) for name in gone})
+        for name in gone:
+            try:
+                self._remove(name)
+            except DittoError as error:
+                log.warning("what is left of a volume could not be removed", reason=str(error))
+
+    def _remove(self, name: str) -> None:
+        place = self._state / VOLUMES / name
+        try:
+            shutil.rmtree(place)
+        except OSError as error:
+            raise translated(error, f"removing {place}") from error
 
     def save_secrets(self, record: VolumeRecord, secrets: VolumeSecrets) -> None:
         """Keep other secrets of a volume than before."""

@@ -122,6 +122,11 @@ class Node:
             home.device, self.network, entropy=self._entropy, label=self.label, find=self.volume_with_id
         )
 
+    def require_desk(self) -> PairingDesk:
+        """Where devices are invited and join. The node has started."""
+        assert self.desk is not None, "the node has started"
+        return self.desk
+
     def place(self, name: str) -> Path:
         """The directory that holds a volume's keys and data."""
         return self._home.place(self._volumes.records[name])
@@ -273,6 +278,20 @@ class Node:
     async def forget(self, name: str) -> None:
         """Close a volume and take it out of the registry. What lies on the disk stays there."""
         await self.close_volume(name)
+        await self._unname(name)
+
+    async def erase(self, name: str) -> None:
+        """Close a volume and remove all of it. Once that has begun it goes on at the next start, if need be.
+
+        DiskError: some of it stays until then, named by nothing.
+        """
+        await self.close_volume(name)
+        record = self._volumes.records[name]
+        await self._run_blocking(self._home.set_aside, record)
+        await self._unname(name)
+        await self._run_blocking(self._home.remove_aside, record)
+
+    async def _unname(self, name: str) -> None:
         self._home.known_addresses.forget(VolumeId(bytes.fromhex(self._volumes.records[name].volume_id)))
         await self._volumes.remove(name)
 

@@ -1,6 +1,7 @@
 """The volumes that this device has a replica of: a file that is replaced whole."""
 
 import os
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -74,6 +75,12 @@ class Registry:
         async with self._changing:
             rest = {key: record for key, record in self._records.items() if key != name}
             await self._run_blocking(self._save, rest)
+
+    def drop(self, directories: Collection[str]) -> None:
+        """Blocking, before anybody changes anything: forget the volumes that were in these directories."""
+        kept = {name: one for name, one in self._records.items() if one.directory not in directories}
+        if len(kept) < len(self._records):
+            self._save(kept)
 
     def name_of(self, identity: VolumeId) -> str | None:
         """What this device calls a volume; None if it has none of that id."""

@@ -1,6 +1,7 @@
 """A volume in use on this device: what programs see of it, its members, and the sessions with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -108,6 +109,7 @@ class SharedVolume:
         volume.replica.documents.on_awaited = self._pull_all
         volume.state.may_borrow = lambda: self.retirement.may_borrow
         members.listeners.append(self._members_changed)
+        self._is_leaving = False
         self._judge_self()
 
     @property
@@ -171,7 +173,9 @@ class SharedVolume:
     def _judge_self(self) -> None:
         """What the members' records let this device do."""
         replica = self.volume.replica
-        if self.role >= Role.WRITER:
+        if self._is_leaving:
+            replica.refused = "this device is leaving the volume"
+        elif self.role >= Role.WRITER:
             replica.refused = None
         elif self.role > Role.NONE:
             replica.refused = "this device may read the volume, and not change it"
@@ -247,6 +251,17 @@ class SharedVolume:
             for session in self.peers.open_sessions:
                 await session.outbox.flushed()
         self.peers.close()
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Until the block ends this device changes nothing: what it has is all that can be lost here."""
+        self._is_leaving = True
+        self._judge_self()
+        try:
+            yield
+        finally:
+            self._is_leaving = False
+            self._judge_self()
 
     def find_member(self, text: str) -> Member:
         """The member called `text`, or whose id begins with it. ConfigError if there is none, or several."""

@@ -260,6 +260,10 @@ class Volume:
                 state.local.put(entry, change)
             self.publisher.enter(entry.inode)
 
+    def ignored_files(self) -> int:
+        """How many there are that no other device is ever given, symbolic links and the like too."""
+        return sum(entry.is_ignored and entry.kind != Kind.DIRECTORY for entry in self.state.local)
+
     def room(self) -> FileSystemRoom:
         """What statfs(2) says: the disk that holds the store, less the floor nobody may use."""
         disk = self.replica.disk

@@ -99,9 +99,14 @@ class PairingDesk:
             slot = invitation.code.slot
             if len(avoided) + 1 == DRAWS_MAX or not self._network.uses_mdns:
                 return invitation
-            if not await self._network.meeting.is_taken(slot, TAKEN_S):
-                return invitation
-            self._invitations.withdraw(invitation)
+            is_given_out = False
+            try:
+                if not await self._network.meeting.is_taken(slot, TAKEN_S):
+                    is_given_out = True
+                    return invitation
+            finally:
+                if not is_given_out:
+                    self._invitations.withdraw(invitation)
             avoided.add(slot)
 
     async def wait(self, share: Share) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -194,6 +194,32 @@ async def test_a_device_that_is_mute_does_not_keep_the_right_one_waiting(
     async with listening(mute, keep_silent) as there, listening(LAPTOP, laptop.serve) as here:
         joined = await join(laptop.code, there, here, patience_s=0.3)
     assert joined.inviter == LAPTOP.id
+
+
+async def test_who_gives_up_a_join_waits_for_nobody_and_every_link_is_closed() -> None:
+    mutes = [new_device(), new_device()]
+    begun, ended = trio.Event(), [trio.Event(), trio.Event()]
+
+    async def keep_silent(link: Link, end: trio.Event) -> None:
+        with suppress(DittoError):
+            while await link.receive_some():
+                begun.set()
+        end.set()
+
+    async with (
+        listening(mutes[0], lambda link: keep_silent(link, ended[0])) as one,
+        listening(mutes[1], lambda link: keep_silent(link, ended[1])) as other,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(join, Code(7, ("cabin", "velvet")), one, other)
+            await begun.wait()
+            await trio.sleep(0.5)  # so that the other one waits for its turn
+            given_up = trio.current_time()
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - given_up < 3
+        with trio.fail_after(3):
+            for end in ended:
+                await end.wait()
 
 
 async def test_a_proxy_in_the_middle_lets_nobody_in() -> None:

@@ -9,10 +9,11 @@ import ipaddress
 import math
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import Final
 
 import ifaddr
@@ -28,6 +29,7 @@ ANSWERS_PER_S_MAX: Final = 64
 ANSWERS_PER_HOST_MAX: Final = 8
 DATAGRAMS_PER_S_MAX: Final = 2000
 """More are left to the kernel, which drops them: whoever floods takes no more of this device than that."""
+NEIGHBOURS_S: Final = 1.0
 HEARD_MAX: Final = 64
 """Different answers that one question takes up."""
 ECHO_BYTES: Final = 8
@@ -131,6 +133,21 @@ class Pace:
             self._answers.clear()
 
 
+@dataclass(slots=True)
+class Neighbours:
+    """Who is in a subnet of this machine. All adapters are read once in NEIGHBOURS_S at most."""
+
+    _look: Callable[[], Collection[ipaddress.IPv4Network]]
+    _known: Collection[ipaddress.IPv4Network] = ()
+    _until: float = -math.inf
+
+    def has(self, host: str, now: float) -> bool:
+        """Whether the address is in one of them, as they are now or were a moment ago."""
+        if now >= self._until:
+            self._known, self._until = self._look(), now + NEIGHBOURS_S
+        return any(ipaddress.IPv4Address(host) in subnet for subnet in self._known)
+
+
 async def answering(
     find: Callable[[int], Offer | None],
     *,
@@ -149,7 +166,7 @@ async def answering(
         log.info("this device is not asked for by number", reason=error.strerror)
         task_status.started()
         return
-    pace = Pace()
+    pace, neighbours = Pace(), Neighbours(partial(subnets, bind))
     with listening, speaking:
         task_status.started()
         while True:
@@ -158,10 +175,9 @@ async def answering(
                 slot, echo = parse_question(data)
             except Unasked:
                 continue
-            offer = find(slot)
-            if offer is None or not pace.may_answer(host, trio.current_time()):
-                continue
-            if any(ipaddress.IPv4Address(host) in subnet for subnet in subnets(bind)):
+            offer, now = find(slot), trio.current_time()
+            # Outsiders' addresses are easily made up: they take nothing of what is answered in a second.
+            if offer is not None and neighbours.has(host, now) and pace.may_answer(host, now):
                 await _send(speaking, answer(slot, echo, offer), host, its_port)
 
 

@@ -116,7 +116,10 @@ class Inviter:
         self._said = b""
 
     def receive_hello(self, message: bytes, now: float) -> bytes:
-        """Take message 1, return message 2. `PairingRefused`, `FormatError`; the invitation is as before."""
+        """Take message 1, return message 2. `PairingRefused`, `FormatError`.
+
+        An attempt by code that the invitation takes up is counted, and one too many burns it.
+        """
         self._advance(_Step.HELLO, _Step.CONFIRMATION)
         hello = decode(message, Hello)
         if hello.v != VERSION:

@@ -111,39 +111,48 @@ async def join_by_code(
     """Pair with the device that shows `code`, looked for during `patience_s`.
 
     NobodyFound; SeveralFound; PairingRefused, FormatError, HandshakeRefused: what became of the one that
-    answered; LinkBroken: it was not reached. After a wrong code the invitation is void.
+    answered; LinkBroken: it was not reached. After a wrong code the invitation is void. Cancelled, this device
+    may have been let in: the same code gives it the volume once more, within its ten minutes.
     """
     sending, receiving = trio.open_memory_channel[tuple[Address, Link]](HEARD_MAX)
     search = _Search(device, code, name, entropy, sending)
     until = _Until(trio.current_time() + patience_s)
     heard: set[Address] = set()
 
-    async with trio.open_nursery() as nursery:
+    joined: Joined | None = None
+    try:
+        async with trio.open_nursery() as nursery:
 
-        def hear(one: Heard) -> None:
-            if one.state is not State.OPEN:
-                search.over.append(one)
-                until.settle()
-            elif one.address not in heard and len(heard) < HEARD_MAX:
-                heard.add(one.address)
-                nursery.start_soon(search.dial, one.address)
+            def hear(one: Heard) -> None:
+                if one.state is not State.OPEN:
+                    search.over.append(one)
+                    until.settle()
+                elif one.address not in heard and len(heard) < HEARD_MAX:
+                    heard.add(one.address)
+                    nursery.start_soon(search.dial, one.address)
 
-        nursery.start_soon(look_for, code.slot, hear)
-        joined: Joined | None = None
-        while joined is None and len(search.refused) < CANDIDATES_MAX:
-            found = await _next(receiving, until)
-            if found is None:
-                break
-            with trio.CancelScope(shield=True):  # half a pairing is worse than a late answer
+            nursery.start_soon(look_for, code.slot, hear)
+            while joined is None and len(search.refused) < CANDIDATES_MAX:
+                found = await _next(receiving, until)
+                if found is None:
+                    break
                 joined = await search.try_at(*found)
-            if search.refused:
-                until.settle()
-        nursery.cancel_scope.cancel()
-    while receiving.statistics().current_buffer_used:
-        await close(receiving.receive_nowait()[1])
+                if search.refused:
+                    until.settle()
+            nursery.cancel_scope.cancel()
+    finally:
+        await _close_all(receiving)
     if joined is None:
         raise search.failure()
     return joined
+
+
+async def _close_all(links: trio.MemoryReceiveChannel[tuple[Address, Link]]) -> None:
+    """Within a second, also when cancelled: nobody was shown anything over these."""
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as nursery:
+            while links.statistics().current_buffer_used:
+                nursery.start_soon(close, links.receive_nowait()[1])
 
 
 class _Until:

@@ -30,14 +30,13 @@ from dittofs.identity.records import Role
 from dittofs.identity.tickets import BadTicket, Ticket, parse_ticket
 from dittofs.links.link import HandshakeRefused, LinkBroken
 from dittofs.node import Node
-from dittofs.pairing_desk import PairingDesk
+from dittofs.pairing_desk import MEETING_S
 from dittofs.replication.finding import NobodyFound, SeveralFound
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.reports import ROLE_NAMES, Reports, names
 
 STEP_S: Final = 0.5
-MEETING_S: Final = 5.0  # for the session that follows on pairing
 CONNECT_S: Final = 20.0
 NAMES_STALL_S: Final = 20.0
 """A join that has got nothing for so long mounts what it has."""
@@ -84,16 +83,11 @@ class Joining:
         self._mounting = mounting
         self._reports = reports
 
-    @property
-    def _desk(self) -> PairingDesk:
-        assert self._node.desk is not None
-        return self._node.desk
-
     async def meet(self, request: MeetRequest) -> MeetResult:
         """See `Service.meet`."""
         address = _address(request.address)
         try:
-            device = await self._desk.meet(address)
+            device = await self._node.require_desk().meet(address)
         except HandshakeRefused as error:
             text = f"{address} was reached, and no device with an open invitation is there ({error})"
             raise Refusal("refused", text, INVITE_THERE) from error
@@ -202,12 +196,12 @@ class Joining:
 
     async def _joined(self, request: JoinRequest, key: _Key) -> Joined:
         if key.ticket is not None:
-            return await self._desk.join(key.ticket)
+            return await self._node.require_desk().join(key.ticket)
         assert key.code is not None
         if key.address is not None:
-            inviter = key.inviter or await self._desk.meet(key.address)
-            return await self._desk.join_at(key.address, inviter, key.code)
-        return await self._desk.join_by_code(key.code, request.timeout_s)
+            inviter = key.inviter or await self._node.require_desk().meet(key.address)
+            return await self._node.require_desk().join_at(key.address, inviter, key.code)
+        return await self._node.require_desk().join_by_code(key.code, request.timeout_s)
 
     def _present(self, request: JoinRequest, path: str, key: _Key) -> SharedVolume | None:
         """The volume that this device joined by way of that device before, if there is one.

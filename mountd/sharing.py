@@ -13,12 +13,11 @@ from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.records import Role
 from dittofs.identity.tickets import format_ticket
 from dittofs.node import Node
-from dittofs.pairing_desk import PairingDesk
+from dittofs.pairing_desk import MEETING_S
 from mountd.outsider import outside
 from mountd.reports import ROLE_NAMES, names
 
 WAITING_S: Final = 1.0
-MEETING_S: Final = 5.0  # for the session that follows on pairing
 
 
 class Sharing:
@@ -26,11 +25,6 @@ class Sharing:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-
-    @property
-    def _desk(self) -> PairingDesk:
-        assert self._node.desk is not None
-        return self._node.desk
 
     async def share(self, request: ShareRequest) -> AsyncGenerator[ShareItem, None]:
         """See `Service.share`."""
@@ -44,7 +38,7 @@ class Sharing:
                 raise Refusal("refused", str(error), mend) from error
         before = {member.device: member.role for member in opened.membership.members()}
         try:
-            share = await self._desk.share(opened, Role[request.role.upper()])
+            share = await self._node.require_desk().share(opened, Role[request.role.upper()])
         except NotAllowed as error:
             mend = f"Run it on an owner's device:  dittofs share {shlex.quote(opened.name)}"
             raise outside(opened, "forbidden") or Refusal("forbidden", str(error), mend) from error
@@ -64,7 +58,7 @@ class Sharing:
         )
         while True:
             with trio.move_on_after(WAITING_S) as scope:
-                await self._desk.wait(share)
+                await self._node.require_desk().wait(share)
             if not scope.cancelled_caught:
                 break
             yield ShareWaiting(max(0.0, share.invitation.expires_at - trio.current_time()))

@@ -32,6 +32,8 @@ LISTENING_S: Final = 10.0
 TAKEN_S: Final = 0.15
 """A device on this network that has given out the same number answers sooner."""
 DRAWS_MAX: Final = 3
+MEETING_S: Final = 5.0
+"""So long who has paired waits for the session that follows."""
 
 
 @dataclass(slots=True, eq=False)

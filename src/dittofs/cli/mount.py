@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             say_json(result)
         else:
             was_there = result.was_mounted and not was_started and site.state != "stale"
-            _tell(result, path, was_there=was_there, was_stale=result.was_stale or site.state == "stale")
+            tell(result, path, was_there=was_there, was_stale=result.was_stale or site.state == "stale")
         if mounted_at(path, mounts()) is None:
             warn("It is not to be seen from here: the daemon runs in another mount namespace.")
             return EXIT_ATTENTION
@@ -101,10 +101,18 @@ def _was_mounted_at(paths: Paths, path: str) -> bool:
     return path in mounted_before(paths)
 
 
-def _tell(result: MountResult, path: str, *, was_there: bool, was_stale: bool) -> None:
-    shown, name = shown_directory(path), escaped(result.volume.name)
+def warn_of(result: MountResult) -> None:
+    """What the daemon says against it, beside the output."""
     for warning in result.warnings:
         warn(f"Warning: {escaped(warning)}")
+
+
+def tell(
+    result: MountResult, path: str, *, was_there: bool, was_stale: bool, is_inviting: bool = False
+) -> None:
+    """What mounting did, and what else there is to know; when inviting, not how to invite."""
+    shown, name = shown_directory(path), escaped(result.volume.name)
+    warn_of(result)
     if was_there:
         say(f'Volume "{name}" is already mounted at {shown}. Nothing was changed.')
         return
@@ -126,7 +134,9 @@ def _tell(result: MountResult, path: str, *, was_there: bool, was_stale: bool) -
     if result.volume.read_only:
         warn(f"Read-only: {escaped(result.volume.read_only)}")
     others = other_devices(result.volume)
-    if others:
+    if is_inviting:
+        say(f"Mounted at {shown}.")
+    elif others:
         say(f"Mounted at {shown}.   Other devices: {others}.   See it:  dittofs status")
     else:
         say(f"Mounted at {shown}.   Other devices: none yet. To add one, run here:  dittofs share")

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dittofs.cli.asking import shown_directory, which_volume
+from dittofs.cli.asking import which_volume
 from dittofs.cli.invitation import fingerprint, qr_lines
 from dittofs.cli.main import INTERRUPTED
+from dittofs.cli.mount import tell, warn_of
 from dittofs.cli.output import Progress, counted, duration, escaped, say, say_json, warn
 from dittofs.cli.starting import ensure_daemon
 from dittofs.config import Paths
@@ -125,10 +126,9 @@ def _mount(asked: Client, word: str, name: str, *, as_json: bool) -> None:
     ensure_daemon(Paths.find())
     done = asked.mount(MountRequest(**path_fields(os.fsencode(path)), name=name))
     if as_json:
-        return
-    if done.is_new_volume:
-        say(f'Created share "{escaped(done.volume.name)}" on this device ({escaped(done.device)}).')
-    say(f"Mounted at {shown_directory(path)}.")
+        warn_of(done)
+    else:
+        tell(done, path, was_there=done.was_mounted, was_stale=done.was_stale, is_inviting=True)
 
 
 def _show(invitation: Invitation, *, is_waiting: bool) -> None:

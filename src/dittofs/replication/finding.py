@@ -111,8 +111,8 @@ async def join_by_code(
     """Pair with the device that shows `code`, looked for during `patience_s`.
 
     NobodyFound; SeveralFound; PairingRefused, FormatError, HandshakeRefused: what became of the one that
-    answered; LinkBroken: it was not reached. After a wrong code the invitation is void. Cancelled, this device
-    may have been let in: the same code gives it the volume once more, within its ten minutes.
+    answered; LinkBroken: it was not reached. After a wrong code the invitation is void.
+    Cancelled, this device may have been let in: the same code gives it the volume again, within ten minutes.
     """
     sending, receiving = trio.open_memory_channel[tuple[Address, Link]](HEARD_MAX)
     search = _Search(device, code, name, entropy, sending)

@@ -188,7 +188,8 @@ class Session:
     def spawn(self, task: Callable[[Unpack[Arguments]], Awaitable[None]], *arguments: *Arguments) -> None:
         """Run something that ends with the session, and ends it if it raises."""
         assert self._nursery is not None
-        self._nursery.start_soon(self._guard, partial(task, *arguments))
+        if not self._scope.cancel_called:  # an ending one takes no more in, for a moment before it is known
+            self._nursery.start_soon(self._guard, partial(task, *arguments))
 
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
         """Every task of a session: what it raises ends the session with a reason, and only that."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 from tests.e2e.node import COMMAND_S, Node
 
 NAMESPACES: Final = Path("/var/run/netns")
+TICK_S: Final = 0.02
 LOOK_S: Final = 0.002
 NOBODY: Final = "02:00:00:00:00:01"
 """An address of no interface."""
@@ -44,8 +45,11 @@ def eventually(condition: Callable[[], object], patience_s: float, what: str = "
 
 
 def await_next_second() -> None:
-    """Return in another second of the clock: what is told to the second is told apart."""
-    time.sleep(1.001 - time.time() % 1.0)
+    """Return in another second of the clock: what is told to the second is told apart.
+
+    Also by time(2), and so by gmtime(3), which follow only with the kernel's next tick.
+    """
+    time.sleep(1.0 + TICK_S - time.time() % 1.0)
 
 
 class Device(Node):

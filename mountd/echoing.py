@@ -11,8 +11,7 @@ import os
 import stat
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -21,9 +20,10 @@ import structlog
 import trio
 
 from dittofs.errors import DittoError
-from dittofs.tree.entry import Change
+from dittofs.replication.upkeep import kept_up
+from dittofs.tree.entry import Change, Effect
 from dittofs.tree.record import Kind
-from dittofs.volume.echoes import Deed, Echo, echoes_of
+from dittofs.volume.echoes import Deed, Echo, Reading
 from dittofs.volume.state import State
 from mountd.kernel.echoes import NO_THREAD, Making
 from mountd.kernel.notices import Notices
@@ -31,13 +31,13 @@ from mountd.watches import watched_inodes
 
 log = structlog.get_logger()
 
-CHANGES_MAX: Final = 1024
+EFFECTS_MAX: Final = 16_384
 ECHOES_MAX: Final = 16_384  # what inotify itself holds for a watcher (inotify(7), max_queued_events)
 AT_ONCE_MAX: Final = 64
 SCAN_APART_S_MAX: Final = 1.0
-SCAN_SHARE: Final = 20  # looking who watches takes one part in so many of the time
+SCAN_SHARE: Final = 20
+"""Looking who watches takes one part in so many of the time; once in SCAN_APART_S_MAX it looks anyway."""
 PAUSE_PATIENCE_S: Final = 2.0
-RESTART_S: Final = 2.0
 OVERTAKEN: Final = (errno.ENOENT, errno.EEXIST, errno.EBUSY, errno.ESTALE, errno.ENOTEMPTY)
 """The name has gone on meanwhile: who watches heard of that."""
 NODE_TYPES: Final = {
@@ -64,11 +64,13 @@ class Echoing:
         self._notices = notices
         self._path = path
         self._device = 0
-        self._changes: deque[Change] = deque()
+        self._changes: list[Sequence[Effect]] = []
+        """What each change did; of all together EFFECTS_MAX at most."""
+        self._waiting = 0
         self._arrived = trio.Event()
         self._watched: frozenset[int] = frozenset()
         self._scan_due = 0.0
-        self._late: list[Change] = []
+        self._late: list[Sequence[Effect]] = []
         """Told to those who were known to watch; who began since then has not heard of them."""
         self.making = Making()
         self._at_work = trio.Lock()
@@ -90,37 +92,41 @@ class Echoing:
         """A listener of the replica: what programs here did themselves needs no echo."""
         if not change.effects or not (change.via or change.is_round or change.is_unasked):
             return
-        if len(self._changes) < CHANGES_MAX:
-            self._changes.append(change)
-        else:
-            self.untold += len(change.effects)
+        room = EFFECTS_MAX - self._waiting
+        if kept := change.effects[:room]:
+            self._changes.append(kept)
+            self._waiting += len(kept)
+        self.untold += len(change.effects) - len(kept)
         self._arrived.set()
 
     async def run(self) -> None:
         """Until it is cancelled. What fails is logged, and the next change is told all the same."""
         self._state.replica.listeners.append(self.follow)
         try:
-            while True:
-                with trio.move_on_after(self._until_scan_s() if self._late else math.inf):
-                    await self._arrived.wait()
-                self._arrived = trio.Event()
-                try:
-                    await self._tell()
-                except (DittoError, OSError) as error:
-                    log.info("programs that watch did not hear of a change", reason=str(error))
-                except Exception as error:
-                    log.error("telling programs that watch failed by a bug", exc_info=error)
-                    await trio.sleep(RESTART_S)
+            await kept_up(self._tell_all, failure="telling programs that watch failed")
         finally:
             self._state.replica.listeners.remove(self.follow)
 
+    async def _tell_all(self) -> None:
+        while True:
+            with trio.move_on_after(self._until_scan_s() if self._late else math.inf):
+                await self._arrived.wait()
+            self._arrived = trio.Event()
+            try:
+                await self._tell()
+            except (DittoError, OSError) as error:
+                log.info("programs that watch did not hear of a change", reason=str(error))
+
     async def _tell(self) -> None:
         """Those who are known to watch at once; who began since then, when it is time to look for them."""
-        changes = list(self._changes)
-        self._changes.clear()
+        changes, self._changes, self._waiting = self._changes, [], 0
         if self._until_scan_s():
-            room = max(0, CHANGES_MAX - len(self._late))
-            self._late += changes[:room]
+            room = EFFECTS_MAX - sum(map(len, self._late))
+            for effects in changes:
+                if kept := effects[: max(0, room)]:
+                    self._late.append(kept)
+                self.untold += len(effects) - len(kept)
+                room -= len(kept)
         else:
             known, late = self._watched, self._late
             self._late = []
@@ -139,10 +145,19 @@ class Echoing:
             self._device = Path(self._path).stat().st_dev
         return watched_inodes(self._device), time.thread_time() - begun
 
-    async def _make_of(self, changes: list[Change], watched: frozenset[int]) -> None:
+    async def _make_of(self, changes: list[Sequence[Effect]], watched: frozenset[int]) -> None:
         if not watched:
             return
-        echoes = [echo for change in changes for echo in echoes_of(self._state, change, watched)]
+        echoes: list[Echo] = []
+        for effects in changes:
+            if len(echoes) >= ECHOES_MAX:
+                self.untold += len(effects)
+                continue
+            reading = Reading(self._state, watched)
+            for start in range(0, len(effects), AT_ONCE_MAX):
+                reading.take(effects[start : start + AT_ONCE_MAX])
+                await trio.lowlevel.checkpoint()
+            echoes += reading.told()
         self.untold += max(0, len(echoes) - ECHOES_MAX)
         del echoes[ECHOES_MAX:]
         for start in range(0, len(echoes), AT_ONCE_MAX):

@@ -1,12 +1,12 @@
 """What other devices did, as calls that programs here could have made: for those that watch a directory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
 from dittofs.ids import InodeId, Number, number_of
-from dittofs.tree.entry import Change, Effect
+from dittofs.tree.entry import Effect
 from dittofs.tree.record import Kind
 from dittofs.volume.events import PastName, made_of, name_of, whole_of
 from dittofs.volume.inodes import Inode
@@ -54,16 +54,26 @@ _DEEDS: Final = {
 }
 
 
-def echoes_of(state: State, change: Change, watched: frozenset[int]) -> list[Echo]:
-    """What happened in directories, and to files, with a number in `watched`; each thing once.
+class Reading:
+    """What happened by one change in directories, and to files, with a number in `watched`; each thing once.
 
     The tree has changed, now or a moment ago. Conflict entries are not told of.
     """
-    reader = _Reader(state, watched)
-    found = dict.fromkeys(echo for effect in change.effects for echo in reader.echoes(effect))
-    taken = {echo.place for echo in found if echo.deed is Deed.MOVE}
-    told = [one for one in found if not (one.deed is Deed.REMOVE and one.place in taken)]
-    return sorted(told, key=_turn)
+
+    def __init__(self, state: State, watched: frozenset[int]) -> None:
+        self._reader = _Reader(state, watched)
+        self._found: dict[Echo, None] = {}
+
+    def take(self, effects: Iterable[Effect]) -> None:
+        """Read some of the change."""
+        for effect in effects:
+            self._found.update(dict.fromkeys(self._reader.echoes(effect)))
+
+    def told(self) -> list[Echo]:
+        """All of it, in the order in which it can be told."""
+        taken = {echo.place for echo in self._found if echo.deed is Deed.MOVE}
+        told = [one for one in self._found if not (one.deed is Deed.REMOVE and one.place in taken)]
+        return sorted(told, key=_turn)
 
 
 def _turn(echo: Echo) -> tuple[int, int]:
@@ -79,6 +89,8 @@ class _Reader:
         self._state = state
         self._watched = watched
         self._directories: dict[InodeId, Place | None] = {}
+        inodes = [state.inodes.get(Number(number)) for number in watched]
+        self._are_directories_watched = any(one is None or one.kind is Kind.DIRECTORY for one in inodes)
 
     def echoes(self, effect: Effect) -> Iterator[Echo]:
         match effect.kind:
@@ -111,16 +123,20 @@ class _Reader:
             yield Echo(Deed.MAKE, new, kind, number)
 
     def _changed(self, inode: InodeId, deed: Deed) -> Iterator[Echo]:
-        tree = self._state.replica.tree
-        shown = tree.stat((inode, None))
-        if shown is None or any(one.writers for one in self._state.inodes.of_id(inode)):
+        tree, known = self._state.replica.tree, self._state.inodes.of_id(inode)
+        is_watched = any(one.number in self._watched for one in known)
+        if not (is_watched or self._are_directories_watched) or any(one.writers for one in known):
             return  # who writes goes on with the version he opened
-        deed = Deed.TOUCH if shown.kind is not Kind.FILE else deed
-        is_watched = shown.number in self._watched
-        for above, entry in tree.names(inode):
-            place = self._place_in(above, entry.name, is_needed=is_watched)
-            if place is not None and entry.dot is None:
-                yield Echo(deed, place, shown.kind, shown.number)
+        found = [
+            self._place_in(above, entry.name, is_needed=is_watched)
+            for above, entry in tree.names(inode)
+            if entry.dot is None
+        ]
+        places = [place for place in found if place is not None]
+        shown = tree.stat((inode, None)) if places else None
+        if shown is not None:
+            deed = Deed.TOUCH if shown.kind is not Kind.FILE else deed
+            yield from (Echo(deed, place, shown.kind, shown.number) for place in places)
 
     def _number(self, inode: InodeId) -> Number:
         shown = self._state.replica.tree.stat((inode, None))

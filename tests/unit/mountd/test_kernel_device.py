@@ -21,7 +21,7 @@ from mountd.invalidation import Invalidation
 from mountd.kernel import device, wire
 from mountd.kernel.context import Context
 from mountd.kernel.device import Device
-from mountd.kernel.echoes import EchoRequests, Making
+from mountd.kernel.echoes import NO_THREAD, EchoRequests, Making
 from mountd.kernel.frontend import handlers_of
 from mountd.kernel.notices import Notices
 from mountd.kernel.request import Request
@@ -65,7 +65,9 @@ class Kernel:
 
 
 @asynccontextmanager
-async def served(rig: Rig, **more: Callable[[Request], object]) -> AsyncIterator[Kernel]:
+async def served(
+    rig: Rig, thread: int = NO_THREAD, **more: Callable[[Request], object]
+) -> AsyncIterator[Kernel]:
     """A device that answers for the rig's volume; handlers may be replaced by the name of their opcode."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
@@ -75,7 +77,7 @@ async def served(rig: Rig, **more: Callable[[Request], object]) -> AsyncIterator
     handlers: dict[int, Callable[[Request], Any]] = dict(handlers_of(context))
     handlers.update((Opcode[name], handler) for name, handler in more.items())
     with ours, theirs:
-        making = Making()
+        making = Making(thread)
         echo_handlers = EchoRequests(context, making, handlers).handlers
         mend_index = rig.volume.replica.rebuild_index
         one = Device(ours.fileno(), handlers, mend_index, None, making, echo_handlers)
@@ -95,6 +97,12 @@ async def test_what_nobody_serves_is_enosys(rig: Rig) -> None:
     async with served(rig) as kernel:
         for opcode in (Opcode.POLL, Opcode.BMAP, Opcode.ACCESS, Opcode.GETLK, 999, 4_000_000_000):
             assert await kernel.ask(opcode, bytes(64)) == (errno.ENOSYS, b"")
+
+
+async def test_what_an_echo_may_not_do_the_kernel_goes_on_to_ask_for_programs(rig: Rig) -> None:
+    async with served(rig, thread=1) as kernel:
+        for opcode in (Opcode.POLL, Opcode.BMAP, Opcode.WRITE, 999):
+            assert await kernel.ask(opcode, bytes(64)) == (errno.EBUSY, b"")
 
 
 @MALFORMED

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from dittofs.tree.entry import Change
-from dittofs.volume.echoes import Deed, Echo, echoes_of
+from dittofs.volume.echoes import Deed, Echo, Reading
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 
@@ -18,7 +18,9 @@ def watch(rig: Rig, path: str) -> list[Echo]:
 
     def follow(change: Change) -> None:
         if change.via:
-            told.extend(echoes_of(rig.volume.state, change, frozenset({inode.number})))
+            reading = Reading(rig.volume.state, frozenset({inode.number}))
+            reading.take(change.effects)
+            told.extend(reading.told())
 
     rig.volume.replica.listeners.append(follow)
     return told

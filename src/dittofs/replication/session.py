@@ -180,15 +180,18 @@ class Session:
                     nursery.start_soon(self._guard, self.rounds.serve)
                     nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=False))
                     nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=True))
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        self._nursery = None  # before it is closed: a session that is ending spawns nothing
         finally:
             self.is_open = False
             with trio.move_on_after(2, shield=True):
                 await self.link.aclose()
 
     def spawn(self, task: Callable[[Unpack[Arguments]], Awaitable[None]], *arguments: *Arguments) -> None:
-        """Run something that ends with the session, and ends it if it raises."""
-        assert self._nursery is not None
-        if not self._scope.cancel_called:  # an ending one takes no more in, for a moment before it is known
+        """Run something that ends with the session, and ends it if it raises. Nothing if that is ending."""
+        if self._nursery is not None:
             self._nursery.start_soon(self._guard, partial(task, *arguments))
 
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:

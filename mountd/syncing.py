@@ -3,14 +3,16 @@
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 from dittofs.cli.output import counted, human_size
 from dittofs.control.sharing import SyncItem, SyncProgress, SyncResult
-from dittofs.replication.lonely import SAFE_COPIES
-from dittofs.shared_volume import SharedVolume
+from dittofs.replication.lonely import SAFE_COPIES, Lonely
+from dittofs.replication.peers import Peers
+from dittofs.replication.policy import Policy
+from dittofs.volume.volume import Volume
 
 STEP_S: Final = 0.5
 CONNECT_S: Final = 6.0
@@ -19,11 +21,28 @@ STALL_S: Final = 60.0
 """After so long without a byte more it is given up."""
 COUNT_S: Final = 10.0
 GRACE_S: Final = 3.0
-"""What is only just being sent has so long to arrive before anybody is refused."""
+"""What is only just being sent has so long to arrive before anybody is refused, or goes without it."""
+MOVED_BYTES: Final = 16 << 10  # less in that time is questions and pings, no content
 NOBODY: Final = "no other device is connected"
 
 
-async def sync(opened: SharedVolume, timeout_s: float | None) -> AsyncGenerator[SyncItem, None]:
+class Opened(Protocol):
+    """A volume with the sessions it has."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def volume(self) -> Volume: ...
+
+    @property
+    def peers(self) -> Peers: ...
+
+    @property
+    def copies(self) -> Policy: ...
+
+
+async def sync(opened: Opened, timeout_s: float | None) -> AsyncGenerator[SyncItem, None]:
     """Progress at least every second, then the result: safe, or why not. Ends when nothing more can come."""
     deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
     volume, peers = opened.volume, opened.peers
@@ -42,18 +61,20 @@ async def sync(opened: SharedVolume, timeout_s: float | None) -> AsyncGenerator[
             yield watch.progress("connecting")
     is_in_step = False
     for step in ("names", "contents", "names"):
-        if not peers.open_sessions:
-            break
-        is_in_step = False
+        if not peers.open_sessions or (is_in_step and trio.current_time() >= deadline):
+            break  # whoever was in step since this began stays so: there is no time to compare again
+        watch.rest()
         work = watch.contents if step == "contents" else partial(peers.in_step, trio.current_time())
-        while not (is_in_step := await _attempt(work, deadline)) and not watch.is_over(deadline):
+        while not (is_done := await _attempt(work, deadline)) and not watch.is_over(deadline):
             yield watch.progress(step)
+        if step == "names":
+            is_in_step = is_done
     yield watch.result(
         is_in_step=is_in_step and bool(peers.open_sessions), is_late=trio.current_time() >= deadline
     )
 
 
-async def only_here(opened: SharedVolume) -> str | None:
+async def only_here(opened: Opened) -> str | None:
     """What is on this device alone and should be sent, as "3 files (41 MB) exist only"; None: nothing.
 
     What is just on its way has a few seconds to arrive. While it is still counted, that is said.
@@ -97,12 +118,12 @@ async def _attempt(work: Callable[[], Awaitable[None]], deadline: float) -> bool
 class _Watch:
     """How far the contents of a volume are, and whether they still move."""
 
-    def __init__(self, opened: SharedVolume) -> None:
+    def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._peers = opened.peers
         self._total = 0
         self._moved = (0, 0)
-        self._moved_at = trio.current_time()
+        self._began_at = self._moved_at = trio.current_time()
 
     async def contents(self) -> None:
         """Return when every content has its copies, or those who are connected cannot give it more."""
@@ -117,27 +138,52 @@ class _Watch:
         """Whether a connected device could still take what has too few copies, or bring it here."""
         connected = {session.device for session in self._peers.open_sessions}
         copies = self._peers.copies()
+        is_coming = self._peers.keeping.bytes_wanted > 0 or trio.current_time() - self._began_at < GRACE_S
         return any(
-            one.copies < copies and (not connected <= one.holders if one.is_here else connected & one.holders)
+            one.copies < copies
+            and (
+                not connected <= one.holders
+                if one.is_here
+                else connected & one.holders and (is_coming or not self._may_be_elsewhere(one))
+            )
             for one in self._peers.custody.lonely()
         )
 
-    def _still_coming(self) -> tuple[int, int]:
-        """Files and bytes that are not here, and on fewer other devices than the policy asks."""
+    def _may_be_elsewhere(self, one: Lonely) -> bool:
+        """Whether devices that cannot be asked from here may hold the copies that are missing: it is for
+        those that hold it to see to that.
+        """
+        unasked = self._peers.out_of_reach() - one.holders
+        return bool(one.holders) and one.copies + len(unasked) >= self._peers.copies()
+
+    def _lacking(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Files and bytes that are not here, and on fewer other devices than the policy asks as far as is
+        known; first those of which no other device can have the rest.
+        """
+        sums = [0, 0], [0, 0]
         copies = self._peers.copies()
-        if copies < SAFE_COPIES:
-            return 0, 0
-        lacking = [one for one in self._peers.custody.lonely() if not one.is_here and one.copies < copies]
-        return sum(len(one.inodes) for one in lacking), sum(len(one.inodes) * one.size for one in lacking)
+        if copies >= SAFE_COPIES:
+            for one in self._peers.custody.lonely():
+                if not one.is_here and one.copies < copies:
+                    total = sums[self._may_be_elsewhere(one)]
+                    total[0] += len(one.inodes)
+                    total[1] += len(one.inodes) * one.size
+        (short, short_bytes), (unseen, unseen_bytes) = sums
+        return (short, short_bytes), (unseen, unseen_bytes)
+
+    def rest(self) -> None:
+        """Another step begins: what is waited for may take its time anew."""
+        self._began_at = self._moved_at = trio.current_time()
 
     def is_over(self, deadline: float) -> bool:
         """Whether waiting longer is of no use."""
         tally = self._peers.custody.tally()
         sent = sum(session.outbox.total_bytes for session in self._peers.open_sessions)
         now = trio.current_time()
-        moved = tally.unsent_bytes, sent + self._peers.fetcher.bytes_fetched
-        if moved != self._moved or tally.is_counting:
-            self._moved, self._moved_at = moved, now
+        unsent, moved = tally.unsent_bytes, sent + self._peers.fetcher.bytes_fetched
+        has_moved = unsent != self._moved[0] or abs(moved - self._moved[1]) >= MOVED_BYTES
+        if has_moved or tally.is_counting:
+            self._moved, self._moved_at = (unsent, moved), now
         return now >= deadline or now - self._moved_at > STALL_S
 
     def progress(self, step: str) -> SyncProgress:
@@ -166,7 +212,7 @@ class _Watch:
         tally, summary = peers.custody.tally(), opened.volume.summary()
         connected = tuple(one.name for one in peers.status() if one.is_connected)
         offline = tuple(one.name for one in peers.status() if not one.is_connected)
-        waiting = summary.pending_files
+        waiting, unseen, unseen_bytes = summary.pending_files, 0, 0
         reasons = []
         if waiting:
             size = human_size(summary.pending_bytes)
@@ -182,10 +228,10 @@ class _Watch:
                 size = human_size(tally.unsent_bytes)
                 files = counted(tally.unsent, "file")
                 reasons.append(f"{files} ({size}) on fewer devices than copies = {opened.copies} asks")
-            coming, coming_bytes = self._still_coming()
-            if coming:
-                size = human_size(coming_bytes)
-                reasons.append(f"{counted(coming, 'file')} ({size}) not here, and on too few other devices")
+            (short, short_bytes), (unseen, unseen_bytes) = self._lacking()
+            if short:
+                size = human_size(short_bytes)
+                reasons.append(f"{counted(short, 'file')} ({size}) not here, and on too few other devices")
             if reasons and is_late:
                 reasons.append("the time was up")
         return SyncResult(
@@ -198,4 +244,6 @@ class _Watch:
             connected=connected,
             offline=offline,
             copies=str(opened.copies),
+            unseen=unseen,
+            unseen_bytes=unseen_bytes,
         )

@@ -82,3 +82,8 @@ def _tell(result: SyncResult) -> None:
             f"{name}: {listed(result.connected)} {has} every change, and every version its copies "
             f"({escaped(result.copies)}).{offline}"
         )
+    if result.unseen:
+        what = f"{counted(result.unseen, 'file')}, {human_size(result.unseen_bytes)}"
+        verb = "is" if result.unseen == 1 else "are"
+        where = f"too few of the devices that could be asked: {listed(result.offline)} may have the rest"
+        say(f"{what} {verb} not on this device, and on {where}.")

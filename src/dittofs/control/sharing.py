@@ -164,6 +164,8 @@ class SyncResult(Struct, frozen=True, tag="done"):
     connected: tuple[str, ...] = ()
     offline: tuple[str, ...] = ()
     copies: str = ""
+    unseen: int = 0  # files not here, whose other copies may be on devices that cannot be asked from here
+    unseen_bytes: int = 0
 
 
 class RemoveRequest(Struct, frozen=True):

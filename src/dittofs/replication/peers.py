@@ -115,6 +115,10 @@ class Peers:
         members = self.members.membership.members()
         return [member.device for member in members if member.device != self.device]
 
+    def out_of_reach(self) -> frozenset[DeviceId]:
+        """The other devices that may hold content and cannot be asked now."""
+        return frozenset(self._holders()) - {session.device for session in self.open_sessions}
+
     def writers(self) -> list[DeviceId]:
         """The other members that may publish."""
         return [device for device in self.others if self.role(device) >= Role.WRITER]

@@ -70,12 +70,7 @@ def tell(asked: Client, request: RestoreRequest, *, as_json: bool) -> int:
         return EXIT_FINE
     sys.stdout.flush()
     done = "would be restored" if request.dry_run else "restored"
-    when = (
-        "have to be fetched, now or when they are read"
-        if request.dry_run
-        else "are fetched when they are read"
-    )
-    here = f"; {human_size(missing)} of it are not here and {when}" if missing else ""
+    here = f"; {human_size(missing)} of it {_whence(asked, request)}" if missing else ""
     if last is None or (not files and last.what == "same"):
         say("Nothing had to be done: it is so already.")
         return EXIT_FINE
@@ -84,6 +79,19 @@ def tell(asked: Client, request: RestoreRequest, *, as_json: bool) -> int:
         name = shlex.quote(f"{request.volume}:{request.path}")
         say(f"What was there before is in the history:  dittofs log {escaped(name)}")
     return EXIT_FINE
+
+
+def _whence(asked: Client, request: RestoreRequest) -> str:
+    """Where what is not here can come from."""
+    members = [one.members for one in asked.status().volumes if one.name == request.volume]
+    if members and len(members[0]) <= 1:
+        return "are damaged or missing here, and no other device has this volume: they cannot be read"
+    when = (
+        "have to be fetched, now or when they are read"
+        if request.dry_run
+        else "are fetched when they are read"
+    )
+    return f"are not here and {when}"
 
 
 def _line(item: RestoredItem, *, dry_run: bool) -> str:

@@ -4,6 +4,7 @@ One request per chunk however many wait for it. A request that is late is sent t
 link is lost, or whose peer does not have it, goes to another. Whoever waits, waits for a bounded time.
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -80,17 +81,22 @@ class Fetcher:
         self.bytes_fetched = 0
         self.on_read: Callable[[bytes], None] = lambda _root: None
         """Told of which content somebody waited for chunks, and got them."""
+        self.is_alone: Callable[[], bool] = lambda: False
+        """Whether the volume has no other device: then there is nothing to wait for."""
 
     # -- asking
 
     async def fetch(self, root: bytes, wanted: Sequence[Wanted], *, is_bulk: bool = False) -> None:
         """Return when all are in the store. ChunkUnavailable within FETCH_PATIENCE_S otherwise.
 
-        With `is_bulk` it yields to what others wait for, and takes as long as chunks keep coming.
+        At once, and EIO, where no other device has the volume. With `is_bulk` it yields to what others wait
+        for, and takes as long as chunks keep coming.
 
         A name may be here a moment before its content can be had: its device is not connected yet, or
         one between is still getting it. So who has it is asked again, for ALONE_PATIENCE_S.
         """
+        if self.is_alone():
+            raise ChunkUnavailable("no other device has this volume", errno.EIO)
         begun = trio.current_time()
         missing = list(wanted)
         while True:

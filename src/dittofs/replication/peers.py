@@ -78,6 +78,7 @@ class Peers:
         )
         self.fetcher = Fetcher(replica, self._ban)
         self.fetcher.on_read = self.custody.came
+        self.fetcher.is_alone = lambda: not self.others
         self.keeping = Keeping(
             replica,
             self.custody,

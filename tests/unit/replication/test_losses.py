@@ -1,5 +1,6 @@
 """A chunk that was held here and is lost: others stop counting on it, and give it back."""
 
+import errno
 import random
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from dittofs.chunks.store import ChunkStore
-from dittofs.errors import Damaged
+from dittofs.errors import ChunkUnavailable, Damaged
 from dittofs.identity.records import Role
 from dittofs.replication.custody import KEEPER, NONCE_BYTES
 from tests.simulation.disk import SimulatedDisk
@@ -65,6 +66,24 @@ async def test_what_is_found_to_be_lost_is_counted_on_no_more_and_comes_again(
         await safe(a)
         assert b.rig.read("large") == DATA
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_lost_on_the_only_device_is_told_at_once_and_is_not_called_late(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides() as (alone,):
+        await alone.write("large", DATA)
+        damage(alone, 300_000)
+        begun = trio.current_time()
+        handle = alone.rig.open_file("large")
+        for _ in range(3):  # it is known to be absent once it was found damaged
+            with pytest.raises((Damaged, ChunkUnavailable)) as caught:
+                data = alone.rig.volume.files.read(handle.inode, 0, len(DATA))
+                assert not isinstance(data, bytes)
+                await data
+            assert caught.value.errno == errno.EIO
+        assert trio.current_time() == begun
+        alone.rig.close_file(handle)
 
 
 async def test_a_loss_soon_after_another_is_told_too(autojump_clock: MockClock) -> None:

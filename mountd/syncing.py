@@ -85,7 +85,7 @@ async def only_here(opened: Opened) -> str | None:
     return await nowhere_else(opened)
 
 
-async def nowhere_else(opened: SharedVolume) -> str | None:
+async def nowhere_else(opened: Opened) -> str | None:
     """As `only_here`, whatever others should hold: for who is about to give up what is here."""
     peers, custody = opened.peers, opened.peers.custody
     with trio.move_on_after(COUNT_S):
@@ -98,7 +98,7 @@ async def nowhere_else(opened: SharedVolume) -> str | None:
     return nowhere_else_now(opened)
 
 
-def nowhere_else_now(opened: SharedVolume) -> str | None:
+def nowhere_else_now(opened: Opened) -> str | None:
     """As `nowhere_else`, without waiting for anything."""
     tally, pending = opened.peers.custody.tally(), opened.volume.summary()
     files = tally.only_here + pending.pending_files

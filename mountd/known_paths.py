@@ -22,5 +22,5 @@ def require_known(volume: Volume, names: Sequence[bytes]) -> None:
 def never_there(names: Sequence[bytes]) -> Refusal:
     """What is said of such a path."""
     shown = b"/".join(names).decode(errors="replace") or "/"
-    text = f"{shown} is not there and never was, as far as this device knows"
+    text = f"{shown} is not there, and the history on this device knows nothing of it"
     return Refusal("not_found", text, "What is there:  dittofs list      What happened:  dittofs log")

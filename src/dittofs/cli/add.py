@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = client()
     place = locate(arguments.to, asked.status().volumes)
     for name in arguments.files:
-        result = _add(asked, place, name, replace=arguments.replace)
+        result = _add(asked, place, name, to=arguments.to, replace=arguments.replace)
         if arguments.json:
             say_json(result)
         else:
@@ -47,7 +48,7 @@ def _target(place: Place, name: str) -> bytes:
     return b"/".join(part for part in (place.path, base) if part)
 
 
-def _add(asked: Client, place: Place, name: str, *, replace: bool) -> AddResult:
+def _add(asked: Client, place: Place, name: str, *, to: str | None, replace: bool) -> AddResult:
     # Without O_NONBLOCK a pipe would hold the command up before it can be told from a file.
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     found = os.fstat(descriptor)
@@ -68,7 +69,8 @@ def _add(asked: Client, place: Place, name: str, *, replace: bool) -> AddResult:
             return asked.add(request, file_parts(file, name, found.st_size, progress))
         except Refusal as refusal:
             if refusal.code == "exists":
-                mend = f"Give it a new version:  dittofs add --replace {name}"
+                where = f" --to {shlex.quote(to)}" if to else ""
+                mend = f"Give it a new version:  dittofs add --replace {shlex.quote(name)}{escaped(where)}"
                 raise Refusal("exists", refusal.message, mend) from refusal
             raise
 

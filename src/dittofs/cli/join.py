@@ -173,7 +173,9 @@ def _tell(result: JoinResult, path: str) -> None:
         warn(f"Warning: {escaped(warning)}")
     if result.is_new_directory:
         say(f"Made the directory {shown}.")
-    if result.was_member and result.was not in ("none", result.role):
+    if result.was_member and result.was == "none" and not result.note:
+        say(f'This device ({escaped(result.device)}) has joined "{name}" again, as {result.role}.')
+    elif result.was_member and result.was not in ("none", result.role):
         say(f'This device ({escaped(result.device)}) is now {result.role} of "{name}" (was {result.was}).')
     elif result.was_member:
         say(f'This device ({escaped(result.device)}) is a member of "{name}" already, as {result.role}.')

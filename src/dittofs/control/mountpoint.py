@@ -188,7 +188,8 @@ class NotEmpty(Refusal):
         super().__init__(
             "refused",
             f"{path} is not empty: a mount would hide its {self.holds}; nothing was changed",
-            f"Choose an empty or a new directory: {_suggest(path, inside=True)}",
+            f"Choose a new directory, into which `dittofs import {shlex.quote(path)}` takes what is here: "
+            f"{_suggest(path, inside=True)}",
         )
 
     def of_unmounted(self) -> Refusal:

@@ -54,7 +54,7 @@ from dittofs.volume.volume import Volume
 from mountd.checkout import Checkout
 from mountd.history_items import done_item, status_of, told, would_be
 from mountd.kinds import KIND_NAMES
-from mountd.known_paths import never_there, require_known
+from mountd.known_paths import is_there, never_there, require_known
 from mountd.undoing import label_of, unknown_device
 
 PART_BYTES: Final = 1 << 20
@@ -186,11 +186,10 @@ class HistoryDesk:
         restoring = Restoring(volume)
         found = await self._removed(volume, b"/".join(names), 0)
         if not found:
-            raise Refusal(
-                "not_found",
-                f"nothing that was removed had the path {request_path(names)}",
-                "What was removed:  dittofs trash list",
-            )
+            text = f"nothing that was removed had the path {request_path(names)}"
+            if names and is_there(volume, names):
+                text = f"{request_path(names)} is there already; nothing was brought back"
+            raise Refusal("not_found", text, "What was removed:  dittofs trash list")
         exact = [one for one in found if one.path == b"/".join(names)]
         failed: list[str] = []
         for one in exact[:1] or reversed(found):
@@ -321,7 +320,7 @@ class HistoryDesk:
 
 
 def request_path(names: tuple[bytes, ...]) -> str:
-    return b"/".join(names).decode(errors="replace") or "/"
+    return b"/".join(names).decode(errors="backslashreplace") or "/"
 
 
 def _time(volume: Volume, text: str) -> int:

@@ -13,14 +13,21 @@ def require_known(volume: Volume, names: Sequence[bytes]) -> None:
     """Refuses ("not_found") a path that shows nothing, and never did as far as this device knows."""
     if not names or Pasts(volume.replica).had_path(names):
         return
+    if not is_there(volume, names):  # what is only on this device has no history
+        raise never_there(names)
+
+
+def is_there(volume: Volume, names: Sequence[bytes]) -> bool:
+    """Whether a path shows something now."""
     try:
-        Browsing(volume).find(names)  # what is only on this device has no history
+        Browsing(volume).find(names)
     except FSError:
-        raise never_there(names) from None
+        return False
+    return True
 
 
 def never_there(names: Sequence[bytes]) -> Refusal:
     """What is said of such a path."""
-    shown = b"/".join(names).decode(errors="replace") or "/"
+    shown = b"/".join(names).decode(errors="backslashreplace") or "/"
     text = f"{shown} is not there, and the history on this device knows nothing of it"
     return Refusal("not_found", text, "What is there:  dittofs list      What happened:  dittofs log")

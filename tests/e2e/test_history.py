@@ -47,6 +47,9 @@ def test_removed_files_come_back_and_are_forgotten(node: Node) -> None:
     eventually(lambda: len(items(node, "trash", "list")) == 2, 10)
     node.run("trash", "restore", node.root / "d/a")
     assert (node.root / "d/a").read_text() == "a"
+    again = node.run("trash", "restore", node.root / "d/a", check=False)
+    assert again.returncode == 1
+    assert "d/a is there already" in again.stderr
     refused = node.run("trash", "empty", check=False)
     assert refused.returncode == 2
     assert "1 removed file, 2 bytes would be gone for good" in refused.stderr

@@ -4,11 +4,11 @@ import argparse
 import shlex
 import time
 
-from dittofs.cli.asking import client, locate
+from dittofs.cli.asking import Place, client, locate
 from dittofs.cli.output import counted, escaped, human_size, say, say_json, when
 from dittofs.control.faults import EXIT_FINE
 from dittofs.control.history import LogEvent, LogRequest
-from dittofs.control.paths import path_fields
+from dittofs.control.paths import path_bytes, path_fields
 
 DESCRIPTION = """\
 What happened to a file, or in a directory and below it, the latest first: who did it, when, and the
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     for event in asked.log(request):
         shown += 1
         if not newest and event.version and event.kind == "file" and not event.is_shown:
-            newest = f"{place.volume}:{event.path}@{event.version}"
+            newest = f"{Place(place.volume, path_bytes(event))}@{event.version}"
         if arguments.json:
             say_json(event)
         else:
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def event_line(event: LogEvent, now_ns: int) -> str:
     """One event for people."""
-    what = _WORDS.get(event.what, "moved here from " + escaped(event.was or "another place"))
+    what = _WORDS.get(event.what, "moved here from " + escaped(event.was_raw or event.was or "another place"))
     notes = []
     if event.what in ("created", "back", "written", "removed") and event.kind == "file":
         notes.append(human_size(event.size))
@@ -90,5 +90,5 @@ def event_line(event: LogEvent, now_ns: int) -> str:
     sign = "/" if event.kind == "directory" else ""
     return (
         f"{when(event.made_ns, now_ns):>12}  {escaped(event.device):<12}  "
-        f"{named:<30}  {escaped(event.path)}{sign}  {what}{detail}"
+        f"{named:<30}  {escaped(path_bytes(event))}{sign}  {what}{detail}"
     ).rstrip()

@@ -12,7 +12,7 @@ from dittofs.cli.output import counted, escaped, human_size, say, say_json
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.history import HistoryFileRequest, RestoredItem, RestoreRequest
-from dittofs.control.paths import path_fields
+from dittofs.control.paths import path_bytes, path_fields
 
 DESCRIPTION = """\
 Set a file, or a directory with all that was in it, back to what it was. VERSION is what `dittofs log`
@@ -103,7 +103,7 @@ def _line(item: RestoredItem, *, dry_run: bool) -> str:
     if item.is_renamed:
         notes.append("under another name: something else has its own")
     sign = "/" if item.kind == "directory" else ""
-    return f"{escaped(item.path)}{sign}   {what}" + (f"   ({', '.join(notes)})" if notes else "")
+    return f"{escaped(path_bytes(item))}{sign}   {what}" + (f"   ({', '.join(notes)})" if notes else "")
 
 
 def _into_file(asked: Client, place: Place, version: str, arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from dittofs.cli.restore import tell
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.history import EmptyTrashRequest, RestoreRequest, TrashRequest
-from dittofs.control.paths import path_fields
+from dittofs.control.paths import path_bytes, path_fields
 
 DESCRIPTION = """\
 Removed files: list them, have them back under their names, or forget them for good. Whoever removed a
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             here = f"   [{human_size(item.missing_bytes)} not here]" if item.missing_bytes else ""
             age = when(item.removed_ns, now_ns)
             who = f"removed {age:>12} by {escaped(item.device):<12}"
-            say(f"{human_size(item.size):>10}   {who}   {escaped(item.path)}{here}")
+            say(f"{human_size(item.size):>10}   {who}   {escaped(path_bytes(item))}{here}")
     if not arguments.json:
         say(f"{counted(shown, 'removed file')}, {human_size(size)}")
         if shown:

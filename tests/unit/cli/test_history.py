@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dittofs.cli.log import event_line
 from dittofs.control.history import LogEvent, TrashItem
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
@@ -99,3 +100,8 @@ def test_a_limit_is_a_number_from_0(shell: Shell) -> None:
 def test_the_log_of_the_path_is_named_where_no_version_is(shell: Shell, target: str, mend: str) -> None:
     assert shell.run("restore", target) == 2
     assert shell.err.endswith(f"Which there are:  dittofs {mend}\n")
+
+
+def test_a_byte_that_is_no_text_is_shown_as_it_is_in_lists() -> None:
+    moved = LogEvent("a\ufffd", "file", "moved", 1, 1, "laptop", b"a\xff", was="b\ufffd", was_raw=b"b\xfe")
+    assert "a\\xff  moved here from b\\xfe" in event_line(moved, 2)

@@ -303,7 +303,7 @@ def test_a_device_with_a_fresh_identity_keeps_its_data_and_rejoins(laptop: Node,
     looked = desktop.run("status", check=False)
     assert (looked.returncode, "NO MEMBER" in looked.stdout) == (5, True)
     laptop.run("devices", "remove", "desktop")
-    assert 'member of "Shared" already' in join(laptop, desktop)
+    assert 'has joined "Shared" again' in join(laptop, desktop)
     (desktop.root / "more.txt").write_text("more")
     desktop.run("sync", "--timeout", "30")
     assert (laptop.root / "more.txt").read_text() == "more"

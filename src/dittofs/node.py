@@ -12,10 +12,10 @@ from dittofs.address import Address
 from dittofs.blocking import RunBlocking
 from dittofs.chunks.chunker import Chunking
 from dittofs.clock import SECOND_NS, Clock, Entropy
-from dittofs.config import BrakeSettings, HistorySettings, Paths, Settings
+from dittofs.config import BrakeSettings, Paths, Settings
 from dittofs.errors import ConfigError, Damaged, DittoError
 from dittofs.history.live_content import LiveContents
-from dittofs.history.retention import DAY_S, HOUR_S, Keep
+from dittofs.history.retention import Keep
 from dittofs.home import Home, close_parts
 from dittofs.identity.granting import found_volume, grant
 from dittofs.identity.keys import (
@@ -346,7 +346,7 @@ class Node:
             )
             opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
             replica.tree.brake.limits = _limits(self._settings.brake)
-            opened.retention.keep = _keep(self._settings.history)
+            opened.retention.keep = Keep.chosen(self._settings.history)
             volume.recover()
         except BaseException:
             replica.chunks.close()
@@ -386,15 +386,6 @@ class Node:
         if self._opened_home is not None:
             await self._save_addresses()
             self._opened_home.close()
-
-
-def _keep(settings: HistorySettings) -> Keep:
-    return Keep(
-        settings.all_hours * HOUR_S,
-        settings.hourly_days * DAY_S,
-        settings.daily_days * DAY_S,
-        settings.weekly_days * DAY_S,
-    )
 
 
 def _limits(chosen: BrakeSettings) -> Limits:

@@ -8,13 +8,14 @@ what was removed a year ago. Each device does so for itself, by the time that it
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import structlog
 import trio
 
 from dittofs.clock import SECOND_NS
+from dittofs.config import HistorySettings
 from dittofs.errors import DittoError, FormatError
 from dittofs.history.observed_time import ObservedTime
 from dittofs.ids import InodeId
@@ -45,6 +46,12 @@ class Keep:
     hourly_s: int = 7 * DAY_S
     daily_s: int = 30 * DAY_S
     weekly_s: int = 365 * DAY_S
+
+    @classmethod
+    def chosen(cls, settings: HistorySettings) -> Self:
+        """As the user of this device chose."""
+        days = (settings.hourly_days, settings.daily_days, settings.weekly_days)
+        return cls(settings.all_hours * HOUR_S, *(count * DAY_S for count in days))
 
 
 class Retention:

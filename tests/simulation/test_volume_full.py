@@ -372,3 +372,28 @@ def test_a_writer_behind_publications_that_fail_is_not_held_up_for_ever_and_lose
         return session
 
     simulated(story)
+
+
+@pytest.mark.parametrize("how", ["closed", "cut", "cut when opened"])
+async def test_what_a_disk_did_not_take_when_it_was_closed_is_published_when_it_does(how: str) -> None:
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    await rig.write("f", b"old")
+    await rig.publish()
+    handle = rig.open_file("f", os.O_RDWR) if how == "closed" else None
+    if handle is not None:
+        await rig.write_at(handle, 0, b"new")
+    disk.fail_path(WAL, ("write",))
+    with pytest.raises(DittoError):
+        if handle is not None:
+            rig.volume.files.release(handle)
+        elif how == "cut":
+            rig.truncate("f", 1)
+        else:
+            rig.open_file("f", os.O_RDONLY | os.O_TRUNC)
+    disk.fail_path(WAL, ())
+    assert rig.volume.replica.try_writing()
+    rig.volume.save()
+    await publish_all(rig)
+    assert not list(rig.volume.state.contents)
+    assert rig.read("f") == {"closed": b"new", "cut": b"o", "cut when opened": b""}[how]

@@ -3,13 +3,14 @@
 import errno
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from dittofs.chunks.store import AbsentChunk
-from dittofs.errors import Damaged, FSError
+from dittofs.errors import Damaged, DittoError, FSError
 from dittofs.ids import Stamp
 from dittofs.tree.record import Kind
 from dittofs.volume.contents import Content
@@ -80,6 +81,9 @@ class Files:
             except BaseException:
                 inode.opens -= 1
                 inode.writers -= is_writer
+                if not inode.writers:
+                    with suppress(DittoError):  # the disk that failed just now
+                        self.close(inode)
                 raise
         return Handle(inode, is_writer)
 
@@ -177,7 +181,6 @@ class Files:
         self._state.contents.writable(content).truncate(size)
         self.changed(content)
         if not inode.writers:
-            self.save(content, is_flushed=True)
             self.close(inode)
 
     def writable(self, inode: Inode) -> Content:
@@ -302,14 +305,18 @@ class Files:
         local = state.local.get(inode.id)
         if content is None and (local is None or local.kind != Kind.FILE):
             return
-        if content is not None:
-            if not (content.is_saved and content.is_flushed) and state.replica.read_only is None:
+        is_ignored = local is not None and local.is_ignored
+        try:
+            is_whole = content is None or (content.is_saved and content.is_flushed)
+            if content is not None and not is_whole and state.replica.read_only is None:
                 self.save(content, is_flushed=True)
-            content.top.is_closed = content.top.is_version = True
-        if local is not None and local.is_ignored:
+        finally:  # what a failing disk does not take now is saved and published when it does
+            if content is not None:
+                content.top.is_closed = content.top.is_version = True
+            if not is_ignored:
+                self._publisher.enqueue(inode.ref)
+        if is_ignored and (content is None or content.is_saved):
             state.contents.rest(inode.ref)
-            return
-        self._publisher.enqueue(inode.ref)
 
     async def fsync(self, inode: Inode) -> None:
         """Return when the file's bytes, and every change of the volume before, are on the platter."""

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from dittofs.chunks.chunker import Chunking
-from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, DittoError, FormatError
+from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, DiskFull, DittoError, FormatError
 from dittofs.ids import ROOT, ROOT_NUMBER
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import AttributeOperations
@@ -183,6 +183,8 @@ class Volume:
     async def _settle(self) -> None:
         try:
             await self.publisher.carried.settle()
+        except DiskFull:
+            pass  # told by what made the volume read-only; every row is there still
         except DittoError as error:
             log.error("what the journal carries cannot be settled", reason=str(error))
 

@@ -1,7 +1,7 @@
 """Small contents that the journal carries: one sync makes content and name durable."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -131,11 +131,10 @@ async def test_what_is_carried_is_bounded() -> None:
     assert sum(len(row) for _, row in rig.volume.replica.journal.scan_local(KIND, b"")) < 1.2 * BYTES_MAX
 
 
-@pytest.mark.logs_warning("a carried chunk cannot be put back")
-@pytest.mark.parametrize("error", [DiskFull("no room"), DiskError("bad sector")])
-async def test_what_could_not_be_put_back_at_opening_is_carried_until_it_is(
-    error: DittoError, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def after_power_cuts_without_room(
+    patching: pytest.MonkeyPatch, error: DittoError
+) -> AsyncIterator[tuple[int, SimulatedDisk, Rig, bytes]]:
+    """One file each, carried, opened again while nothing can be put back, until `patching` is undone."""
     disk = SimulatedDisk()
     rig = Rig(disk)
     data = os.urandom(4096)
@@ -143,53 +142,45 @@ async def test_what_could_not_be_put_back_at_opening_is_carried_until_it_is(
     await rig.publish()
     rig.volume.replica.journal.sync()
     lost = 0
+
+    def fail(*_: object) -> None:
+        raise error
+
     for seed in range(12):
         after = disk.fork()
         after.crash(seed)
-
-        def fail(*_: object) -> None:
-            raise error
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ChunkStore, "put_sealed", fail)
-            rig = Rig(after, seed=100 + seed, machine=AFTER)
-            lost += is_absent(rig)
-            await rig.volume.publisher.carried.settle()
-        rig.volume.replica.journal.sync()
-        after.crash(seed)
-        rig = Rig(after, seed=200 + seed, machine="machine/boot-3")
-        assert rig.read("f") == data
-        await rig.volume.publisher.carried.settle()
-        assert carried(rig) == []
+        patching.setattr(ChunkStore, "put_sealed", fail)
+        rig = Rig(after, seed=100 + seed, machine=AFTER)
+        lost += is_absent(rig)
+        yield seed, after, rig, data
     assert lost
+
+
+@pytest.mark.logs_warning("a carried chunk cannot be put back")
+@pytest.mark.parametrize("error", [DiskFull("no room"), DiskError("bad sector")])
+async def test_what_could_not_be_put_back_at_opening_is_carried_until_it_is(
+    error: DittoError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async for seed, disk, rig, data in after_power_cuts_without_room(monkeypatch, error):
+        await rig.volume.publisher.carried.settle()
+        monkeypatch.undo()
+        rig.volume.replica.journal.sync()
+        disk.crash(seed)
+        again = Rig(disk, seed=200 + seed, machine="machine/boot-3")
+        assert again.read("f") == data
+        await again.volume.publisher.carried.settle()
+        assert carried(again) == []
 
 
 @pytest.mark.logs_warning("a carried chunk cannot be put back")
 async def test_what_could_not_be_put_back_at_opening_is_tried_again_without_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    disk = SimulatedDisk()
-    rig = Rig(disk)
-    data = os.urandom(4096)
-    await rig.write("f", data)
-    await rig.publish()
-    rig.volume.replica.journal.sync()
-    lost = 0
-    for seed in range(12):
-        after = disk.fork()
-        after.crash(seed)
-
-        def fail(*_: object) -> None:
-            raise DiskFull("no room")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ChunkStore, "put_sealed", fail)
-            rig = Rig(after, seed=100 + seed, machine=AFTER)
-        lost += is_absent(rig)
+    async for _, _, rig, data in after_power_cuts_without_room(monkeypatch, DiskFull("no room")):
+        monkeypatch.undo()
         await rig.volume.publisher.carried.settle()
         assert rig.read("f") == data
         assert carried(rig) == []
-    assert lost
 
 
 async def test_a_chunk_that_went_and_came_again_while_the_packs_were_synced_is_still_carried(

@@ -209,8 +209,13 @@ def _read(where: Storing, item: Item) -> None:
             item.problem = "it changed just now"
             return
         source = _LocalFile(descriptor, item, before.st_size)
-        # `store_content` asks of the store what `Storing` has, as long as there is no base.
-        item.root = store_content(where, source, b"", 0, chunking=Chunking.CONTENT_DEFINED)  # type: ignore[arg-type]
+        item.root = store_content(
+            where,  # type: ignore[arg-type] # without a base it is asked for nothing that `Storing` lacks
+            source,
+            b"",
+            0,
+            chunking=Chunking.CONTENT_DEFINED,
+        )
         if _state(os.fstat(descriptor)) != _state(before):
             item.problem = "it changed while it was read"
     except OSError as error:

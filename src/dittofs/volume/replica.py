@@ -371,17 +371,14 @@ class Replica:
             raise
 
     def mended(self, act: Callable[[], Result]) -> Result:
-        """What `act` gives; what it meets of damage in the index or in documents is mended on the way.
-
-        The index is made anew once: if it is damaged again, the disk does not keep what is written.
-        """
+        """What `act` gives; damage it meets in documents, or once in the index, is mended on the way."""
         is_rebuilt = False
         for _ in range(DOCUMENTS + 1):
             try:
                 return act()
             except IndexDamaged:
                 if is_rebuilt:
-                    raise
+                    raise  # the disk does not keep what is written
                 is_rebuilt = True
                 self.rebuild_index()
             except DocumentMended:

@@ -144,6 +144,8 @@ class _Watch:
             and (
                 not connected <= one.holders
                 if one.is_here
+                else self._peers.keeping.may_gather(one.root)
+                if not one.holders
                 else connected & one.holders and (is_coming or not self._may_be_elsewhere(one))
             )
             for one in self._peers.custody.lonely()

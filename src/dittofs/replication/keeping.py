@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 KEEP_BYTES: Final = 64 << 20  # asked of one peer at a time
 DECLINED_S: Final = 30.0
+GATHER_S: Final = 3.0
+"""Whoever holds a content whole has said so by then; else its chunks may lie here and there."""
 RETRY_S: Final = 10.0
 WANTED_MAX: Final = 200_000
 """Contents waiting to be fetched; beyond that whoever wants them asks again."""
@@ -64,7 +66,9 @@ class Keeping:
         self._wanted: deque[tuple[bytes, int]] = deque()
         self._is_wanted: set[bytes] = set()
         self._scattered: dict[bytes, float] = {}
-        """What no device is known to hold whole, and since when."""
+        """What no device is known to hold whole, and when it is gathered."""
+        self._gathered: set[bytes] = set()
+        """Of these, what that was tried for."""
         self._failed: dict[bytes, int] = {}
         """What everybody should hold and could not be fetched, with sizes: tried again."""
         self._wake = trio.Event()
@@ -185,6 +189,8 @@ class Keeping:
     def _want_if_all(self, contents: Contents) -> None:
         if self._wants_all():
             self._want(contents)
+        if contents:
+            self._push_wake.set()
 
     def _tell(self, roots: Sequence[bytes]) -> None:
         """These contents are durable here: every peer may count on it."""
@@ -204,7 +210,7 @@ class Keeping:
 
     async def _push(self) -> None:
         while True:
-            with trio.move_on_after(DECLINED_S):
+            with trio.move_on_after(DECLINED_S if self._scattered.keys() <= self._gathered else GATHER_S):
                 await self._push_wake.wait()
             self._push_wake = trio.Event()
             if self._pushes() and self._sessions:
@@ -236,12 +242,17 @@ class Keeping:
         """
         now = trio.current_time()
         scattered = {one.root: one.size for one in self._custody.lonely() if not one.copies}
-        self._scattered = {root: self._scattered.get(root, now) for root in scattered}
-        self._want(
-            (root, scattered[root])
-            for root, since in self._scattered.items()
-            if now - since >= DECLINED_S and root not in self._failed
-        )
+        self._scattered = {root: self._scattered.get(root, now + GATHER_S) for root in scattered}
+        self._gathered &= scattered.keys()
+        due = [root for root, at in self._scattered.items() if at <= now and root not in self._failed]
+        self._gathered.update(due)
+        self._scattered.update(dict.fromkeys(due, now + DECLINED_S))
+        self._want((root, scattered[root]) for root in due)
+
+    def may_gather(self, root: bytes) -> bool:
+        """Whether a content that no device is known to hold whole may still be had from several."""
+        is_tried = root in self._gathered and not self.bytes_wanted
+        return self._pushes() and bool(self._sessions) and not is_tried
 
     def _keepers(self, one: Lonely, count: int, now: float) -> list[Session]:
         """Who should be asked to hold a content, or was: as many as copies are missing."""

@@ -1,5 +1,7 @@
 """`sync` ends, with the truth, whoever can be asked from here and whoever cannot."""
 
+import os
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -8,6 +10,7 @@ from trio.testing import MockClock
 
 from dittofs.control.sharing import SyncResult
 from dittofs.identity.records import Role
+from dittofs.replication.keeping import GATHER_S
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import Policy
 from dittofs.volume.volume import Volume
@@ -88,4 +91,30 @@ async def test_what_nobody_takes_is_told_and_not_that_changes_were_not_confirmed
             assert "on fewer devices" in result.reason
             assert "not confirmed" not in result.reason
             assert trio.current_time() - begun <= (timeout_s or 2 * STALL_S) + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_lies_on_several_devices_in_pieces_is_gathered_before_sync_ends(
+    autojump_clock: MockClock,
+) -> None:
+    """An edit of a file whose bytes are elsewhere: the new piece is here, the rest there."""
+    data = random.Random(1).randbytes(4 << 20)  # many chunks, each another one
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        _ask_copies(a, b"on-demand")
+        connect(nursery, a, b)
+        await _equal(a, b)
+        await b.write("large", data)
+        await _equal(a, b)
+        handle = a.rig.open_file("large", os.O_RDWR)
+        await a.rig.write_at(handle, len(data) // 2, b"edited here")
+        a.rig.close_file(handle)
+        await a.rig.publish()
+        await _equal(a, b)
+        assert a.peers.custody.tally().missing == b.peers.custody.tally().missing == 1
+        _ask_copies(a, b"2")
+        begun = trio.current_time()
+        result = await synced(a, 65)
+        assert (result.is_safe, result.reason) == (True, "")
+        assert trio.current_time() - begun < 3 * GATHER_S
+        assert not b.peers.custody.tally().missing
         nursery.cancel_scope.cancel()

@@ -63,7 +63,7 @@ def test_rename_takes_the_place_of_what_it_may(here: Path, flag: int, across: bo
                 expected = "EEXIST"
             if source_kind != "absent" and flag == EXCHANGE:
                 expected = "ENOENT" if target_kind == "absent" else "done"
-            assert outcome(lambda: renameat2(source, target, flag)) == expected, tag  # noqa: B023
+            assert outcome(lambda: renameat2(source, target, flag)) == expected, tag  # noqa: B023 - called at once
             after = seen(source), seen(target)
             if expected != "done":
                 assert after == before, tag
@@ -179,7 +179,7 @@ def test_removing_says_why_not(here: Path) -> None:
     ]
     calls = {"unlink": os.unlink, "rmdir": os.rmdir}
     found = [
-        (call, name, outcome(lambda: calls[call](f"{here}/{name}")))  # noqa: B023
+        (call, name, outcome(lambda: calls[call](f"{here}/{name}")))  # noqa: B023 - called at once
         for call, name, _ in expected
     ]
     assert found == expected

@@ -74,7 +74,7 @@ async def counted(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(holdings.run)
         with trio.fail_after(5):
-            while holdings.missing is None or holdings.bytes_here is None:  # noqa: ASYNC110
+            while holdings.missing is None or holdings.bytes_here is None:  # noqa: ASYNC110 - it tells nobody
                 await trio.sleep(0.01)
         await trio.sleep(0.05)  # it is written down after that
         nursery.cancel_scope.cancel()
@@ -89,14 +89,14 @@ async def test_what_a_check_or_a_read_finds_damaged_is_known_until_nothing_shown
     holdings = rig.volume.holdings
     async with trio.open_nursery() as nursery:
         nursery.start_soon(holdings.run)
-        while holdings.missing is None:  # noqa: ASYNC110
+        while holdings.missing is None:  # noqa: ASYNC110 - it tells nobody
             await trio.sleep(0.01)
         assert (list(holdings.missing), list(holdings.damaged)) == ([], [])
         flipped(tmp_path)
         with pytest.raises(Damaged):
             rig.read("f")
         with trio.fail_after(5):
-            while not holdings.damaged:  # noqa: ASYNC110
+            while not holdings.damaged:  # noqa: ASYNC110 - it tells nobody
                 await trio.sleep(0.01)
         ((_, lost),) = holdings.damaged
         assert list(holdings.missing or ()) == [lost]

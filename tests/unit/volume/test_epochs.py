@@ -11,20 +11,6 @@ from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
 VIA = b"v" * 32
 
 
-@pytest.fixture
-def one() -> ReplicaRig:
-    return ReplicaRig("one", seed=1)
-
-
-@pytest.fixture
-def other(one: ReplicaRig) -> ReplicaRig:
-    other = ReplicaRig("other", seed=2)
-    for rig in (one, other):
-        rig.sign()
-    meet(one, other)
-    return other
-
-
 def meet(*rigs: ReplicaRig) -> None:
     """Rounds until all know everything."""
     for _ in range(4):

@@ -15,21 +15,6 @@ pytestmark = pytest.mark.logs_warning("a document", "the index")
 NUMBER = 7
 
 
-@pytest.fixture
-def one() -> ReplicaRig:
-    return ReplicaRig("one", seed=1)
-
-
-@pytest.fixture
-def other(one: ReplicaRig) -> ReplicaRig:
-    other = ReplicaRig("other", seed=2)
-    for rig in (one, other):
-        rig.sign()
-    pull(one, other)
-    pull(other, one)
-    return other
-
-
 def meet(*rigs: ReplicaRig) -> None:
     for _ in range(3):
         for a in rigs:

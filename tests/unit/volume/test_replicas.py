@@ -13,21 +13,6 @@ from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
 VIA = b"v" * 32
 
 
-@pytest.fixture
-def one() -> ReplicaRig:
-    return ReplicaRig("one", seed=1)
-
-
-@pytest.fixture
-def other(one: ReplicaRig) -> ReplicaRig:
-    other = ReplicaRig("other", seed=2)
-    for rig in (one, other):
-        rig.sign()
-    pull(one, other)
-    pull(other, one)
-    return other
-
-
 def test_a_group_is_shown_logged_and_in_the_history_of_whoever_receives_it(
     one: ReplicaRig, other: ReplicaRig
 ) -> None:

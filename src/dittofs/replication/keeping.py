@@ -153,6 +153,9 @@ class Keeping:
         here += [root for root in rest if self._custody.is_known_whole(root)]
         if here:
             await self._replica.run_blocking(self._replica.chunks.sync)
+            found_now = [root for root in here if (one := self._custody.find(root)) and not one.is_here]
+            if found_now:  # its chunks came one by one, for other contents or readers: it counts here, too
+                self._custody.here(found_now)
             session.send(wire.Holds(self._custody.next_told()), wire.encode_roots(here))
 
     # -- what others say

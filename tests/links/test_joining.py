@@ -28,7 +28,7 @@ from dittofs.identity.pairing_messages import (
     inviter_mac,
 )
 from dittofs.identity.records import Role
-from dittofs.links.link import Alpn, HandshakeRefused, Link, LinkBroken
+from dittofs.links.link import Admits, Alpn, HandshakeRefused, Link, LinkBroken
 from dittofs.links.tcp import dial, listen
 from dittofs.replication import finding, pairing
 from dittofs.replication.finding import CANDIDATES_MAX, NobodyFound, SeveralFound, join_by_code
@@ -74,11 +74,11 @@ class Inviting:
 
 
 @asynccontextmanager
-async def listening(device: Device, serve: Serve, admits: object = anybody) -> AsyncIterator[Heard]:
+async def listening(device: Device, serve: Serve, admits: Admits = anybody) -> AsyncIterator[Heard]:
     """Where `device` serves links; as somebody hears of it who asks for the code's number."""
     async with trio.open_nursery() as nursery:
         endpoints = await nursery.start(
-            partial(listen, device, serve, nursery, admits=admits, bind="127.0.0.1")  # type: ignore[arg-type]
+            partial(listen, device, serve, nursery, admits=admits, bind="127.0.0.1")
         )
         yield Heard(Address("127.0.0.1", endpoints[0][1]), State.OPEN)
         nursery.cancel_scope.cancel()

@@ -197,7 +197,8 @@ def test_one_absent_through_many_compactions_brings_nothing_back_and_loses_nothi
     for number in range(rounds):
         seen = compactions(a) + compactions(b)
         at_once(partial(rewrite, a.root, names[:2]), partial(rewrite, b.root, names[2:]))
-        eventually(lambda seen=seen: compactions(a) + compactions(b) >= seen + 4, 30, "compaction")  # type: ignore[misc]
+        # Four files lie in four documents, or in fewer: chance gives each of 256 its files.
+        eventually(lambda seen=seen: compactions(a) + compactions(b) >= seen + 2, 30, "compaction")  # type: ignore[misc]
         (a.root / f"round {number}").write_text("made meanwhile")
     (c.root / "file1").chmod(0o640)
 

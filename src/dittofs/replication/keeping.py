@@ -151,12 +151,15 @@ class Keeping:
         here = [root for (root, _), is_here in zip(known, found, strict=True) if is_here]
         rest = set(roots) - {root for root, _ in known}
         here += [root for root in rest if self._custody.is_known_whole(root)]
-        if here:
-            await self._replica.run_blocking(self._replica.chunks.sync)
-            found_now = [root for root in here if (one := self._custody.find(root)) and not one.is_here]
-            if found_now:  # its chunks came one by one, for other contents or readers: it counts here, too
-                self._custody.here(found_now)
-            session.send(wire.Holds(self._custody.next_told()), wire.encode_roots(here))
+        if not here:
+            return
+        await self._replica.run_blocking(self._replica.chunks.sync)
+        found_now = {root for root in here if (one := self._custody.find(root)) and not one.is_here}
+        if found_now:  # its chunks came one by one, for other contents or readers: all who listen are told
+            self._custody.here(list(found_now))
+        rest_here = [root for root in here if root not in found_now]
+        if rest_here:
+            session.send(wire.Holds(self._custody.next_told()), wire.encode_roots(rest_here))
 
     # -- what others say
 

@@ -1,9 +1,13 @@
 """Who holds what is counted for contents that files have now, not for those they had a moment ago."""
 
+import random
+
+import trio
 from trio.testing import MockClock
 
 from dittofs.identity.records import Role
-from tests.unit.replication.pair import sides, until
+from dittofs.sync import messages as wire
+from tests.unit.replication.pair import Attacker, connect, sides, until
 
 
 async def test_a_content_that_was_replaced_before_anybody_looked_is_not_counted(
@@ -21,3 +25,38 @@ async def test_a_content_that_was_replaced_before_anybody_looked_is_not_counted(
         await a.rig.publish()
         await until(lambda: not custody.is_counting)
         assert custody.tally().only_here == 0
+
+
+async def test_a_device_that_tells_another_it_has_a_content_counts_it_as_here_itself(
+    autojump_clock: MockClock,
+) -> None:
+    """Its chunks came one by one, for other contents or readers, and nobody looked at the whole again."""
+    data = random.Random(2).randbytes(3 << 20)  # several chunks
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"on-demand")
+        async with trio.open_nursery() as connected:
+            connect(connected, a, b)
+            await until(lambda: a.rig.volume.replica.root_digest() == b.rig.volume.replica.root_digest())
+            await b.write("large", data)
+            await until(lambda: a.rig.volume.replica.root_digest() == b.rig.volume.replica.root_digest())
+            connected.cancel_scope.cancel()
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"2")
+        tally = a.peers.custody.tally
+        await until(lambda: (tally().only_elsewhere, tally().missing) in ((1, 0), (0, 1)))
+        (lonely,) = a.peers.custody.lonely()
+
+        asking = Attacker(a, b.device)
+        nursery.start_soon(asking.serve)
+        await asking.open()
+        await until(lambda: not a.peers.custody.is_counting)
+        theirs = b.rig.volume.replica.chunks
+        a.rig.volume.replica.chunks.put([(kind, theirs.get(kind, chunk)) for kind, chunk in theirs.ids()])
+        told = a.peers.custody.told
+        await asking.say(wire.Ask(), wire.encode_roots([lonely.root]))
+        _, body = await asking.hear_a(wire.Holds)
+        assert wire.decode_roots(body) == [lonely.root]
+        assert (tally().only_elsewhere, tally().missing) == (0, 0)
+        assert a.peers.custody.told == told + 1, "it is said once"
+        nursery.cancel_scope.cancel()

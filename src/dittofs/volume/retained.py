@@ -49,7 +49,7 @@ class Retained:
         for prefix in product(_ID_CHARACTERS, repeat=2):
             for inode in tree.inodes("".join(prefix)):
                 yield from ((one, True) for one in self._of_inode(inode))
-        for named in self._pending():
+        for named in self.pending():
             yield named, True
         for root, _ in self._snapshots(self.lost_listings):
             yield from ((one, False) for one in _of_root(root))

@@ -1,5 +1,6 @@
 """What the past costs is known, and what the present names costs it nothing."""
 
+import os
 from functools import partial
 
 from trio.testing import MockClock
@@ -39,3 +40,19 @@ async def test_the_past_costs_what_it_alone_names(autojump_clock: MockClock) -> 
         await a.rig.unlink("f")
         await cost.count()
         assert cost.bytes > listing
+
+
+async def test_what_is_named_may_be_gone_through_while_programs_open_files() -> None:
+    async with sides() as (a,):
+        opened = []
+        for number in range(3):
+            await a.write(f"f{number}", OLD)
+            opened.append(a.rig.open_file(f"f{number}"))
+        await a.rig.publish()
+        live = 0
+        for number, (_, is_live) in enumerate(Retained(a.rig.volume.state).named()):
+            opened.append(a.rig.open_file(f"new{number}", os.O_RDWR | os.O_CREAT))
+            live += is_live
+        assert live >= 2 * 3, "by the tree, and as they are open"
+        for handle in opened:
+            a.rig.close_file(handle)

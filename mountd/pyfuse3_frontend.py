@@ -20,6 +20,7 @@ from dittofs.volume.inodes import FILE_TYPE, Inode
 from dittofs.volume.state import NAME_BYTES_MAX, ORIGIN, Caller
 from dittofs.volume.volume import BLOCK_BYTES, Volume
 from mountd import pyfuse3_instance
+from mountd.accesses import Accesses
 from mountd.attributes import absent, entry_attributes
 from mountd.echoing import Echoing
 from mountd.errors import errno_of
@@ -29,6 +30,7 @@ from mountd.lookups import Lookups
 
 KIND_OF_TYPE = {bits: kind for kind, bits in FILE_TYPE.items()}
 LISTED_AT_ONCE = 64
+OURS_ALONE = ("nodiratime",)  # the libfuse of Debian 12 has no such option, and nothing to do for it
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -70,6 +72,7 @@ class Requests:
         self.fuse = fuse
         self.volume = volume
         self.handles = Handles()
+        self.accesses = Accesses(volume)
         self.invalidation = Invalidation(fuse)
         self.lookups = Lookups(volume, self.invalidation)
         self.enable_acl = True
@@ -136,7 +139,10 @@ class Requests:
 
     @operation
     async def readlink(self, number: int, _ctx: Any) -> bytes:
-        return self.volume.names.target(self.inode(number))
+        inode = self.inode(number)
+        target = self.volume.names.target(inode)
+        self.accesses.looked_into(inode)
+        return target
 
     def make(self, parent: int, name: bytes, kind: Kind, mode: int, ctx: Any, **more: Any) -> Inode:
         caller = Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
@@ -206,10 +212,8 @@ class Requests:
     @operation
     async def read(self, fh: int, offset: int, length: int) -> bytes:
         handle = self.handles.file(fh)
-        inode = handle.inode
-        data: bytes = await settled(self.volume.files.read(inode, offset, length, handle.ahead))
-        if inode.virtual is None:
-            self.volume.attributes.note_access(inode)
+        data: bytes = await settled(self.volume.files.read(handle.inode, offset, length, handle.ahead))
+        self.accesses.read(handle)
         return data
 
     @operation
@@ -248,6 +252,7 @@ class Requests:
     async def readdir(self, fh: int, after: int, token: Any) -> None:
         handle = self.handles.directory(fh)
         parent = handle.inode.number
+        self.accesses.looked_into(handle.inode)
         while True:
             listed = self.volume.directories.read(handle, after, LISTED_AT_ONCE)
             if not listed:
@@ -318,6 +323,7 @@ class Pyfuse3FrontEnd:
         """Blocking: mount. FSError if the kernel or fusermount3 refuses."""
         try:
             self._fuse.init(self._operations, path, set(for_fuse(source, options)))
+            self._requests.accesses.heed(options)
         except RuntimeError as error:
             raise FSError(errno.EIO, f"cannot mount on {path}: {error}") from error
 
@@ -340,4 +346,5 @@ def for_fuse(source: str, options: MountOptions) -> list[str]:
         chr(one) if one < 0x80 and chr(one).isalnum() else f"\\{one:03o}"
         for one in source.encode(errors="surrogateescape")
     )
-    return ["default_permissions", f"fsname={shown}", "subtype=dittofs", *options.kernel]
+    passed = [word for word in options.kernel if word not in OURS_ALONE]
+    return ["default_permissions", f"fsname={shown}", "subtype=dittofs", *passed]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from dittofs.ids import Number
 from dittofs.volume.inodes import Inode
 from dittofs.volume.volume import Volume
+from mountd.accesses import Accesses
 from mountd.handles import Handles
 from mountd.kernel import replies
 from mountd.kernel.notices import Notices
@@ -19,6 +20,7 @@ class Context:
     lookups: Lookups
     handles: Handles
     notices: Notices
+    accesses: Accesses
 
     def inode(self, node: int) -> Inode:
         """What a node number stands for. ESTALE if nothing."""

@@ -43,6 +43,7 @@ class DirectoryRequests:
         number, after, size, _, _, _, _ = request.unpack(wire.READ_IN)
         handle = self._handles.directory(number)
         listed = self._directories.read(handle, after, _count(size, LINE_BYTES))
+        self._context.accesses.looked_into(handle.inode)
         lines = [dirent(cookie, name, inode) for cookie, name, inode in listed]
         for _, _, inode in listed:
             self._context.volume.state.inodes.drop_if_unused(inode)
@@ -50,7 +51,9 @@ class DirectoryRequests:
 
     def readdirplus(self, request: Request) -> Answer:
         number, after, size, _, _, _, _ = request.unpack(wire.READ_IN)
-        return self._read_plus(self._handles.directory(number), after, size)
+        handle = self._handles.directory(number)
+        self._context.accesses.looked_into(handle.inode)
+        return self._read_plus(handle, after, size)
 
     def _read_plus(self, handle: DirectoryHandle, after: int, size: int) -> bytes:
         state, lookups = self._context.volume.state, self._context.lookups

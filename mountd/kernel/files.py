@@ -84,10 +84,8 @@ class FileRequests:
     def read(self, request: Request) -> Answer:
         number, offset, length, _, _, _, _ = request.unpack(wire.READ_IN)
         handle = self._handles.file(number)
-        inode = handle.inode
-        answer = self._files.read(inode, offset, length, handle.ahead)
-        if inode.virtual is None:
-            self._volume.attributes.note_access(inode)
+        answer = self._files.read(handle.inode, offset, length, handle.ahead)
+        self._context.accesses.read(handle)
         return answer
 
     def write(self, request: Request) -> Answer:

@@ -9,6 +9,7 @@ from dittofs.control.options import MountOptions
 from dittofs.errors import FSError
 from dittofs.volume.state import ORIGIN
 from dittofs.volume.volume import Volume
+from mountd.accesses import Accesses
 from mountd.echoing import Echoing
 from mountd.handles import Handles
 from mountd.invalidation import Invalidation
@@ -50,6 +51,7 @@ class KernelFrontEnd:
         self.invalidation = Invalidation(self._notices)
         self._lookups = Lookups(volume, self.invalidation)
         self._handles = Handles()
+        self._accesses = Accesses(volume)
         self._descriptor = -1
         self.echoing: Echoing | None = None
         self._lets_root_in_alone = False
@@ -67,13 +69,14 @@ class KernelFrontEnd:
             unmount_at_once(path)
             raise
         self._lets_root_in_alone = "allow_root" in options.kernel
+        self._accesses.heed(options)
         self._notices.connect(self._descriptor)
         self.echoing = Echoing(self._volume.state, self._notices, path)
 
     async def run(self) -> None:
         """Answer requests until the mount is gone."""
         assert self.echoing is not None, "started first"
-        context = Context(self._volume, self._lookups, self._handles, self._notices)
+        context = Context(self._volume, self._lookups, self._handles, self._notices, self._accesses)
         ORIGIN.set(self._lookups)
         self._lookups.start()
         is_denied = self._is_denied if self._lets_root_in_alone else None

@@ -96,7 +96,10 @@ class NameRequests:
         return self._context.entry(inode)
 
     def readlink(self, request: Request) -> Answer:
-        return self._names.target(self._context.inode(request.node))
+        inode = self._context.inode(request.node)
+        target = self._names.target(inode)
+        self._context.accesses.looked_into(inode)
+        return target
 
     def link(self, request: Request) -> Answer:
         (number,) = request.unpack(wire.LINK_IN)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from dittofs.control.options import FRONT_ENDS
 from tests.e2e.node import Node, mounts_below
 from tests.e2e.processes import NOBODY, in_child, outcome
 
 TOLD_S = 2.0
+OLD_NS = 10**18
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -191,6 +193,50 @@ def test_set_id_bits_and_devices_act_only_when_asked_for(node: Node) -> None:
     node.mount(node.root, "-o", "dev,suid")
     assert not {"nosuid", "nodev"} & options()
     assert (node.root / "null").read_bytes() == b""
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_access_times_follow_relatime_unless_the_mount_or_the_reader_asks_for_less(node: Node) -> None:
+    file, directory, link = (node.root / name for name in ("file", "directory", "link"))
+
+    def read(flags: int = 0) -> None:
+        descriptor = os.open(file, os.O_RDONLY | flags)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # or the kernel reads what it has
+        assert os.read(descriptor, 9) == b"x"
+        os.close(descriptor)
+
+    def moved(act: Callable[[], object], path: Path) -> bool:
+        """Whether it counts as the first access since a change."""
+        os.utime(path, ns=(OLD_NS, OLD_NS), follow_symlinks=False)
+        act()
+        return path.lstat().st_atime_ns > OLD_NS
+
+    def noted() -> list[bool]:
+        return [
+            moved(read, file),
+            moved(lambda: read(os.O_NOATIME), file),
+            moved(lambda: os.listdir(directory), directory),
+            moved(lambda: os.readlink(link), link),
+        ]
+
+    node.mount()
+    file.write_bytes(b"x")
+    directory.mkdir()
+    link.symlink_to("file")
+    assert noted() == [True, False, True, True]
+    read()
+    before = file.stat().st_atime_ns
+    read()
+    assert file.stat().st_atime_ns == before, "a second one on the same day does not count"
+    for option, expected in (("nodiratime", [True, False, False, True]), ("noatime", [False] * 4)):
+        node.unmount()
+        node.mount(node.root, "-o", option)
+        assert noted() == expected, option
+    os.utime(file, ns=(OLD_NS, OLD_NS))
+    node.unmount()
+    node.mount(node.root, "-o", "ro")
+    read()
+    assert file.stat().st_atime_ns == OLD_NS
 
 
 # What was left behind, what is in the way

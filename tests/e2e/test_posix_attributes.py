@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -195,11 +196,19 @@ def test_a_set_time_survives_the_close_of_an_earlier_writer(here: Path) -> None:
 
 
 def test_reading_moves_the_access_time_after_a_change(here: Path) -> None:
-    path = here / "file"
-    path.write_bytes(b"x")
-    os.utime(path, ns=(10**18, 2 * 10**18))
-    path.read_bytes()
-    assert os.stat(path).st_atime_ns > 10**18
+    (here / "file").write_bytes(b"x")
+    (here / "directory").mkdir()
+    (here / "link").symlink_to("file")
+    ways: dict[str, Callable[[Path], object]] = {
+        "file": Path.read_bytes,
+        "directory": os.listdir,
+        "link": os.readlink,
+    }
+    for name, read in ways.items():
+        path = here / name
+        os.utime(path, ns=(10**18, 2 * 10**18), follow_symlinks=False)
+        read(path)
+        assert path.lstat().st_atime_ns > 10**18, name
 
 
 def test_extended_attributes_are_kept_listed_and_removed(here: Path) -> None:

@@ -38,6 +38,8 @@ class Handle:
 
     inode: Inode
     is_writer: bool
+    is_unnoted: bool = False
+    """Opened with O_NOATIME: reading leaves the time of the last access."""
     ahead: ReadAhead = field(default_factory=ReadAhead)
 
 
@@ -85,7 +87,7 @@ class Files:
                     with suppress(DittoError):  # the disk that failed just now
                         self.close(inode)
                 raise
-        return Handle(inode, is_writer)
+        return Handle(inode, is_writer, bool(flags & os.O_NOATIME))
 
     def _open_virtual(self, inode: Inode, flags: int) -> Handle:
         if flags & os.O_ACCMODE != os.O_RDONLY:

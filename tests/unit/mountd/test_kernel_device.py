@@ -16,6 +16,7 @@ import trio
 from dittofs.errors import FSError
 from dittofs.ids import ROOT_NUMBER
 from dittofs.local_disk import LocalDisk
+from mountd.accesses import Accesses
 from mountd.handles import Handles
 from mountd.invalidation import Invalidation
 from mountd.kernel import device, wire
@@ -73,7 +74,7 @@ async def served(
     ours.setblocking(False)
     notices = Notices()
     lookups = Lookups(rig.volume, Invalidation(notices))
-    context = Context(rig.volume, lookups, Handles(), notices)
+    context = Context(rig.volume, lookups, Handles(), notices, Accesses(rig.volume))
     handlers: dict[int, Callable[[Request], Any]] = dict(handlers_of(context))
     handlers.update((Opcode[name], handler) for name, handler in more.items())
     with ours, theirs:

@@ -376,3 +376,51 @@ def test_a_duplicate_shares_its_position_and_outlives_the_first_close(here: Path
     os.write(copy, b"two")
     os.close(copy)
     assert (here / "file").read_bytes() == b"onetwo"
+
+
+def test_direct_reads_and_writes_and_those_through_the_cache_see_each_other(here: Path) -> None:
+    path = here / "file"
+    page = mmap.PAGESIZE
+    with mmap.mmap(-1, 4 * page) as buffer:  # where it begins is as aligned as O_DIRECT asks
+        path.write_bytes(b"a" * (3 * page) + b"tail")
+        cached = os.open(path, os.O_RDWR)
+        assert os.pread(cached, 4 * page, 0) == b"a" * (3 * page) + b"tail"
+        direct = os.open(path, os.O_RDWR | os.O_DIRECT)
+        buffer[:page] = b"d" * page
+        assert os.pwritev(direct, [memoryview(buffer)[:page]], page) == page
+        assert os.pread(cached, 3 * page, 0) == b"a" * page + b"d" * page + b"a" * page
+        os.pwrite(cached, b"cached", 2 * page)
+        assert os.preadv(direct, [buffer], 0) == 3 * page + 4
+        assert buffer[page : 2 * page] == b"d" * page
+        assert buffer[2 * page : 2 * page + 6] == b"cached"
+        assert buffer[3 * page : 3 * page + 4] == b"tail"
+        os.ftruncate(cached, page)
+        assert os.preadv(direct, [buffer], 0) == page
+        assert os.preadv(direct, [buffer], page) == 0
+        buffer[:page] = b"e" * page
+        assert os.pwritev(direct, [memoryview(buffer)[:page]], 4 * page) == page
+        os.fsync(direct)
+        os.close(direct)
+        os.close(cached)
+    assert path.read_bytes() == b"a" * page + bytes(3 * page) + b"e" * page
+
+
+def test_what_was_written_through_a_mapping_is_there_after_msync(here: Path) -> None:
+    path = here / "file"
+    path.write_bytes(bytes(5 * mmap.PAGESIZE - 100))
+    before = path.stat()
+    os.utime(path, ns=(10**18, 10**18))
+    descriptor = os.open(path, os.O_RDWR)
+    direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    with mmap.mmap(descriptor, 0) as mapping, mmap.mmap(-1, 5 * mmap.PAGESIZE) as buffer:
+        mapping[mmap.PAGESIZE : mmap.PAGESIZE + 6] = b"synced"
+        mapping.flush(mmap.PAGESIZE, mmap.PAGESIZE)
+        assert os.preadv(direct, [buffer], 0) == before.st_size
+        assert buffer[mmap.PAGESIZE : mmap.PAGESIZE + 6] == b"synced"
+        mapping[-3:] = b"end"
+        mapping.flush()
+        assert path.stat().st_mtime_ns > before.st_mtime_ns
+        assert path.stat().st_size == before.st_size
+    os.close(direct)
+    os.close(descriptor)
+    assert path.read_bytes()[-5:] == b"\0\0end"

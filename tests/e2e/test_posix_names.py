@@ -3,12 +3,14 @@
 import os
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.processes import EXCHANGE, NOREPLACE, Child, outcome, renameat2
 
+PATH_BYTES_MAX = 4096  # linux/limits.h, PATH_MAX: with the byte that ends it
 KINDS = ("absent", "file", "symlink", "empty", "full")
 # What rename(2) does to a target (column) that is in the way of a source (row).
 RENAME = {
@@ -328,3 +330,34 @@ def test_two_hundred_levels_can_be_made_walked_and_removed(here: Path) -> None:
     while path != here:
         path.rmdir()
         path = path.parent
+
+
+def test_paths_up_to_the_limit_are_reached_and_longer_ones_by_steps(here: Path) -> None:
+    name = "p" * 200
+    top = os.open(here, os.O_RDONLY | os.O_DIRECTORY)
+    os.fchdir(top)
+    try:
+        depth = 0
+        while (depth + 1) * (len(name) + 1) + len("/file") < PATH_BYTES_MAX + 2 * len(name):
+            os.mkdir(name)
+            os.chdir(name)
+            depth += 1
+        Path("file").write_bytes(b"far")
+        os.fchdir(top)
+        reached = "/".join([name] * (depth - 3))
+        rest = PATH_BYTES_MAX - len(reached) - len("//file")
+        longest = reached + "/" * (rest + 1) + "file"  # slashes count, and mean as much as one
+        assert len(longest) == PATH_BYTES_MAX - 1
+        assert outcome(lambda: os.stat(longest)) == "ENOENT"
+        Path(longest).write_bytes(b"x")
+        assert outcome(lambda: os.stat(f"{longest}s")) == "ENAMETOOLONG"
+        whole = "/".join([name] * depth) + "/file"
+        assert len(whole) >= PATH_BYTES_MAX
+        assert outcome(lambda: os.stat(whole)) == "ENAMETOOLONG"
+        os.chdir(reached)
+        assert Path("/".join([name] * 3) + "/file").read_bytes() == b"far"
+    finally:
+        os.chdir("/")
+        os.close(top)
+    subprocess.run(["rm", "-rf", here / name], check=True)
+    assert os.listdir(here) == []

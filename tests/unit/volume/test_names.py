@@ -183,3 +183,21 @@ async def test_a_walk_leaves_nothing_in_memory(rig: Rig) -> None:
     before = len(rig.volume.state.inodes)
     assert len(list(Browsing(rig.volume).walk([], recursive=True))) == 20
     assert len(rig.volume.state.inodes) <= before + 1
+
+
+async def test_a_file_has_a_bounded_number_of_names_published_or_not(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dittofs.volume.linking.LINKS_MAX", 3)
+    for name in ("published", "young"):
+        await rig.write(name, b"x")
+        if name == "published":
+            await rig.publish()
+        rig.link(name, f"{name} 2")
+        rig.link(name, f"{name} 3")
+        with pytest.raises(FSError) as refused:
+            rig.link(name, f"{name} 4")
+        assert refused.value.errno == errno.EMLINK
+        await rig.unlink(f"{name} 2")
+        rig.link(name, f"{name} 4")
+        assert rig.stat(name).nlink == 3

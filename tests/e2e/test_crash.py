@@ -206,7 +206,7 @@ def test_a_database_keeps_every_commit_that_was_acknowledged(
     log = tmp_path / "commits"
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=60, isolation_level=None)
         connection.execute("PRAGMA synchronous=FULL")
         return connection
 
@@ -219,7 +219,7 @@ def test_a_database_keeps_every_commit_that_was_acknowledged(
         own = connect()
         commits = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         try:
-            for number in range(start, start + 10_000):
+            for number in range(start, start + 5_000):
                 own.execute("BEGIN IMMEDIATE")
                 own.execute("INSERT INTO made VALUES (?, randomblob(5000))", (number,))
                 own.execute("COMMIT")
@@ -231,7 +231,7 @@ def test_a_database_keeps_every_commit_that_was_acknowledged(
     chance = random.Random(journal)
     for start in (0, 20_000):
         beats, beat = os.pipe()
-        writers = [Child(partial(commit, beat, start + who * 10_000)) for who in range(2)]
+        writers = [Child(partial(commit, beat, start + who * 5_000)) for who in range(4)]
         os.close(beat)
         kill_within_an_operation(mounted, beats, chance.randrange(5, 60), chance)
         for writer in writers:

@@ -26,6 +26,8 @@ import structlog
 
 from dittofs.errors import Behind, Contradiction, Forked, FSError
 from dittofs.ids import ROOT
+from dittofs.replication.round import wanted
+from dittofs.tree.epochs import is_beyond
 from dittofs.tree.record import Kind
 from dittofs.tree.shard import FIRST_EPOCH
 from dittofs.tree.states import Difference, DocumentState
@@ -192,12 +194,25 @@ class History:
     def _round(self, node: Node, giver: Node) -> None:
         try:
             pull(node.replica, giver.replica)
+            left_out = wanted(node.replica.tree, list(enumerate(giver.replica.replica.states())))
+            assert not left_out, f"a round left {left_out} out"
+            # Of copies that have written equally much nobody can tell what differs.
+            assert self.forks or not self._is_beyond(node, giver), "a round left something out"
         except Behind as error:
             assert self.forks or not isinstance(error, Forked)
             self.trace.append(f"{self._who(node)} is behind: {error}")
         except Contradiction as error:
             assert self.forks
             self.trace.append(f"{self._who(node)} leaves: {error}")
+
+    def _is_beyond(self, node: Node, giver: Node) -> bool:
+        """Whether the giver of a round still knows more of a document that it has in a lower epoch."""
+        pairs = zip(node.replica.replica.states(), giver.replica.replica.states(), strict=True)
+        lower = [number for number, (ours, theirs) in enumerate(pairs) if theirs.epoch < ours.epoch]
+        return any(
+            is_beyond(node.replica.shard_as(number, 2), giver.replica.shard_as(number, 2), number)
+            for number in lower
+        )
 
     def _begin_round(self, node: Node, giver: Node) -> None:
         if node is not giver and node.away <= 0 and giver.away <= 0:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from dittofs.blocking import run_inline
 from dittofs.ids import ROOT, InodeId, Slot, Stamp, inode_id
+from dittofs.replication.round import wanted
 from dittofs.tree import encoding, shapes
 from dittofs.tree.entry import Change, Entry
 from dittofs.tree.group import Group
@@ -242,9 +243,9 @@ class ReplicaRig:
 
 def parts_for(receiver: ReplicaRig, giver: ReplicaRig) -> Sequence[Difference]:
     """What a round brings to `receiver`."""
-    found = (
-        giver.replica.difference(number, state) for number, state in enumerate(receiver.replica.states())
-    )
+    ours = receiver.replica.states()
+    numbers = wanted(receiver.tree, list(enumerate(giver.replica.states())))
+    found = (giver.replica.difference(number, ours[number]) for number in numbers)
     return [part for part in found if part is not None]
 
 

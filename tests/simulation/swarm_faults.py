@@ -26,6 +26,7 @@ from dittofs.replication.live import Live
 from dittofs.replication.rounds import Rounds
 from dittofs.sync import messages as wire
 from dittofs.tree import exchange, join, placement, removal
+from dittofs.tree.epochs import Joined
 from dittofs.tree.group import Group
 from dittofs.tree.record import Record, Version
 from dittofs.tree.rules import Content, version_order
@@ -153,9 +154,9 @@ def _acknowledge_before_durable(stack: ExitStack) -> None:
 def _lossy_adoption(stack: ExitStack) -> None:
     """Who takes over a fresh epoch forgets what it alone knew."""
 
-    def forget(fresh: Shard, old: Shard, number: int) -> tuple[list[bytes], set[str]]:
+    def forget(fresh: Shard, old: Shard, number: int) -> Joined:
         del number
-        return [], set(fresh.records()) | set(old.records())
+        return Joined([], set(fresh.records()) | set(old.records()), set())
 
     stack.enter_context(patch.object(exchange, "join_into", forget))
 

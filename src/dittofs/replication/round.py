@@ -1,8 +1,8 @@
 """Rounds: how a replica that is behind takes what it lacks, as one step (tree.md, "Exchange").
 
 The puller sends its digests, is told the states of the documents that differ, sends its own states of those
-where the other is ahead, and gets the differences, all taken before `RoundEnd`. Together they are what the
-other had at one instant, and are shown as that (decision 0021).
+of which the other may know more, and gets the differences, all taken before `RoundEnd`. Together they are
+what the other had at one instant, and are shown as that (decision 0021).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from dittofs.replication.errors import ProtocolError
 from dittofs.sync.messages import DIGEST_BYTES, DOCUMENTS
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
+from dittofs.tree.tree import Tree
 from dittofs.tree.update import decode_state_vector
 
 ROUND_BYTES_MAX: Final = 1 << 30
@@ -53,17 +54,9 @@ def parse_states(packed: States) -> list[tuple[int, DocumentState]]:
     return parsed
 
 
-def wanted(ours: Sequence[DocumentState], theirs: Sequence[tuple[int, DocumentState]]) -> list[int]:
-    """The documents of which the other side knows something that we do not."""
-    return [number for number, state in theirs if is_ahead(state, ours[number])]
-
-
-def is_ahead(theirs: DocumentState, ours: DocumentState) -> bool:
-    """Whether `theirs` holds something that `ours` lacks."""
-    if tuple(theirs.epoch) != tuple(ours.epoch):
-        return tuple(theirs.epoch) > tuple(ours.epoch)
-    known = decode_state_vector(ours.vector)
-    return any(known.get(client, 0) < clock for client, clock in decode_state_vector(theirs.vector).items())
+def wanted(tree: Tree, theirs: Sequence[tuple[int, DocumentState]]) -> list[int]:
+    """The documents of which the other side may know something that `tree` does not."""
+    return [number for number, state in theirs if tree.exchange.lacks(number, state)]
 
 
 class Collector:

@@ -167,7 +167,7 @@ class Rounds:
             replica.heal_fork()
             return False
         ours = replica.states()
-        numbers = wanted(ours, theirs)
+        numbers = wanted(replica.tree, theirs)
         self._collector = Collector()
         try:
             session.send(wire.Want(self._number), wire.encode_states(pack_states(numbers, ours)))

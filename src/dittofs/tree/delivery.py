@@ -13,12 +13,13 @@ from dittofs.tree import encoding
 from dittofs.tree.brake import Brake
 from dittofs.tree.documents import Documents
 from dittofs.tree.encoding import JOINED_BYTES_MAX
+from dittofs.tree.epochs import is_beyond
 from dittofs.tree.heads import Heads, Preview
 from dittofs.tree.join import join, slots_of_difference
 from dittofs.tree.record import DOCUMENTS, META_SHARD, Record, shard_of, split_key
 from dittofs.tree.rows import Rows
 from dittofs.tree.settings import decode_setting, is_setting_name
-from dittofs.tree.shard import Epoch, check_epoch
+from dittofs.tree.shard import Epoch, Shard, check_epoch
 from dittofs.tree.states import Difference
 from dittofs.tree.update import GENESIS_CLIENT, LIVE, STATE, DecodedUpdate, Limits, decode
 
@@ -39,6 +40,8 @@ class Arrival:
     preview: Preview
     whole: Epoch | None = None
     """The epoch that they begin, in place of the document we have."""
+    left: Shard | None = None
+    """The document of an epoch that was left here, if it says more than ours does."""
 
 
 @dataclass(slots=True)
@@ -55,7 +58,19 @@ class Delivery:
 
     @property
     def is_new(self) -> bool:
-        return bool(self.updates or self.wholes)
+        return bool(self.updates or self.wholes) or any(one.left for one in self.arrivals.values())
+
+
+@dataclass(slots=True)
+class _Chain:
+    """The parts of one document in a round, in their order."""
+
+    whole: Update | None = None
+    """Of a higher epoch than ours."""
+    since: list[Update] = field(default_factory=list)
+    """What came to that one, or to ours."""
+    left: list[Update] = field(default_factory=list)
+    """Of an epoch that was left here: the whole document, and what came to it."""
 
 
 class Judge:
@@ -79,26 +94,45 @@ class Judge:
         return delivery
 
     def round(self, parts: Sequence[Difference]) -> Delivery:
-        """The parts of a round, those of one document in order; of an epoch that was left: ignored."""
+        """The parts of a round, those of one document in order; of an epoch we left what ours lacks."""
         delivery = Delivery()
-        chains: dict[int, tuple[Update | None, list[Update]]] = {}  # a whole document, and what came to it
+        chains: dict[int, _Chain] = {}
         for number, epoch, update, is_whole in sorted(parts, key=_meta_first):
             _check_document(number, epoch)
-            whole, since = chains.get(number, (None, []))
-            reached = whole[1] if whole is not None else self._rows.states.epoch(number)
+            chain = chains.setdefault(number, _Chain())
+            reached = chain.whole[1] if chain.whole is not None else self._rows.states.epoch(number)
+            part = number, Epoch(*epoch), update
             if epoch == reached:
-                since.append((number, reached, update))
-                chains[number] = whole, since
-            elif epoch > reached:
-                if not is_whole:
-                    raise Behind(f"a difference of epoch {epoch[0]} of document {number}, which is not here")
-                chains[number] = (number, Epoch(*epoch), update), []  # it has all that came before it
-        for whole, since in chains.values():
-            if whole is not None:
-                self._judge_whole(delivery, whole, since)
+                chain.since.append(part)
+            elif is_whole and epoch > reached:
+                chains[number] = _Chain(part)  # it has all that came before it
+            elif is_whole:
+                chain.left = [part]
+            elif chain.left and epoch == chain.left[0][1]:
+                chain.left.append(part)
             else:
-                self._judge(delivery, since, STATE)
+                raise Behind(f"a difference of epoch {epoch[0]} of document {number}, which is not here")
+        for number, chain in chains.items():
+            if chain.whole is not None:
+                self._judge_whole(delivery, chain.whole, chain.since)
+            else:
+                self._judge(delivery, chain.since, STATE)
+            if chain.left:
+                self._judge_left(delivery, number, chain.left)
         return delivery
+
+    def would_write(self, part: Difference) -> bool:
+        """Whether taking a whole document would make us write: what it lacks, or if it is of an epoch that
+        we left what ours lacks.
+
+        Raises FormatError if it is none.
+        """
+        number, epoch = part.document, self._rows.states.epoch(part.document)
+        if not part.is_whole or part.epoch == epoch:
+            return False
+        theirs = Shard.load(part.epoch, part.update, (), self._documents.client_id)
+        ours = self._documents.shard(number)
+        return is_beyond(theirs, ours, number) if part.epoch > epoch else is_beyond(ours, theirs, number)
 
     def _judge(self, delivery: Delivery, updates: Iterable[Update], limits: Limits) -> None:
         found: dict[int, list[DecodedUpdate]] = {}
@@ -152,6 +186,26 @@ class Judge:
         delivery.wholes.append(whole)
         delivery.updates += since
         delivery.arrivals[number] = Arrival(updates, preview, epoch)
+
+    def _judge_left(self, delivery: Delivery, number: int, parts: Sequence[Update]) -> None:
+        """A document of an epoch that was left here, whose holder has not followed yet.
+
+        What it alone knows is joined in, as its holder will do when it follows. Without that, what its holder
+        said later would be known before it (decision 0021).
+        """
+        updates = [decode(raw, None, limits=STATE) for _, _, raw in parts]
+        try:
+            preview = Heads().preview(updates)
+        except Behind as error:
+            raise FormatError(f"a snapshot is not whole: {error}") from None
+        self._judge_records(delivery, number, preview)
+        left = Shard(parts[0][1], self._documents.client_id)
+        left.take(updates, preview)
+        if is_beyond(self._documents.shard(number), left, number):
+            arrival = delivery.arrivals.setdefault(number, Arrival([], Preview({}, {}, {}, 0)))
+            arrival.left = left
+        else:
+            self._documents.joined(number, left.epoch, left.known)
 
     def _judge_records(self, delivery: Delivery, number: int, preview: Preview) -> None:
         slot = self._documents.slot

@@ -1,14 +1,23 @@
-"""The shard documents of a volume: loaded at their first change, written as one client."""
+"""The shard documents of a volume: loaded at their first change, written as one client.
+
+Of epochs that were left it remembers what of them is in the present one, as long as the documents are not
+dropped. To have forgotten costs being told once more.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from dittofs.ids import Slot, slot_of_client
 from dittofs.tree.heads import Preview
 from dittofs.tree.index import ShardSource
 from dittofs.tree.shard import Epoch, Shard
 from dittofs.tree.states import States
-from dittofs.tree.update import DecodedUpdate
+from dittofs.tree.update import DecodedUpdate, StateVector
+
+LEFT_MAX: Final = 4
+"""Epochs of one document that are remembered after they were left."""
+_NOTHING: StateVector = {}
 
 
 class Documents:
@@ -18,6 +27,7 @@ class Documents:
         self._source = source
         self._states = states
         self._loaded: dict[int, Shard] = {}
+        self._left: dict[int, dict[Epoch, StateVector]] = {}
         self.client_id = client_id
         """Who writes here. Drop all documents to change it."""
 
@@ -70,8 +80,28 @@ class Documents:
 
     def drop(self, numbers: Collection[int] | None = None) -> None:
         """Forget documents, all of them by default: their next use loads them again."""
-        for number in list(self._loaded) if numbers is None else numbers:
+        for number in [*self._loaded, *self._left] if numbers is None else numbers:
             self._loaded.pop(number, None)
+            self._left.pop(number, None)
+
+    def succeed(self, number: int, shard: Shard) -> None:
+        """Go on with another document, of a higher epoch, that says all which the present one says."""
+        self.joined(number, self._states.epoch(number), self._states.known(number))
+        self.replace(number, shard)
+
+    def joined(self, number: int, epoch: Epoch, known: StateVector) -> None:
+        """All that a document of an epoch that is left had seen is in the present one."""
+        left = self._left.setdefault(number, {})
+        before = left.pop(epoch, _NOTHING)
+        left[epoch] = {
+            client: max(known.get(client, 0), before.get(client, 0)) for client in {**known, **before}
+        }
+        if len(left) > LEFT_MAX:
+            del left[next(iter(left))]
+
+    def left(self, number: int, epoch: Epoch) -> StateVector:
+        """What of an epoch that was left is known to be in the present one."""
+        return self._left.get(number, {}).get(epoch, _NOTHING)
 
     @property
     def loaded(self) -> Mapping[int, Shard]:

@@ -1,11 +1,13 @@
 """Fresh epochs: compaction, adoption, and giving a forked writer's changes another name.
 
 All of it works on joined records, so it needs no agreement: whoever has the lower (number, digest) takes the
-other's document and writes what it knows beyond that into its own slot.
+other's document and writes what it knows beyond that into its own slot. What somebody else knows who has
+the lower one is written likewise.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from dittofs.ids import Slot
 from dittofs.tree import encoding
@@ -56,14 +58,37 @@ def compacted(shard: Shard, number: int, names: Mapping[Slot, Slot] | None = Non
         return None
 
 
-def join_into(fresh: Shard, old: Shard, number: int) -> tuple[list[bytes], set[str]]:
-    """Write into `fresh`, in our own slot, what `old` knows beyond it.
+class Joined(NamedTuple):
+    """What came of joining an old document into a fresh one."""
 
-    Returns the updates that do so, and the records that now say other than they did in `old`.
-    """
+    updates: list[bytes]
+    """They write what the old one alone knew."""
+    changed: set[str]
+    """The records that say other than they did in the old one."""
+    added: set[str]
+    """The records that say other than they did in the fresh one."""
+
+
+def join_into(fresh: Shard, old: Shard, number: int) -> Joined:
+    """Write into `fresh`, in our own slot, what `old` knows beyond it."""
+    writes, changed = _beyond(fresh, old, number)
+    return Joined(list(_written(fresh, writes)), changed, set(writes))
+
+
+def is_beyond(fresh: Shard, old: Shard, number: int) -> bool:
+    """Whether `old` knows something that `fresh` does not. Changes neither."""
+    return bool(_beyond(fresh, old, number)[0])
+
+
+_Writes = dict[str, tuple[bytes, bool]]
+"""Record -> the value that our slot has to say, and whether the other slots go."""
+
+
+def _beyond(fresh: Shard, old: Shard, number: int) -> tuple[_Writes, set[str]]:
+    """What has to be written into `fresh`, and the records that then say other than in `old`."""
     join = joining(number)
     changed = set(fresh.records()) - set(old.records())
-    writes: dict[str, tuple[bytes, bool]] = {}
+    writes: _Writes = {}
     for record in sorted(old.records()):
         ours, theirs = old.get_slots(record), fresh.get_slots(record)
         if set(ours.values()) == set(theirs.values()):
@@ -82,11 +107,11 @@ def join_into(fresh: Shard, old: Shard, number: int) -> tuple[list[bytes], set[s
             writes[record] = (both if is_joined else before, is_joined)
         if both != before:
             changed.add(record)
-    return list(_written(fresh, writes)), changed
+    return writes, changed
 
 
-def _written(shard: Shard, writes: Mapping[str, tuple[bytes, bool]]) -> Iterator[bytes]:
-    """Transactions that peers take, however much there is: record -> its value, and whether others go."""
+def _written(shard: Shard, writes: _Writes) -> Iterator[bytes]:
+    """Transactions that peers take, however much there is."""
     sets: dict[str, bytes] = {}
     gone: list[str] = []
     size = 0

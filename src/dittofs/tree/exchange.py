@@ -29,7 +29,7 @@ from dittofs.tree.record import DOCUMENTS, META_SHARD, Record, key_of, shard_of,
 from dittofs.tree.rows import Inode, Rows
 from dittofs.tree.settings import decode_setting, encode_setting, join_settings
 from dittofs.tree.shard import EPOCHS_MAX, FIRST_EPOCH, Shard
-from dittofs.tree.states import Difference, DocumentState
+from dittofs.tree.states import Difference, DocumentState, exceeds
 from dittofs.tree.update import RECORD_BYTES_MAX, decode_state_vector
 
 WRITERS_MAX = 128
@@ -89,15 +89,24 @@ class Exchange:
         known = decode_state_vector(theirs.vector)
         states = self._rows.states
         epoch = states.epoch(number)
-        if theirs.epoch > epoch:
-            return None
-        is_whole = theirs.epoch < epoch
+        is_whole = theirs.epoch != epoch
         ours = states.known(number)
-        if not is_whole and all(known.get(client, 0) >= clock for client, clock in ours.items()):
+        if not is_whole and not exceeds(ours, known):
             return None
         with self._documents.reading(number) as shard:
             update = shard.snapshot() if is_whole else shard.diff(theirs.vector)
         return Difference(number, epoch, update, is_whole)
+
+    def lacks(self, number: int, theirs: DocumentState) -> bool:
+        """Whether who is in the state `theirs` may know something of a document that we do not.
+
+        Raises FormatError if their vector is none.
+        """
+        known, states = decode_state_vector(theirs.vector), self._rows.states
+        if theirs.epoch > states.epoch(number):
+            return True
+        is_left = theirs.epoch < states.epoch(number)
+        return exceeds(known, self._documents.left(number, theirs.epoch) if is_left else states.known(number))
 
     def is_fork(self, theirs: Iterable[tuple[int, DocumentState]]) -> bool:
         """Whether somebody knows more of the present writer than it has written.
@@ -129,6 +138,12 @@ class Exchange:
             else:
                 shard, changed, joined = self._adopt(number, arrival)
                 own.extend((number, shard.epoch, update) for update in joined)
+            if arrival.left is not None:
+                updates, _, added = join_into(shard, arrival.left, number)
+                own.extend((number, shard.epoch, update) for update in updates)
+                changed = {*changed, *added}
+                self._rows.states.moved(number, shard.epoch, shard.known)
+                self._documents.joined(number, arrival.left.epoch, arrival.left.known)
             effects.extend(self._follow(number, shard, changed, arrival.preview.changes, delivery.records))
         effects = self._settle(effects)
         self._rows.flush(self._clock.greatest)
@@ -164,17 +179,6 @@ class Exchange:
             Change((), effects, frozenset(touched.inodes), frozenset(touched.names), is_unasked=True)
         )
 
-    def would_write(self, part: Difference) -> bool:
-        """Whether adopting a whole document of a higher epoch would make us write what it lacks.
-
-        Raises FormatError if it is none.
-        """
-        states = self._rows.states
-        if not part.is_whole or not states.known(part.document) or part.epoch <= states.epoch(part.document):
-            return False
-        fresh = Shard.load(part.epoch, part.update, (), self._documents.client_id)
-        return bool(join_into(fresh, self._documents.shard(part.document), part.document)[0])
-
     def _adopt(self, number: int, arrival: Arrival) -> tuple[Shard, Collection[str], list[bytes]]:
         assert arrival.whole is not None
         fresh = Shard(arrival.whole, self._documents.client_id)
@@ -182,10 +186,10 @@ class Exchange:
         joined: list[bytes] = []
         changed: Collection[str]
         if self._rows.states.known(number):
-            joined, changed = join_into(fresh, self._documents.shard(number), number)
+            joined, changed, _ = join_into(fresh, self._documents.shard(number), number)
         else:
             changed = set(fresh.records())
-        self._documents.replace(number, fresh)
+        self._documents.succeed(number, fresh)
         return fresh, changed, joined
 
     def _follow(
@@ -319,7 +323,7 @@ class Exchange:
         fresh = compacted(self._documents.shard(number), number)
         if fresh is None:
             return None
-        self._documents.replace(number, fresh)
+        self._documents.succeed(number, fresh)
         self._rows.flush(self._clock.greatest)
         wholes = [(number, fresh.epoch, fresh.snapshot())]
         return Taken(Change((), (), frozenset(), frozenset(), is_round=True), wholes)

@@ -41,7 +41,7 @@ class Difference(NamedTuple):
     epoch: Epoch
     update: bytes
     is_whole: bool
-    """A snapshot of a higher epoch, instead of an update to what they have."""
+    """A snapshot of another epoch, instead of an update to what they have."""
 
 
 class _Row(msgspec.Struct, array_like=True):
@@ -67,6 +67,11 @@ class _State:
         self.n = n
         self.vector: bytes | None = None
         self.leaf: bytes | None = None
+
+
+def exceeds(one: StateVector, other: StateVector) -> bool:
+    """Whether one state vector knows an operation that another does not."""
+    return any(other.get(client, 0) < clock for client, clock in one.items())
 
 
 class States:

@@ -180,12 +180,12 @@ class Replica:
     def receive_round(self, parts: Sequence[Difference], via: bytes) -> bool:
         """Take what another replica has beyond our `states`, as one step; True if anything was new.
 
-        What has become known meanwhile is passed over, so is a part of an epoch that was left. Errors are
-        those of `receive`. As long as the tree is hidden the parts may be given one by one.
+        What has become known meanwhile is passed over. Errors are those of `receive`. As long as the tree is
+        hidden the parts may be given one by one.
         """
         if self.not_allowed is not None:
-            # Nobody would take what we wrote into a fresh epoch: until writers have, the old one is kept.
-            would = self.tree.exchange.would_write
+            # Nobody would take what we wrote to join two epochs: until writers have, ours is kept.
+            would = self.tree.exchange.judge.would_write
             left = {part.document for part in parts if self.mended(partial(would, part))}
             parts = [part for part in parts if part.document not in left]
         return self._receive(lambda: self.tree.exchange.judge.round(parts), via, is_round=True)

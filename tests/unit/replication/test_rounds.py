@@ -5,15 +5,17 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dittofs.identity.records import Role
+from dittofs.ids import ROOT
 from dittofs.replication import rounds
-from dittofs.replication.round import pack_digests, pack_states, parse_states, wanted
+from dittofs.replication.round import differing, pack_digests, pack_states, parse_states, wanted
 from dittofs.sync import messages as wire
+from dittofs.tree.record import shard_of
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference
 from dittofs.volume.replica import Replica
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import Rig
-from tests.unit.replication.pair import Attacker, Side, attacked
+from tests.unit.replication.pair import Attacker, Side, attacked, until
 
 Groups = list[tuple[wire.Group, bytes]]
 
@@ -22,7 +24,7 @@ async def _begin(peer: Attacker, puller: Replica) -> list[int]:
     """Ask for a round; the documents that are wanted."""
     await peer.say(wire.Pull(1), pack_digests(puller.digests()))
     _, body = await peer.hear_a(wire.States)
-    return wanted(puller.states(), parse_states(wire.decode_states(body)))
+    return wanted(puller.tree, parse_states(wire.decode_states(body)))
 
 
 async def _want(peer: Attacker, puller: Replica, numbers: list[int]) -> None:
@@ -126,6 +128,52 @@ async def test_what_changes_while_a_long_round_is_given_is_in_it(
         assert len({part.document for part in parts}) < len(parts)  # one was given again, with the rest
         puller.receive_round(parts, server.device.id)
         assert puller.root_digest() == server.rig.volume.replica.root_digest()
+
+
+def _compact(replica: Replica, number: int) -> None:
+    with replica.journalled():
+        taken = replica.tree.exchange.compact(number)
+        assert taken is not None
+        replica._append(taken)
+
+
+async def test_who_compacted_hears_no_answer_before_the_changes_that_it_covers(
+    autojump_clock: MockClock,
+) -> None:
+    """The giver has not followed into the fresh epoch yet, and never will if it goes away now."""
+    giver = _puller()
+    async with attacked(Role.WRITER) as (peer, server):
+        await server.write("before", b"1")
+        puller = server.rig.volume.replica
+        given = (puller.difference(number, state) for number, state in enumerate(giver.states()))
+        assert giver.receive_round([part for part in given if part is not None], server.device.id)
+        entry = giver.tree.lookup(ROOT, b"before")
+        assert entry is not None
+        document = shard_of(entry.inode)
+        _compact(puller, document)
+        with giver.change() as transaction:
+            transaction.group.rename(ROOT, entry, ROOT, b"after", over=None, stamp=giver.tree.tick())
+        with giver.change() as transaction:
+            transaction.group.set_setting("said/after", b"it")
+        await peer.open()
+        await peer.say(wire.Digest(giver.root_digest(), 0))
+        pull, body = await peer.hear_a(wire.Pull)
+        assert isinstance(pull, wire.Pull)
+        states = giver.states()
+        await peer.say(
+            wire.States(pull.round), wire.encode_states(pack_states(differing(giver.digests(), body), states))
+        )
+        _, body = await peer.hear_a(wire.Want)
+        theirs = parse_states(wire.decode_states(body))
+        for number, state in theirs:
+            part = giver.difference(number, state)
+            if part is not None:
+                header = wire.Part(pull.round, number, part.epoch.number, part.epoch.digest, part.is_whole)
+                await peer.say(header, part.update, is_bulk=True)
+        await peer.say(wire.RoundEnd(pull.round, 0), is_bulk=True)
+        await until(lambda: puller.tree.setting("said/after"))
+        assert puller.tree.lookup(ROOT, b"after") is not None
+        assert puller.tree.lookup(ROOT, b"before") is None
 
 
 async def test_a_device_that_takes_a_first_round_piece_by_piece_gives_nothing_of_it(

@@ -138,8 +138,79 @@ def test_a_group_of_an_epoch_that_was_left_is_behind_and_not_lost(one: ReplicaRi
     change = one.write("f", b"y")
     with pytest.raises(Behind):
         other.replica.receive(change.updates, VIA)
-    assert parts_for(other, one) == [], "theirs is the lower epoch"
+    assert [part.is_whole for part in parts_for(other, one)] == [True], "of the lower epoch"
+    assert pull(other, one)
+    assert other.show() == {"f": b"y"}
     meet(one, other)
+    assert one.show() == {"f": b"y"}
+
+
+def test_what_is_said_after_a_change_is_not_known_before_it_whoever_compacted(
+    one: ReplicaRig, other: ReplicaRig
+) -> None:
+    """An answer to a round of garbage is such a word: what it covers is swept."""
+    (number,) = documents_of(one.make("f", b"x", inode=one.inode_in(7)))
+    one.make("g", b"x", inode=one.inode_in(7))
+    meet(one, other)
+    other.compact(number)
+    one.write("f", b"changed")
+    one.unlink("g")
+    one.make("h", b"made", inode=one.inode_in(7))
+    one.set("said/after", b"it")
+    assert pull(other, one)
+    assert other.settings() == {"said/after": b"it"}
+    assert other.show() == one.show() == {"f": b"changed", "h": b"made"}
+    assert len({effect.inode for effect in other.changes[-1].effects}) == 3
+    shown = other.show()
+    other.restart()
+    assert other.show() == shown
+    meet(one, other)
+    assert one.show() == shown
+
+
+def test_of_an_epoch_that_was_left_only_what_is_not_known_is_asked_for(
+    one: ReplicaRig, other: ReplicaRig
+) -> None:
+    (number,) = documents_of(one.make("f", b"x"))
+    meet(one, other)
+    other.compact(number)
+    assert parts_for(other, one) == []
+    one.write("f", b"y")
+    assert pull(other, one)
+    assert parts_for(other, one) == []
+    other.restart()  # it does not remember what of that epoch it knows: it is told once more
+    assert [part.document for part in parts_for(other, one)] == [number]
+    assert not pull(other, one)
+    assert parts_for(other, one) == []
+
+
+def test_the_rest_of_an_epoch_that_was_left_while_a_round_was_given_is_asked_for_again(
+    one: ReplicaRig, other: ReplicaRig
+) -> None:
+    (number,) = documents_of(one.make("f", b"x"))
+    meet(one, other)
+    one.write("f", b"y")
+    parts = parts_for(other, one)
+    other.compact(number)
+    with pytest.raises(Behind):
+        other.replica.receive_round(parts, VIA)
+    assert other.show() == {"f": b"x"}
+    assert pull(other, one)
+    assert other.show() == {"f": b"y"}
+
+
+def test_a_reader_takes_nothing_of_a_lower_epoch_that_it_would_have_to_write(
+    one: ReplicaRig, other: ReplicaRig
+) -> None:
+    (number,) = documents_of(one.make("f", b"x"))
+    meet(one, other)
+    other.compact(number)
+    one.write("f", b"y")
+    other.replica.refused = "it may only read"
+    assert not pull(other, one)
+    assert other.show() == {"f": b"x"}
+    other.replica.refused = None
+    assert pull(other, one)
     assert other.show() == {"f": b"y"}
 
 

@@ -1,4 +1,4 @@
-"""What `status` says: volumes, members and devices as of one instant, from memory alone."""
+"""What `status` says: volumes, members and devices as of one instant, from memory and a look at the disk."""
 
 import itertools
 import os
@@ -24,8 +24,10 @@ from dittofs.identity.records import Role
 from dittofs.node import Node
 from dittofs.replication.peer_status import PeerStatus
 from dittofs.shared_volume import SharedVolume
+from dittofs.volume.opening import suspected
 from dittofs.volume.recovery import SALVAGED
-from mountd.checking import REPAIR
+from dittofs.volume.volume import Volume
+from mountd.checking import REPAIR, STOPPED
 from mountd.mounting import Mounting
 from mountd.undoing import held
 
@@ -110,7 +112,7 @@ class Reports:
             conflicts=summary.conflicts,
             pending=Pending(files=summary.pending_files, bytes=summary.pending_bytes),
             read_only=summary.read_only or "",
-            damage=tuple(_findings(opened, self._node.place(name)))[:DAMAGE_MAX],
+            damage=tuple(findings(opened.volume, self._node.place(name)))[:DAMAGE_MAX],
             role=ROLE_NAMES[opened.role],
             copies=str(opened.copies),
             custody=custody_of(opened),
@@ -212,8 +214,19 @@ def custody_of(opened: SharedVolume) -> Custody:
     )
 
 
-def _findings(opened: SharedVolume, place: Path) -> Iterator[Finding]:
-    volume = opened.volume
+def findings(volume: Volume, place: Path) -> Iterator[Finding]:
+    """What of an open volume somebody has to look at. `place`: the directory of its state."""
+    if (reason := suspected(volume.replica.disk)) is not None:
+        detail = f"it is made anew of what can be read in it once it is not open any more: {reason}"
+        yield Finding("damage", "journal", detail, mend=STOPPED)
+    if volume.replica.read_only is None and not volume.room().blocks_free:
+        yield Finding(
+            "warning",
+            "disk",
+            "the disk has less room than is kept free for the volume's own needs: what is written is refused"
+            " until there is more, and reading goes on",
+            mend="free some room on it, or: dittofs cache stats",
+        )
     for number, reason in volume.replica.documents.awaited.items():
         detail = f"document {number} of the tree is awaited from another device, and nothing can be changed: "
         yield Finding("damage", "journal", detail + reason, mend=REPAIR)

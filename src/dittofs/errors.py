@@ -90,9 +90,14 @@ class ChunkUnavailable(DittoError):
 
 
 class ReadOnlyVolume(DittoError):
-    """The journal cannot be appended to, so the volume accepts no change."""
+    """The journal cannot be appended to, or this device may not, so the volume accepts no change."""
 
     errno = _errno.EROFS
+
+    def __init__(self, detail: str, number: int = _errno.EROFS) -> None:
+        """`number`: ENOSPC where what is missing is room."""
+        super().__init__(detail)
+        self.errno = number
 
 
 class ConfigError(DittoError):

@@ -1,5 +1,6 @@
 """A directory of the real file system as a `Disk`."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -131,8 +132,9 @@ class LocalDisk:
         except OSError as error:
             file.close()
             raise translated(error, f"locking {path}") from error
-        file.truncate(0)
-        file.write(0, b"%d\n" % os.getpid())
+        with contextlib.suppress(DiskFull):  # only who is refused reads it
+            file.truncate(0)
+            file.write(0, b"%d\n" % os.getpid())
         return file
 
     def exists(self, path: str) -> bool:

@@ -65,9 +65,11 @@ class Registry:
     async def remember(self, name: str, path: str, options: tuple[str, ...], *, is_mounted: bool) -> None:
         """Keep where a volume is mounted, if it is still on this device."""
         async with self._changing:
-            record = self._records.get(name)
-            if record is not None:
-                record = msgspec.structs.replace(record, path=path, options=options, is_mounted=is_mounted)
+            known = self._records.get(name)
+            if known is None:
+                return
+            record = msgspec.structs.replace(known, path=path, options=options, is_mounted=is_mounted)
+            if record != known:  # what is mounted again is mounted on a full disk, too
                 await self._run_blocking(self._save, {**self._records, name: record})
 
     async def remove(self, name: str) -> None:

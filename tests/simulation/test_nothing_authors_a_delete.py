@@ -75,7 +75,7 @@ async def test_a_journal_that_cannot_be_written_removes_nothing() -> None:
             await pair.b.unlink(path)
     disk.fail_after(None)
     assert counts(pair.b) == (12, 1)
-    assert pair.b.volume.replica.try_writing()
+    assert pair.b.volume.replica.writability.try_again()
     await pair.settle()
     assert counts(pair.a) == (12, 1)
     assert removals(pair.a) == []

@@ -106,6 +106,8 @@ def refusal_of(error: DittoError) -> Refusal:
             return error
         case DiskFull():
             return Refusal("no_space", str(error), "Free some room on the disk that holds the store.")
+        case ReadOnlyVolume(errno=errno.ENOSPC):
+            return Refusal("no_space", str(error), "Free some room on the disk that holds the store.")
         case ReadOnlyVolume():
             return Refusal("read_only", str(error), "dittofs check")
         case ChunkUnavailable():

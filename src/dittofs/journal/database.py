@@ -276,7 +276,11 @@ class Database:
             file.close()
 
     def _recover(self, expected: int) -> None:
-        ((_, frames, _),) = self.statements.rows("recovery", "PRAGMA wal_checkpoint(PASSIVE)")
+        try:
+            ((_, frames, _),) = self.statements.rows("recovery", "PRAGMA wal_checkpoint(PASSIVE)")
+        except DiskFull:  # what was committed is read from the -wal file until there is room
+            ((_, frames, _),) = self.statements.rows("recovery", "PRAGMA wal_checkpoint(NOOP)")
+        self._wal_pages = frames
         if frames < expected:
             self.tail_lost = Damage(
                 self._wal_path,

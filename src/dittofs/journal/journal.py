@@ -262,6 +262,10 @@ class Journal:
         self.sync()
         return client_id
 
+    def unclaimed_writer(self, entropy: Entropy) -> int:
+        """A client id that was never used here, for who cannot claim one yet and so writes nothing."""
+        return self._incarnations.fresh(entropy)
+
     def own_slots(self) -> frozenset[Slot]:
         """Every slot this replica ever wrote with."""
         return self._incarnations.slots()

@@ -59,14 +59,19 @@ class Incarnations:
         if may_reuse and last is not None and last.machine == machine and self._is_state(last.state):
             client_id = last.client_id
         else:
-            client_id = 0
-            while client_id < CLIENT_ID_MIN or client_id in self._used:
-                client_id = int.from_bytes(entropy(SLOT_BYTES), "big")
+            client_id = self.fresh(entropy)
         used = [*(known for known in self._used if known != client_id), client_id]
         claimed = _Writer(client_id, machine, b"")
         self._rows.put_meta(_SLOTS, msgspec.msgpack.encode(used))
         self._rows.put_meta(WRITER, msgspec.msgpack.encode(claimed))
         self._used, self._last, self._claimed = used, claimed, claimed
+        return client_id
+
+    def fresh(self, entropy: Entropy) -> int:
+        """An id that was never used here."""
+        client_id = 0
+        while client_id < CLIENT_ID_MIN or client_id in self._used:
+            client_id = int.from_bytes(entropy(SLOT_BYTES), "big")
         return client_id
 
     def end(self) -> None:

@@ -37,7 +37,9 @@ class LocalReplica(Protocol):
     run_blocking: RunBlocking
     listeners: list[Callable[[Change], None]]
     authored: list[Callable[[Change], None]]
-    read_only: str | None
+
+    @property
+    def read_only(self) -> str | None: ...
 
     @property
     def not_allowed(self) -> str | None: ...

@@ -36,7 +36,7 @@ class Writers(Protocol):
     refused: str | None
     """Why the members' records do not let this device change the volume, or None."""
 
-    def write_as_another(self) -> None: ...
+    def claim_writer(self) -> None: ...
 
 
 class Documents:
@@ -126,7 +126,7 @@ class Documents:
                 journal.discard_shard(error.shard, error.detail)
             journal.put_local(AWAITED, _key(error.shard), detail.encode())
         self.look_again()
-        replica.write_as_another()
+        replica.claim_writer()
         self.on_awaited()
         log.error(
             "a document is damaged and awaited from another device", what=error.what, reason=error.detail

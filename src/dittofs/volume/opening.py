@@ -10,7 +10,7 @@ from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
 from dittofs.config import is_label
 from dittofs.disk import Disk, read_whole, replace_whole
-from dittofs.errors import Damaged, FormatError
+from dittofs.errors import Damaged, DiskFull, FormatError
 from dittofs.ids import GENESIS_SLOT, Slot, slot_of_client
 from dittofs.journal.damage import IndexDamaged
 from dittofs.journal.database import OtherFormat
@@ -47,14 +47,14 @@ def open_replica(
 ) -> Replica:
     """Open the replica that lies on `disk`, made if the disk is empty. Blocking.
 
-    `machine` names this machine and its boot. Damage that can be mended from what is left (the
+    `machine` names this machine and its boot. On a full disk it is read-only, and finishes opening when
+    there is room. Damage that can be mended from what is left (the
     persisted index) is mended; what cannot is named in `journal.damage` and kept aside.
     """
     if not disk.exists(JOURNAL) and any(name.endswith(".pack") for name in disk.listdir(CHUNKS)):
         raise Damaged(JOURNAL, "it is gone, and contents of the volume are here")
-    suspected = read_whole(disk, SUSPECT, SUSPECT_BYTES_MAX)
-    if suspected is not None:
-        raise Damaged(JOURNAL, f"a check found it damaged ({suspected.decode(errors='replace')})")
+    if (reason := suspected(disk)) is not None:
+        raise Damaged(JOURNAL, f"a check found it damaged ({reason})")
     journal = Journal.open(disk, JOURNAL)
     try:
         chunks = ChunkStore.open(disk, CHUNKS, keys, entropy=entropy)
@@ -73,6 +73,12 @@ def suspect(disk: Disk, reason: str) -> None:
     `rescue_replica` has made it anew. Durable on return. Blocking.
     """
     replace_whole(disk, SUSPECT, reason.encode()[:SUSPECT_BYTES_MAX])
+
+
+def suspected(disk: Disk) -> str | None:
+    """What `suspect` said of the journal that lies on `disk`, or None."""
+    reason = read_whole(disk, SUSPECT, SUSPECT_BYTES_MAX)
+    return None if reason is None else reason.decode(errors="replace")
 
 
 def rescue_replica(disk: Disk) -> list[Loss]:
@@ -122,7 +128,11 @@ def _join(
     if journal.tail_lost is not None:
         log.info("the end of the journal is missing", detail=journal.tail_lost.detail)
     put_back(journal, chunks)
-    client_id = journal.claim_writer(entropy, machine)
+    full: DiskFull | None = None
+    try:
+        client_id = journal.claim_writer(entropy, machine)
+    except DiskFull as error:
+        full, client_id = error, journal.unclaimed_writer(entropy)
     own = set(journal.own_slots())
     own.add(slot_of_client(client_id))
     documents = Documents(journal)
@@ -150,6 +160,8 @@ def _join(
         boot=machine.encode(),
         documents=documents,
     )
+    if full is not None:
+        replica.writability.postpone(full, replica.claim_writer)
     mend_held(replica)
     if journal.get_meta(INITIALISED) is None:
         with journal.transaction():

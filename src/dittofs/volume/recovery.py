@@ -5,11 +5,13 @@ file: the name keeps the last whole version, and the bytes appear beside it as
 `stem (recovered, DEVICE, 2026-11-21 14.02.07Z).ext`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from errno import ENOSPC
 
 import structlog
 
-from dittofs.errors import Damaged, FormatError
+from dittofs.errors import Damaged, DiskFull, FormatError, ReadOnlyVolume
 from dittofs.ids import INODE_ID_BYTES, ROOT, InodeId, Stamp, inode_id
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, Ref
@@ -44,34 +46,81 @@ def recovered_name(name: bytes, label: str, now_ns: int, tries: int) -> bytes:
     return tagged_name(name, b"recovered", label, Stamp(now_ns), tries)
 
 
+class Unrecovered(Damaged):
+    """Nothing is wrong with what is staged, but it cannot be told what becomes of it before there is room."""
+
+    errno = ENOSPC
+
+
 class Recovery:
-    """Runs once, before the first request."""
+    """Runs once, before the first request; on a full disk it goes on when there is room."""
 
     def __init__(self, state: State, publisher: Publisher) -> None:
         self._state = state
         self._publisher = publisher
+        self._waiting: list[Ref] = []
+        """Staged contents about which nothing is decided yet."""
+        self._refs: set[Ref] = set()
+        """All that there were when this began."""
+        self._entries: list[LocalEntry] = []
+        self._files: Sequence[str] = ()
+        self._after_power_cut = False
         self.found = Recovered()
 
     def run(self) -> Recovered:
         """Blocking: load the local layer, decide about every staged content, remove what nobody names."""
         state = self._state
         journal = state.replica.journal
-        after_power_cut = journal.get_meta(BOOT_KEY) != state.replica.boot
+        self._after_power_cut = journal.get_meta(BOOT_KEY) != state.replica.boot
         tail_lost = journal.tail_lost
-        if tail_lost is not None and not after_power_cut:
+        if tail_lost is not None and not self._after_power_cut:
             self._note(f"{tail_lost.what}: {tail_lost.detail}")
         for error in state.local.load():
             self._note(str(error))
         bad: list[bytes] = []
-        refs = [ref_of_key(key) for key, _ in journal.scan_local("content", b"", bad)]
-        for ref in refs:
-            self._recover(ref, after_power_cut=after_power_cut)
-        refs += self._set_aside_rows(bad)
-        self._drop_unwritten(set(refs))
+        self._waiting = [ref_of_key(key) for key, _ in journal.scan_local("content", b"", bad)]
+        self._refs = {*self._waiting, *self._set_aside_rows(bad)}
+        self._entries = list(state.local)
+        self._files = state.replica.disk.listdir(DIRECTORY)
+        try:
+            self._decide()
+        except (DiskFull, ReadOnlyVolume) as error:
+            state.replica.writability.postpone(error, self._go_on)
+        return self.found
+
+    def _go_on(self) -> None:
+        """The rest, in a volume that is in use."""
+        state, waited = self._state, list(self._waiting)
+        try:
+            self._decide()
+        finally:
+            for ref in waited:
+                state.announce_names(ref[0])
+            for entry in state.local:
+                for parent, name in entry.names:
+                    above = state.inodes.of_ref((InodeId(parent), None))
+                    if above is not None:
+                        state.announce(above, name, is_remote=True)
+
+    def _decide(self) -> None:
+        """About everything that waits. DiskFull or ReadOnlyVolume: some of it has to wait on."""
+        state, waiting = self._state, self._waiting
+        self._waiting, refusal = [], None
+        for ref in waiting:
+            state.contents.unreadable.pop(ref, None)
+            try:
+                self._recover(ref, after_power_cut=self._after_power_cut)
+            except (DiskFull, ReadOnlyVolume) as error:
+                self._waiting.append(ref)
+                refusal = error
+                why = Unrecovered("unpublished bytes", "what becomes of them is decided when there is room")
+                state.contents.note_unreadable(ref, why)
+        if refusal is not None:
+            raise refusal
+        self._drop_unwritten()
         self._drop_unnamed_files()
         with state.replica.change():
-            journal.put_meta(BOOT_KEY, state.replica.boot)
-        return self.found
+            state.replica.journal.put_meta(BOOT_KEY, state.replica.boot)
 
     def _recover(self, ref: Ref, *, after_power_cut: bool) -> None:
         state = self._state
@@ -207,13 +256,15 @@ class Recovery:
                 return free
         raise AssertionError("ten thousand recovered files of one name")
 
-    def _drop_unwritten(self, refs: set[Ref]) -> None:
+    def _drop_unwritten(self) -> None:
         """A file that was created and never closed nor written never was; the others are published."""
         state = self._state
-        for entry in state.local:
+        for entry in self._entries:
             ref: Ref = InodeId(entry.inode), None
-            if entry.kind != Kind.FILE or entry.is_ignored or ref in refs:
+            if entry.kind != Kind.FILE or entry.is_ignored or ref in self._refs:
                 continue
+            if state.local.get(ref[0]) is not entry:
+                continue  # decided about before the disk was full
             if entry.is_closed:
                 self._publisher.enqueue(ref)
             else:
@@ -230,12 +281,12 @@ class Recovery:
             return  # the row that names a file may be what is lost; the bytes are all that is left then
         rows = [decode(ContentRow, value) for _, value in replica.journal.scan_local("content", b"")]
         named = {layer.layer for row in rows for layer in row.layers}
-        unnamed = [name for name in replica.disk.listdir(DIRECTORY) if name not in named]
+        unnamed = [name for name in self._files if name not in named and replica.disk.exists(_file(name))]
         if replica.journal.get_local(RESCUED, b"") is not None:
             self._salvage(unnamed)
         else:
             for name in unnamed:
-                replica.disk.unlink(f"{DIRECTORY}/{name}")
+                replica.disk.unlink(_file(name))
         self.found.salvaged = len(replica.disk.listdir(SALVAGED))
 
     def _salvage(self, unnamed: list[str]) -> None:
@@ -247,9 +298,13 @@ class Recovery:
             kept, number = f"{SALVAGED}/{name}", 1
             while replica.disk.exists(kept):
                 kept, number = f"{SALVAGED}/{name}.{number}", number + 1
-            replica.disk.rename(f"{DIRECTORY}/{name}", kept)
+            replica.disk.rename(_file(name), kept)
         if unnamed:
             replica.disk.sync_directory(SALVAGED)
             replica.disk.sync_directory(DIRECTORY)
         with replica.change():
             replica.journal.delete_local(RESCUED, b"")
+
+
+def _file(name: str) -> str:
+    return f"{DIRECTORY}/{name}"

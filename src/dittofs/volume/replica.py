@@ -28,13 +28,13 @@ from dittofs.volume.mending import DocumentMended, Documents
 from dittofs.volume.recording import record, was_shown
 from dittofs.volume.transaction import Transaction
 from dittofs.volume.under_way import UnderWay
+from dittofs.volume.writability import Writability
 from dittofs.volume.writers import writer_setting
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
 
 LOG_BYTES_KEPT = 256 << 10  # of one shard, before a snapshot replaces them
-SYNC_FAILED = "a sync of the journal failed: the volume has to be mounted anew"
 INDEX_FORMAT = "index format"
 CURRENT_INDEX = b"2"
 """Of an index of any other form nothing is believed: it is made anew."""
@@ -47,8 +47,8 @@ LOCAL_VIA = b""
 class Replica:
     """Holds the parts of a replica and the one way to change them.
 
-    If the journal cannot be appended to, nothing of the change remains and the replica
-    turns read-only until `try_writing` succeeds.
+    If the journal cannot be appended to, nothing of the change remains and the replica turns read-only
+    until `writability.try_again` succeeds.
     """
 
     def __init__(
@@ -82,8 +82,7 @@ class Replica:
         self.label = label
         self.boot = boot
         self._snapshot_bytes: dict[int, int] = {}
-        self.read_only: str | None = None
-        """Why nothing can be changed, or None."""
+        self.writability = Writability(journal)
         self.refused: str | None = None
         """Why the members' records do not let this device change the volume, or None."""
         self.documents = documents
@@ -95,6 +94,11 @@ class Replica:
         """Called within the transaction of each change made here: rows that must not be lost without it."""
 
     @property
+    def read_only(self) -> str | None:
+        """Why nothing can be changed, or None."""
+        return self.writability.reason
+
+    @property
     def not_allowed(self) -> str | None:
         """Why this device may not change the volume itself, or None. What others change is taken in."""
         return self.documents.refusal or self.refused
@@ -103,11 +107,7 @@ class Replica:
         """ReadOnlyVolume unless this device can and may change the volume."""
         if self.not_allowed is not None:
             raise ReadOnlyVolume(self.not_allowed)
-        self._require_usable()
-
-    def _require_usable(self) -> None:
-        if self.read_only is not None:
-            raise ReadOnlyVolume(self.read_only)
+        self.writability.require()
 
     @contextmanager
     def change(self) -> Iterator[Transaction]:
@@ -115,7 +115,7 @@ class Replica:
 
         Rows of this device alone may be changed by one that may not change the volume.
         """
-        self._require_usable()
+        self.writability.require()
         transaction = Transaction(self.tree, self.not_allowed)
         change: Change | None = None
         with self.journalled(transaction):
@@ -191,7 +191,7 @@ class Replica:
         return self._receive(lambda: self.tree.exchange.judge.round(parts), via, is_round=True)
 
     def _receive(self, judge: Callable[[], Delivery], via: bytes, *, is_round: bool) -> bool:
-        self._require_usable()
+        self.writability.require()
         try:
             delivery = self.mended(judge)
         except Forked as error:
@@ -237,7 +237,7 @@ class Replica:
 
     def show_held(self, inodes: Sequence[InodeId]) -> None:
         """Show held inodes as the documents have them (accepting what the brake held)."""
-        self._require_usable()
+        self.writability.require()
         with self.journalled():
             taken = self.tree.exchange.release(inodes)
             self._append(taken)
@@ -292,8 +292,8 @@ class Replica:
         log.error("another copy of this device has written too; both are kept")
         self._tell(taken.change)
 
-    def write_as_another(self) -> None:
-        """Go on as a fresh writer, who never wrote anything. Blocking."""
+    def claim_writer(self) -> None:
+        """Go on as a writer that the journal gives: once documents were lost a fresh one. Blocking."""
         client = self.journal.claim_writer(self.entropy, self.boot.decode())
         self.slot = slot_of_client(client)
         self._own_slots.add(self.slot)
@@ -325,14 +325,10 @@ class Replica:
                 # The documents are ahead of the rolled back rows; nobody has seen those operations.
                 self.tree.unload()
             if isinstance(error, (DiskFull, DiskError)):
-                self._turn_read_only(error)
+                self.writability.lost(error)
             if isinstance(error, ShardDamaged):
                 self.documents.mend(error)
             raise
-
-    def _turn_read_only(self, error: DiskFull | DiskError) -> None:
-        self.read_only = f"the journal cannot be written: {error}"
-        log.error("volume turned read-only", reason=str(error))
 
     def shorten_log(self, number: int) -> None:
         """Replace what is logged of a shard by a snapshot, once it is longer than the last one."""
@@ -367,7 +363,7 @@ class Replica:
         try:
             yield
         except (DiskFull, DiskError) as error:
-            self._turn_read_only(error)
+            self.writability.lost(error)
             raise
 
     def mended(self, act: Callable[[], Result]) -> Result:
@@ -384,16 +380,3 @@ class Replica:
             except DocumentMended:
                 continue
         return act()
-
-    def try_writing(self) -> bool:
-        """See whether the journal can be written again. True when the replica is writable."""
-        if self.read_only is None and self.journal.usable:
-            return True
-        if not self.journal.revive():
-            if self.journal.needs_reopening and self.read_only != SYNC_FAILED:
-                self.read_only = SYNC_FAILED
-                log.error("volume turned read-only", reason=SYNC_FAILED)
-            return False
-        self.read_only = None
-        log.info("volume is writable again")
-        return True

@@ -163,7 +163,7 @@ class Volume:
     async def background_sync(self) -> None:
         """Bound what a power cut may cost, and the journal's length."""
         try:
-            if self.replica.try_writing():
+            if self.replica.writability.try_again():
                 await self.files.sync()
                 for number in self.replica.tree.loaded_shards():
                     if not self.replica.compact_if_due(number):

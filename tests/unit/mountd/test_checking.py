@@ -9,8 +9,11 @@ import trio
 from dittofs.control.protocol import CheckDone, CheckItem, Finding
 from dittofs.errors import Damaged
 from dittofs.local_disk import LocalDisk
+from dittofs.volume.files import FREE_BYTES_FLOOR
 from dittofs.volume.opening import rescue_replica
 from mountd.checking import Elsewhere, check
+from mountd.reports import findings
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.pair import Pair
 from tests.simulation.rig import Rig
 
@@ -143,6 +146,7 @@ async def test_what_an_open_journal_cannot_be_mended_of_is_mended_before_it_is_o
         return [one.detail for one in found if isinstance(one, Finding) and one.severity == "damage"]
 
     assert damage([one async for one in check(rig.volume, [])])
+    assert not list(findings(rig.volume, tmp_path))
     rig.abandon()
     rig.open()  # a check alone changes nothing
     found = [one async for one in check(rig.volume, [], repair=True)]
@@ -150,6 +154,9 @@ async def test_what_an_open_journal_cannot_be_mended_of_is_mended_before_it_is_o
     assert isinstance(found[-1], CheckDone)
     assert found[-1].mended < found[-1].findings
     assert any("daemon --stop" in one.mend for one in found if isinstance(one, Finding))
+    (told,) = findings(rig.volume, tmp_path)
+    assert (told.severity, told.what) == ("damage", "journal")
+    assert "daemon --stop" in told.mend
     rig.abandon()
     with pytest.raises(Damaged, match=r"journal\.db"):
         rig.open()
@@ -158,4 +165,15 @@ async def test_what_an_open_journal_cannot_be_mended_of_is_mended_before_it_is_o
     rig.open()
     assert not damage([one async for one in check(rig.volume, [])])
     assert rig.read("f") == b"x" * 100_000
+    rig.abandon()
+
+
+async def test_status_says_that_the_disk_leaves_writers_no_room() -> None:
+    disk = SimulatedDisk()
+    rig = Rig(disk)
+    assert not list(findings(rig.volume, Path("/state")))
+    disk.capacity += FREE_BYTES_FLOOR - disk.free_bytes()
+    (told,) = findings(rig.volume, Path("/state"))
+    assert told.what == "disk"
+    assert "refused until there is more" in told.detail
     rig.abandon()

@@ -26,5 +26,6 @@ MANY: Final = {
 }
 """Of whole devices, too, 16 each: a run takes 20 s, so they are soak tests."""
 TREE: Final = {
+    20005676: "the last name of a file took a version along that another file has, and numbers moved up",
     20007657: "the check looked in a directory that was there for what was moved out of it only",
 }

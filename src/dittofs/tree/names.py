@@ -10,7 +10,7 @@ from dittofs.tree.entry import Entry
 from dittofs.tree.hlc import later
 from dittofs.tree.naming import MARK, Aside, Claimant, Shown
 from dittofs.tree.record import NAME_BYTES_MAX, Dot, Kind, Place, Ref, is_name
-from dittofs.tree.removal import keep_ordinal
+from dittofs.tree.removal import carried_contents, keep_ordinal
 from dittofs.tree.rows import Rows
 from dittofs.tree.rules import Meaning, Name
 from dittofs.tree.writing import Transaction, Writing
@@ -108,9 +108,11 @@ def keep_names(
     conflicts = display.conflicts(group)
     leaving = {entry.name}
     if entry.dot is None:
-        if not is_removal or len(_names(writing, entry)) > 1:
-            # With the last name they stay where they are.
-            leaving |= _followers(conflicts, entry.inode, entry.link)
+        followers = _followers(conflicts, entry.inode, entry.link)
+        if is_removal and len(_names(writing, entry)) == 1:
+            # With the last name they stay where they are, but for those that another file has.
+            followers &= _saved_elsewhere(writing, conflicts, entry.inode)
+        leaving |= followers
         for beside, aside in conflicts.asides.values():
             if beside == entry.name and aside.dot is None:
                 leaving |= _taken_along(writing, conflicts, beside, aside)
@@ -189,6 +191,16 @@ def _followers(conflicts: Conflicts, inode: InodeId, link: str) -> set[bytes]:
         called
         for called, (_, aside) in conflicts.asides.items()
         if aside.dot is not None and (aside.inode, aside.link) == (inode, link)
+    }
+
+
+def _saved_elsewhere(writing: Writing, conflicts: Conflicts, inode: InodeId) -> set[bytes]:
+    """The names of a file's conflict entries that saves carried to others: they go with its last name."""
+    carried = {content.version.dot for content in carried_contents(writing, inode)}
+    return {
+        called
+        for called, (_, aside) in conflicts.asides.items()
+        if aside.inode == inode and aside.dot in carried
     }
 
 

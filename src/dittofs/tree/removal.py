@@ -1,10 +1,12 @@
 """Taking names and contents away: what `unlink`, `rename` over and a save do to the losing side."""
 
+from collections.abc import Sequence
+
 from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.tree.hlc import later
 from dittofs.tree.join import join_contexts
 from dittofs.tree.record import ORDINAL_MAX, PATH_DOTS_MAX, WITH_CONTENT, Dot, Record, Version, covers
-from dittofs.tree.rules import Content, meaning_of
+from dittofs.tree.rules import Content, forwarded, meaning_of
 from dittofs.tree.writing import Transaction, Writing, seen_by
 
 
@@ -23,8 +25,19 @@ def remove_name(writing: Writing, inode: InodeId, link: str, stamp: Stamp) -> No
         record = transaction.edit(inode) if link else holder
         record.context = join_contexts(record.context, seen)
         record.content = join_contexts(record.content, _context_of(known.meaning.main))
-        keep_apart(writing, transaction, inode, record, known.meaning.conflicts, holder.removed)
+        carried = carried_contents(writing, inode)
+        conflicts = tuple(one for one in known.meaning.conflicts if one not in carried)
+        keep_apart(writing, transaction, inode, record, conflicts, holder.removed)
     writing.commit(transaction, stamp)
+
+
+def carried_contents(writing: Writing, inode: InodeId) -> Sequence[Content]:
+    """The conflict entries of a file that saves have carried to others: its last name takes them along."""
+    known = writing.rows.inode(inode)
+    assert known.record is not None
+    assert known.meaning is not None
+    carried = forwarded(known.record, writing.rows.has_seen)[0]
+    return [one for one in known.meaning.conflicts if all(covers(carried, dot) for dot in one.dots)]
 
 
 def _context_of(content: Content) -> dict[Slot, int]:

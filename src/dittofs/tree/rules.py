@@ -96,12 +96,7 @@ def meaning_of(record: Record, links: Mapping[str, Record], has_seen: HasSeen) -
         return _directory(record)
     if kind is Kind.LINK:  # a name without an inode: nobody writes it, but anybody could
         return Meaning(kind, (), False, None, ())
-    forwarded: Context = {}
-    forwarded_at = NEVER
-    for forward in record.forwards:
-        if has_seen(forward):
-            forwarded = join_contexts(forwarded, forward.covered)
-            forwarded_at = max(forwarded_at, forward.stamp)
+    carried, carried_at = forwarded(record, has_seen)
     living: list[Name] = []
     last: tuple[Stamp, str, Place] | None = None
     for link, holder in (("", record), *links.items()):
@@ -109,11 +104,11 @@ def meaning_of(record: Record, links: Mapping[str, Record], has_seen: HasSeen) -
         if place is None:
             continue
         dot = (place.slot, place.n)
-        by_name, by_save = covers(holder.names, dot), covers(forwarded, dot)
+        by_name, by_save = covers(holder.names, dot), covers(carried, dot)
         if not by_name and not by_save:
             living.append(Name(link, place, True))
             continue
-        removed = max(holder.removed if by_name else NEVER, forwarded_at if by_save else NEVER)
+        removed = max(holder.removed if by_name else NEVER, carried_at if by_save else NEVER)
         if last is None or (removed, link) > last[:2]:
             last = (removed, link, place)
     if living:
@@ -129,14 +124,14 @@ def meaning_of(record: Record, links: Mapping[str, Record], has_seen: HasSeen) -
     versions = [
         version
         for version in record.versions
-        if not covers(record.content, version.dot) and not covers(forwarded, version.dot)
+        if not covers(record.content, version.dot) and not covers(carried, version.dot)
     ]
     contents = _contents(versions)
     if not contents:
         return Meaning(kind, (), False, None, ())
     # A version that whoever removed the names had not seen brings the name back. What they had seen and left
     # alone are conflict entries: they stay, and the name is free.
-    seen = forwarded
+    seen = carried
     for holder in (record, *links.values()):
         seen = join_contexts(seen, holder.names)
     is_back = any(not covers(seen, version.lineage[0]) for version in versions)
@@ -144,6 +139,17 @@ def meaning_of(record: Record, links: Mapping[str, Record], has_seen: HasSeen) -
     if is_back:
         return Meaning(kind, (name,), True, contents[-1], contents[:-1])
     return Meaning(kind, (name,), True, None, contents)
+
+
+def forwarded(record: Record, has_seen: HasSeen) -> tuple[Context, Stamp]:
+    """What of a file saves have carried to others, and when the last one did."""
+    carried: Context = {}
+    at = NEVER
+    for forward in record.forwards:
+        if has_seen(forward):
+            carried = join_contexts(carried, forward.covered)
+            at = max(at, forward.stamp)
+    return carried, at
 
 
 def _directory(record: Record) -> Meaning:

@@ -351,3 +351,32 @@ def test_conflict_entries_that_follow_a_file_to_its_other_name_take_no_name_that
     }
     assert sorted(after.values()) == ["aside", "other", "shown"]
     check_against_oracle(one)
+
+
+@pytest.mark.parametrize("is_reached", [False, True], ids=["another's", "of the same writer"])
+def test_what_another_file_has_by_a_save_goes_with_the_last_name_and_its_neighbours_keep_theirs(
+    one: Replica, *, is_reached: bool
+) -> None:
+    names = (f"other {count}" for count in range(1_000))
+    other = next(made for made in (Replica(one.world, name) for name in names) if made.slot[0] == one.slot[0])
+    one.make("a", "base")
+    one.make("b", "replaced")
+    exchange_all([one, other])
+    base = stat(one, "a").version
+    assert base is not None
+    (one if is_reached else other).write("a", "saved")
+    exchange_all([one, other])
+    other.rename("a", "b")
+    for content in ("aside", "shown"):
+        with one.group() as group:
+            stamp = one.tree.tick()
+            group.write(one.entry("a").inode, content_of(content, stamp), replaces=[base.dot], stamp=stamp)
+    one.link("a", "c")
+    exchange_all([one, other])
+    before = one.show()
+    assert sorted(before.values()) == ["aside", "saved", "saved", "shown"]
+    one.unlink("c")
+    after = one.show()
+    assert sorted(after.values()) == ["aside", "saved"]
+    assert {path: before[path] for path in after} == after
+    check_against_oracle(one)

@@ -36,6 +36,7 @@ from dittofs.replication.policy import Policy
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.outsider import outside
+from mountd.past_here import past_only_here
 from mountd.reports import ROLE_NAMES
 from mountd.syncing import nowhere_else, nowhere_else_now
 
@@ -150,6 +151,14 @@ class MemberDesk:
                 f"Leave it without one:  dittofs leave --force {name}"
             )
             raise Refusal("refused", f"{error}; {unchanged}", mend) from error
+        if not keeps_all and (past := await past_only_here(opened)) is not None:
+            text = f"not yet: {past} on this device; {unchanged}"
+            name = shlex.quote(opened.name)
+            mend = (
+                f"Have back what others are to have:  dittofs trash {name}\n"
+                f"Keep all of it here, and leave:  dittofs leave {name}"
+            )
+            raise Refusal("unsent", text, mend)
         self._require_nothing_here(opened, unchanged, keeps_all=keeps_all)
 
     async def _require_elsewhere(self, opened: SharedVolume, unchanged: str) -> None:

@@ -135,6 +135,12 @@ class Keeping:
                 session.send(wire.Ask(), wire.encode_roots(asked[start : start + wire.ROOTS_MAX]))
         self._push_wake.set()
 
+    def ask_about(self, roots: Sequence[bytes]) -> None:
+        """Ask every connected device which of these contents it holds, shown by anything or not."""
+        for session in list(self._sessions):
+            for start in range(0, len(roots), wire.ROOTS_MAX):
+                session.send(wire.Ask(), wire.encode_roots(roots[start : start + wire.ROOTS_MAX]))
+
     async def ask(self, session: Session) -> None:
         """Which of the contents that too few hold does the peer have? What is counted now is asked later."""
         if self._custody.is_counting:

@@ -17,6 +17,7 @@ from dittofs.control.faults import Refusal
 from dittofs.home import GONE, VOLUMES
 from dittofs.identity.records import Role
 from dittofs.node import Node
+from dittofs.replication.custody import HOLD
 from dittofs.replication.policy import Policy
 from dittofs.shared_volume import SharedVolume
 from dittofs.volume.browsing import Browsing
@@ -24,6 +25,7 @@ from dittofs.volume.state import Caller
 from mountd import syncing
 from mountd.members import MemberDesk
 from mountd.mounting import Mounting
+from tests.simulation.rig import settled
 
 NAME = "Shared"
 THESIS = os.urandom(400 << 10)
@@ -64,6 +66,11 @@ class Guest:
         await adding(
             [name.encode()], parts(), caller=caller, mode=0o600, mtime=None, parents=False, replace=True
         )
+
+    async def remove(self, name: str) -> None:
+        volume = self.opened.volume
+        await volume.publisher.drain_all()
+        await settled(volume.names.unlink(volume.root, name.encode()))
 
     async def read(self, name: str) -> bytes:
         _, parts = Browsing(self.opened.volume).read([name.encode()], 0, -1)
@@ -170,6 +177,36 @@ async def test_ignored_files_are_not_removed_with_a_membership(tmp_path: Path) -
         assert refused.value.code == "unsent"
         assert await guest.read("build.log") == THESIS
         assert guest.is_member()
+
+
+async def test_what_only_the_history_of_a_device_has_is_not_removed_with_its_membership(
+    tmp_path: Path,
+) -> None:
+    async with guest_of(tmp_path, "on-demand") as guest:
+        await guest.write("thesis.txt")
+        await guest.remove("thesis.txt")
+        await guest.write("notes.txt", b"")
+        with pytest.raises(
+            Refusal, match=r"1 older version or removed file \(410 kB\) exists only"
+        ) as refused:
+            await guest.desk.end(NAME)
+        assert refused.value.code == "unsent"
+        assert guest.is_member()
+
+
+async def test_a_past_that_another_device_keeps_too_holds_nobody_up(tmp_path: Path) -> None:
+    async with guest_of(tmp_path, "2") as guest:
+        await guest.write("thesis.txt")
+        custody = guest.opened.peers.custody
+        while custody.is_counting or custody.tally().only_here:
+            await custody.changed.wait()
+        await guest.remove("thesis.txt")
+        journal = guest.opened.volume.replica.journal
+        with journal.transaction():  # it was told, and has forgotten
+            for key, _ in list(journal.scan_local(HOLD, b"")):
+                journal.delete_local(HOLD, key)
+        await guest.desk.end(NAME)
+        assert guest.node.names() == []
 
 
 async def test_who_has_nothing_of_its_own_leaves_and_keeps_nothing(tmp_path: Path) -> None:

@@ -229,20 +229,23 @@ class Contents:
         if len(layers) == len(content.layers):
             journal.delete_local("content", content_key(content.ref))
 
-    def move(self, content: Content, ref: Ref, transaction: Transaction) -> None:
-        """Within a transaction: the content belongs to `ref` from now on (a save)."""
-        old = content.ref
+    def move(
+        self, content: Content, ref: Ref, transaction: Transaction, published: Published | None = None
+    ) -> None:
+        """Within a transaction: the content belongs to `ref` from now on (a save), over `published`."""
+        old, begun = content.ref, content.published
+        published = begun if published is None else published
         self._replica.journal.delete_local("content", content_key(old))
-        content.ref = ref
+        content.ref, content.published = ref, published
         try:
             self.save(content, transaction)
         finally:
-            content.ref = old
+            content.ref, content.published = old, begun
 
         def rekey() -> None:
             if self._contents.get(old) is content:
                 del self._contents[old]
-            content.ref = ref
+            content.ref, content.published = ref, published
             self._contents[ref] = content
 
         transaction.after(rekey)

@@ -234,8 +234,11 @@ class InodeTable:
 
     def _is_taken(self, inode: Inode, ref: Ref) -> bool:
         """Whether the inode must go on standing for something else than `ref`."""
-        is_written = inode.writers > 0 or self._is_staged(inode.ref)
-        return inode.detached is not None or (inode.ref != ref and is_written)
+        return inode.detached is not None or (inode.ref != ref and self.is_written(inode))
+
+    def is_written(self, inode: Inode) -> bool:
+        """Whether something was or may be written through this attached inode that is not published yet."""
+        return inode.writers > 0 or self._is_staged(inode.ref)
 
     def add(self, inode: Inode) -> None:
         """Register a virtual inode, which is never dropped unless it is of the past."""

@@ -5,8 +5,10 @@ import errno
 from dittofs.errors import FSError
 from dittofs.ids import INODE_ID_BYTES, inode_id, number_of
 from dittofs.tree.record import Kind
+from dittofs.volume.following import Held
 from dittofs.volume.inodes import Inode
-from dittofs.volume.names import Barrier, Names
+from dittofs.volume.names import Names
+from dittofs.volume.publication import Publisher
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.state import Caller, State, owner_of, owner_row, replace_entry
 
@@ -16,10 +18,10 @@ LINKS_MAX = 65_000
 class Linking:
     """Gives files names beside those that they have."""
 
-    def __init__(self, state: State, names: Names, barrier: Barrier) -> None:
+    def __init__(self, state: State, names: Names, publisher: Publisher) -> None:
         self._state = state
         self._names = names
-        self._barrier = barrier
+        self._publisher = publisher
 
     def make_unnamed(self, parent: Inode, mode: int, caller: Caller) -> Inode:
         """O_TMPFILE (open(2)): a regular file without a name; `link` may give it one."""
@@ -64,7 +66,7 @@ class Linking:
         if state.stat(inode).nlink >= LINKS_MAX:
             raise FSError(errno.EMLINK)
         stamp = state.tick()
-        local = state.local.get(inode.id)
+        local, held = state.local.get(inode.id), Held.of(state, inode)
         if state.local.get(parent.id) is not None and not (local is not None and local.is_ignored):
             raise FSError(errno.EXDEV, "a replicated file has no name in an ignored directory")
         with state.replica.change() as change:
@@ -74,11 +76,11 @@ class Linking:
                 state.touch(parent, stamp, change)
             else:
                 change.group.link(inode.ref, parent.id, name, stamp=stamp)
-        if inode.ref[1] is not None:
-            # A conflict entry that gets a name becomes an inode of its own; its number stays.
-            entry = state.replica.tree.lookup(parent.id, name)
-            assert entry is not None
-            state.inodes.rebind(inode, (entry.inode, entry.dot))
+                if inode.ref[1] is not None:
+                    # A conflict entry that gets a name becomes an inode of its own; its number stays.
+                    entry = state.replica.tree.lookup(parent.id, name)
+                    assert entry is not None
+                    held.follow(state, self._publisher, (entry.inode, entry.dot), change)
         state.announce(parent, name)
         return inode
 
@@ -112,4 +114,4 @@ class Linking:
                 state.contents.save(content, change)
             change.after(apply)
         if not inode.writers and not entry.is_ignored:
-            self._barrier.enqueue(inode.ref)
+            self._publisher.enqueue(inode.ref)

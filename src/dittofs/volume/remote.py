@@ -47,6 +47,7 @@ class RemoteChanges:
     def _renumber(self, inode: Inode) -> bool:
         """A number shows something else: a save took it along, a conflict entry became a file, directories
         are one or are no more. Who holds it goes with it; who holds what the name showed keeps that.
+        What is written here is known by the number that it is written through, and by no second one.
 
         False: it shows what it did.
         """
@@ -55,11 +56,13 @@ class RemoteChanges:
         attributes = tree.stat(inode.ref)
         if attributes is not None and attributes.number == inode.face:
             return False
-        if inode.detached is not None or inode.writers or state.contents.peek(inode.ref) is not None:
+        if inode.detached is not None or inodes.is_written(inode):
             return False  # what is written here becomes a version of its own, whatever the name shows
         moved = tree.by_number(inode.face)
         shown = tree.stat(moved) if moved is not None and moved != inode.ref else None
-        if moved is not None and shown is not None and shown.number == inode.face:
+        other = None if moved is None else inodes.of_ref(moved)
+        is_free = other is None or not inodes.is_written(other)
+        if moved is not None and shown is not None and shown.number == inode.face and is_free:
             inodes.rebind(inode, moved)
         elif attributes is None or inode.kind is Kind.DIRECTORY:
             return False  # gone: descriptors keep what they had; of merged directories one number is an alias

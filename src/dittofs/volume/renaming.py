@@ -10,9 +10,9 @@ from dittofs.chunks.version import store_version_node
 from dittofs.errors import DiskError, DiskFull, FSError
 from dittofs.ids import LOST_FOUND, ROOT, InodeId, Stamp, number_of
 from dittofs.tree.entry import Entry
-from dittofs.tree.record import Kind, Ref, Version
-from dittofs.volume.contents import Content
+from dittofs.tree.record import Kind, Version
 from dittofs.volume.events import node_of
+from dittofs.volume.following import Held, follow
 from dittofs.volume.inodes import Inode
 from dittofs.volume.names import RESERVED, Found, Names
 from dittofs.volume.publication import Publisher
@@ -227,36 +227,9 @@ class Renaming:
         state.touch(move.new_parent, stamp, change)
         if move.parent is not move.new_parent:
             state.touch(move.parent, stamp, change)
-        self._follow(inode, content, target_ref, change)
-
-    def _follow(
-        self,
-        inode: Inode,
-        content: Content | None,
-        ref: Ref,
-        change: Transaction,
-        *,
-        has_moved_on: bool = False,
-    ) -> None:
-        """After a save the source's number shows the target, and what is queued is queued under it.
-
-        `has_moved_on`: what was saved is not what the source's writers opened.
-        """
-        state = self._state
-        base = inode.base
-        self._names.move_local_attributes(inode.id, ref[0])
-
-        def apply() -> None:
-            old = inode.ref
-            state.inodes.rebind(inode, ref)
-            if inode.writers and base is not None and has_moved_on:
-                inode.base = replace(base, replaces=())  # beside what was saved, which its writer never saw
-            elif inode.writers:
-                inode.base = state.newest(inode)  # the version it had under its old name is gone
-            if content is not None and (inode.writers == 0 or self._publisher.is_queued(old)):
-                self._publisher.requeue(old, inode.ref)
-
-        change.after(apply)
+        self._names.move_local_attributes(inode.id, target_ref[0])
+        held = Held(inode, content, is_beside=False, has_moved_on=False)
+        follow(state, self._publisher, held, target_ref, change)
 
     def _move_tree(
         self, move: Move, source: Found, target: Found | None, stamp: Stamp, change: Transaction
@@ -274,15 +247,7 @@ class Renaming:
             nlink = state.stat(target[0]).nlink
             if target[0].kind is Kind.DIRECTORY or nlink <= 1:
                 self._names.detach(target[0], change)
-        source_content = state.contents.get(inode.ref)
-        saved = state.replica.tree.version(inode.ref)
-        has_moved_on = state.is_behind(inode)
-        # What is staged replaces what is saved only if its writer had seen that.
-        is_beside = (
-            source_content is not None
-            and saved is not None
-            and saved.dot not in source_content.published.replaces
-        )
+        held, saved = Held.of(state, inode), state.replica.tree.version(inode.ref)
         target_ref = target[0].ref if target is not None else None
         node = self._node(saved, target[0]) if over is not None and target is not None else b""
         is_save = change.group.rename(
@@ -290,23 +255,14 @@ class Renaming:
         )
         if is_save:
             assert target_ref is not None
-            attributes = state.replica.tree.stat(target_ref)
-            assert attributes is not None
-            if source_content is not None:
-                version = attributes.version
-                assert version is not None
-                replaces = () if is_beside else (version.dot,)
-                source_content.published = replace(source_content.published, replaces=replaces)
-                state.contents.move(source_content, target_ref, change)
-            self._follow(inode, source_content, target_ref, change, has_moved_on=has_moved_on)
+            if inode.ref[1] is None:
+                self._names.move_local_attributes(inode.id, target_ref[0])
+            held.follow(state, self._publisher, target_ref, change)
         elif inode.ref[1] is not None:
             # A renamed conflict entry is an inode of its own from now on; its number stays.
-            def own() -> None:
-                found = state.replica.tree.lookup(new_parent.id, new_name)
-                if found is not None:
-                    state.inodes.rebind(inode, (found.inode, found.dot))
-
-            change.after(own)
+            found = state.replica.tree.lookup(new_parent.id, new_name)
+            if found is not None:
+                held.follow(state, self._publisher, (found.inode, found.dot), change)
 
     def _node(self, saved: Version | None, target: Inode) -> bytes:
         """A version node for what is moved over another file: it comes from both. Empty if there is none.

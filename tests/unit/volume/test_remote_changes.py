@@ -287,6 +287,36 @@ async def test_a_writer_whose_file_is_saved_over_another_elsewhere_writes_into_n
         assert mine in shown.values()
 
 
+@pytest.mark.parametrize("is_source_open", [True, False])
+async def test_a_writer_of_what_another_device_saves_over_goes_on_alone_and_makes_one_version(
+    pair: Pair, is_source_open: bool
+) -> None:
+    """The number that the save takes along is known here too: two numbers must not stand for one file."""
+    await both_have(pair, "f", b"old")
+    await both_have(pair, "f.new", b"new")
+    known(pair.b, "f.new")
+    known(pair.b, "f")
+    reader = pair.b.open_file("f.new", os.O_RDONLY) if is_source_open else None
+    writer = pair.b.open_file("f", os.O_WRONLY)
+    await pair.b.write_at(writer, 3, b", mine")
+    await pair.a.publish()
+    await pair.a.rename("f.new", "f")
+    pair.carry()
+    pair.b.volume.save()
+    assert pair.b.volume.publisher.is_idle, "what is being written is in no hurry"
+    await pair.b.volume.files.fsync(writer.inode)
+    await pair.b.publish()
+    await pair.b.write_at(writer, 9, b", later")
+    if reader is not None:
+        assert await settled(pair.b.volume.files.read(reader.inode, 0, 100)) == b"new"
+        pair.b.close_file(reader)
+    pair.b.close_file(writer)
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        shown = [await rig.fetch(name) for name in rig.listing("")]
+        assert sorted(shown) == [b"new", b"old, mine, later"]
+
+
 async def test_a_number_nobody_has_open_is_stale_after_a_save_elsewhere(pair: Pair) -> None:
     await both_have(pair, "f", b"old")
     old = known(pair.b, "f")
@@ -363,6 +393,41 @@ async def test_a_conflict_entry_renamed_elsewhere_keeps_its_number(pair: Pair) -
     await pair.settle()
     assert pair.b.walk("mine") is entry
     assert pair.b.volume.state.stat(entry).number == entry.number
+
+
+@pytest.mark.parametrize("how", ["rename", "rename over", "rename onto its own name", "link"])
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_what_is_being_written_into_a_conflict_entry_goes_with_it_when_it_gets_another_name(
+    pair: Pair, how: str, is_closed: bool
+) -> None:
+    await both_have(pair, "f", b"old")
+    await both_have(pair, "g", b"other")
+    await pair.a.write("f", b"of a")
+    await pair.b.write("f", b"of b")
+    await pair.settle()
+    (aside,) = (name for name in pair.b.listing("") if "conflict" in name)
+    name = {"rename over": "g", "rename onto its own name": "f"}.get(how, "mine")
+    mine = b"OF " + pair.b.read(aside)[3:]
+    writer = pair.b.open_file(aside, os.O_WRONLY)
+    await pair.b.write_at(writer, 0, b"OF")
+    if is_closed:
+        pair.b.close_file(writer)
+    if how == "link":
+        pair.b.link(aside, name)
+    else:
+        await pair.b.rename(aside, name)
+    if not is_closed:
+        await pair.b.write_at(writer, len(mine), b", later")
+        pair.b.close_file(writer)
+        mine += b", later"
+    await pair.settle()
+    assert not list(pair.b.volume.state.contents), "all is published"
+    for rig in (pair.a, pair.b):
+        shown = {name: await rig.fetch(name) for name in rig.listing("")}
+        assert shown.pop(name) == mine
+        if how == "link":
+            assert shown.pop(aside) == mine
+        assert not [name for name in shown if "conflict" in name]
 
 
 async def test_a_remote_name_that_meets_an_unpublished_file_keeps_the_name(pair: Pair) -> None:

@@ -47,6 +47,7 @@ VERBS: Final = (
     Verb("Storage", "cache", "what is stored here, and giving garbage's room back"),
     Verb("Storage", "check", "read everything again and verify it"),
     Verb("Service", "daemon", "run the daemon in the foreground, or stop it"),
+    Verb("Service", "signal", "a server by which devices behind routers meet"),
     Verb("Service", "device", "give this device a fresh identity"),
     Verb("Service", "demo", "several devices on this machine, to try things with"),
     Verb("Service", "doctor", "look for what stands in the way, and say how to mend it"),

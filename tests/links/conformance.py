@@ -19,10 +19,13 @@ class Pair:
     dialer: Link
     accepter: Link
     cut: Callable[[], object]
+    big_bytes: int = 24 << 20
+    """More than all buffers on the way hold together."""
 
 
 Maker = Callable[[], AbstractAsyncContextManager[Pair]]
-BIG_BYTES = 24 << 20  # more than all buffers on the way together
+PIECE_BYTES = 256 << 10
+HALVES_BYTES = 100_000
 
 
 @asynccontextmanager
@@ -83,32 +86,38 @@ class Conformance:
             assert got == data
 
     async def test_a_big_transfer_arrives_intact_in_both_directions_at_once(self, maker: Maker) -> None:
-        there, back = Random(1).randbytes(BIG_BYTES), Random(2).randbytes(BIG_BYTES)
-
         async def check(link: Link, data: bytes) -> None:
             assert await received(link, len(data), 256 << 10) == data
 
         async with maker() as pair, trio.open_nursery() as nursery:
+            there, back = Random(1).randbytes(pair.big_bytes), Random(2).randbytes(pair.big_bytes)
             nursery.start_soon(pair.dialer.send_all, there)
             nursery.start_soon(pair.accepter.send_all, bytearray(back))
             nursery.start_soon(check, pair.accepter, there)
             nursery.start_soon(check, pair.dialer, back)
+
+    async def test_64_mib_arrive_intact(self, maker: Maker) -> None:
+        await _transfer(maker, 64 << 20)
+
+    @pytest.mark.soak
+    async def test_a_gibibyte_arrives_intact(self, maker: Maker) -> None:
+        await _transfer(maker, 1 << 30)
 
     async def test_a_sender_waits_for_a_receiver_that_does_not_receive(self, maker: Maker) -> None:
         sent = 0
 
         async def send(link: Link) -> None:
             nonlocal sent
-            for _ in range(BIG_BYTES // 65536):
+            for _ in range(pair.big_bytes // 65536):
                 await link.send_all(bytes(65536))
                 sent += 65536
 
         async with maker() as pair, trio.open_nursery() as nursery:
             nursery.start_soon(send, pair.dialer)
             await trio.testing.wait_all_tasks_blocked(0.05)
-            assert sent < BIG_BYTES
-            await received(pair.accepter, BIG_BYTES)
-        assert sent == BIG_BYTES
+            assert sent < pair.big_bytes
+            await received(pair.accepter, pair.big_bytes)
+        assert sent == pair.big_bytes
 
     async def test_all_that_was_sent_before_the_close_is_received_and_then_the_end(
         self, maker: Maker
@@ -143,7 +152,7 @@ class Conformance:
         async with maker() as pair:
             pair.cut()
             with pytest.raises(LinkBroken):
-                await pair.dialer.send_all(bytes(BIG_BYTES))
+                await pair.dialer.send_all(bytes(pair.big_bytes))
             with pytest.raises(LinkBroken):
                 await pair.dialer.send_all(b"more")
 
@@ -158,7 +167,7 @@ class Conformance:
     async def test_after_a_cancelled_send_nothing_is_sent_any_more(self, maker: Maker) -> None:
         async with maker() as pair:
             with trio.move_on_after(0.05) as scope:
-                await pair.dialer.send_all(bytes(BIG_BYTES))
+                await pair.dialer.send_all(bytes(pair.big_bytes))
             assert scope.cancelled_caught
             with pytest.raises(LinkBroken):
                 await pair.dialer.send_all(b"x")
@@ -202,3 +211,61 @@ class Conformance:
                 await pair.dialer.aclose()
             with pytest.raises(LinkBroken):
                 await pair.accepter.receive_some()
+
+
+async def _transfer(maker: Maker, size: int) -> None:
+    """Send `size` bytes that are nowhere the same, and compare what arrives as it does."""
+    block = Random(3).randbytes(PIECE_BYTES)
+
+    def piece(number: int) -> bytes:
+        return number.to_bytes(8, "big") + block[8:]
+
+    async def send(link: Link) -> None:
+        for number in range(size // PIECE_BYTES):
+            await link.send_all(piece(number))
+
+    async with maker() as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(send, pair.dialer)
+        for number in range(size // PIECE_BYTES):
+            assert await received(pair.accepter, PIECE_BYTES, PIECE_BYTES) == piece(number)
+
+
+StreamMaker = Callable[[], AbstractAsyncContextManager[tuple[trio.SocketStream, trio.SocketStream]]]
+
+
+class StreamConformance:
+    """What a link needs of the stream beneath it. Subclass it as `TestXyz` with a fixture `streams`."""
+
+    async def test_who_has_said_that_no_more_comes_still_receives(self, streams: StreamMaker) -> None:
+        async def answer(stream: trio.SocketStream) -> None:
+            got = bytearray()
+            while piece := await stream.receive_some():
+                got += piece
+            assert got == bytes(HALVES_BYTES)
+            await stream.send_all(b"y" * HALVES_BYTES)
+            await stream.send_eof()
+
+        async with streams() as (one, other), trio.open_nursery() as nursery:
+            nursery.start_soon(answer, other)
+            await one.send_all(bytes(HALVES_BYTES))
+            await one.send_eof()
+            got = bytearray()
+            while piece := await one.receive_some():
+                got += piece
+            assert got == b"y" * HALVES_BYTES
+
+    async def test_what_was_sent_before_a_close_arrives(self, streams: StreamMaker) -> None:
+        async with streams() as (one, other):
+            await one.send_all(bytes(HALVES_BYTES))
+            await one.aclose()
+            count = 0
+            while piece := await other.receive_some():
+                count += len(piece)
+            assert count == HALVES_BYTES
+
+    async def test_who_sends_to_one_that_has_closed_is_told(self, streams: StreamMaker) -> None:
+        async with streams() as (one, other):
+            await other.aclose()
+            with pytest.raises(trio.BrokenResourceError):
+                while True:
+                    await one.send_all(bytes(PIECE_BYTES))

@@ -11,9 +11,10 @@ import trio
 from dittofs.links.link import Alpn, Link
 from dittofs.links.tcp import dial, listen
 from dittofs.links.tls import secure
-from tests.links.conformance import Conformance, Maker, Pair, both_closed
+from tests.links.conformance import Conformance, Maker, Pair, StreamConformance, StreamMaker, both_closed
 from tests.links.devices import new_device, only
 from tests.links.pipe import cut, pipe_pair
+from tests.links.webrtc_pair import webrtc_streams
 
 
 @asynccontextmanager
@@ -61,6 +62,59 @@ async def over_memory() -> AsyncIterator[Pair]:
         nursery.start_soon(one, far, False)
     async with both_closed(*links.values()):
         yield Pair(links[True], links[False], partial(cut, far))
+
+
+@asynccontextmanager
+async def tcp_streams() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    async with listener:
+        one = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        other = await listener.accept()
+    async with one, other:
+        yield one, other
+
+
+@asynccontextmanager
+async def over_webrtc() -> AsyncIterator[Pair]:
+    here, there = new_device(), new_device()
+    async with webrtc_streams() as (near, far):
+        links: dict[bool, Link] = {}
+
+        async def one(stream: trio.SocketStream, is_dialer: bool) -> None:
+            links[is_dialer] = await secure(
+                stream,
+                here if is_dialer else there,
+                is_dialer=is_dialer,
+                alpn=Alpn.SESSION if is_dialer else None,
+                admits=only(there if is_dialer else here),
+                description="webrtc",
+            )
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, near, True)
+            nursery.start_soon(one, far, False)
+        async with both_closed(*links.values()):
+            yield Pair(
+                links[True], links[False], partial(far.socket.shutdown, socket.SHUT_RDWR), big_bytes=8 << 20
+            )
+
+
+class TestTcpStreams(StreamConformance):
+    @pytest.fixture
+    def streams(self) -> StreamMaker:
+        return tcp_streams
+
+
+class TestWebrtcStreams(StreamConformance):
+    @pytest.fixture
+    def streams(self) -> StreamMaker:
+        return webrtc_streams
+
+
+class TestWebrtc(Conformance):
+    @pytest.fixture
+    def maker(self) -> Maker:
+        return over_webrtc
 
 
 class TestTcpIpv4(Conformance):

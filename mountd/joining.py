@@ -9,7 +9,7 @@ import trio
 
 from dittofs.address import Address
 from dittofs.control.faults import Refusal, refusal_of
-from dittofs.control.invitations import read_code
+from dittofs.control.invitations import read_code, read_signal
 from dittofs.control.mountpoint import for_join, inspect, require_fuse
 from dittofs.control.options import parse_options
 from dittofs.control.paths import path_bytes
@@ -32,6 +32,7 @@ from dittofs.links.link import HandshakeRefused, LinkBroken
 from dittofs.node import Node
 from dittofs.pairing_desk import MEETING_S
 from dittofs.replication.finding import NobodyFound, SeveralFound
+from dittofs.server_urls import SignalUrl
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.reports import ROLE_NAMES, Reports, names
@@ -62,6 +63,8 @@ class _Key:
     address: Address | None = None
     inviter: DeviceId | None = None
     """Who made the invitation; None: whoever shows the code."""
+    server: SignalUrl | None = None
+    """By way of which signalling server it is to be found too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,8 @@ class Joining:
         except ConfigError as error:
             mend = "Run the same command again with --name NAME: the invitation still lets this device in"
             raise Refusal("refused", f"{error}; nothing was mounted", mend) from error
+        if key.server is not None:
+            await self._node.use_signal(opened, key.server)
         return _Paired(opened, joined.inviter, was_member)
 
     async def _joined(self, request: JoinRequest, key: _Key) -> Joined:
@@ -201,7 +206,7 @@ class Joining:
         if key.address is not None:
             inviter = key.inviter or await self._node.require_desk().meet(key.address)
             return await self._node.require_desk().join_at(key.address, inviter, key.code)
-        return await self._node.require_desk().join_by_code(key.code, request.timeout_s)
+        return await self._node.require_desk().join_by_code(key.code, request.timeout_s, key.server)
 
     def _present(self, request: JoinRequest, path: str, key: _Key) -> SharedVolume | None:
         """The volume that this device joined by way of that device before, if there is one.
@@ -226,21 +231,22 @@ class Joining:
 def _key(request: JoinRequest) -> _Key:
     """What the request means. Refuses ("usage") what means nothing."""
     text = request.invitation
+    server = read_signal(request.signal) if request.signal else None
     try:
         if not is_like_code(text):
             ticket = parse_ticket(text)
-            return _Key(text, ticket=ticket, inviter=ticket.device)
+            return _Key(text, ticket=ticket, inviter=ticket.device, server=server)
     except BadTicket as error:
         mend = "Copy the whole command that `dittofs share` printed, quotes too"
         raise Refusal("usage", f"{error}; nothing was done", mend) from error
     code = read_code(text)
     if not request.address:
-        return _Key(text, code)
+        return _Key(text, code, server=server)
     try:
         inviter = DeviceId(bytes.fromhex(request.inviter)) if request.inviter else None
     except ValueError as error:
         raise Refusal("usage", "the inviting device's id is no hexadecimal number") from error
-    return _Key(text, code, address=_address(request.address), inviter=inviter)
+    return _Key(text, code, address=_address(request.address), inviter=inviter, server=server)
 
 
 def _address(text: str) -> Address:

@@ -7,6 +7,7 @@ from typing import Final
 import trio
 
 from dittofs.control.faults import Refusal
+from dittofs.control.invitations import read_signal
 from dittofs.control.sharing import Invitation, ShareEnded, ShareItem, ShareRequest, ShareWaiting
 from dittofs.errors import ConfigError
 from dittofs.identity.authoring import NotAllowed
@@ -18,6 +19,7 @@ from mountd.outsider import outside
 from mountd.reports import ROLE_NAMES, names
 
 WAITING_S: Final = 1.0
+SERVER_LOST: Final = "the signalling server is not reached: the code works on this network alone"
 
 
 class Sharing:
@@ -36,6 +38,8 @@ class Sharing:
             except ConfigError as error:
                 mend = "dittofs daemon --stop, then run this again; for always: [network] in config.toml"
                 raise Refusal("refused", str(error), mend) from error
+        if request.signal:
+            await self._node.use_signal(opened, read_signal(request.signal))
         before = {member.device: member.role for member in opened.membership.members()}
         try:
             share = await self._node.require_desk().share(opened, Role[request.role.upper()])
@@ -44,17 +48,23 @@ class Sharing:
             raise outside(opened, "forbidden") or Refusal("forbidden", str(error), mend) from error
         ticket = format_ticket(share.ticket)
         by_ticket = f"dittofs join {shlex.quote(ticket)}"
+        by_code = f"dittofs join {share.code}"
+        if share.server is not None:
+            by_code += f" --signal {share.server}"
         assert self._node.network is not None
+        is_heard = self._node.network.uses_mdns or share.server is not None
         yield Invitation(
             volume=opened.name,
             role=request.role,
             code=str(share.code),
-            command=f"dittofs join {share.code}" if self._node.network.uses_mdns else by_ticket,
+            command=by_code if is_heard else by_ticket,
             ticket=ticket,
             ticket_command=by_ticket,
             addresses=share.ticket.addresses,
             id=share.ticket.device.hex(),
             expires_in_s=share.expires_in_s,
+            signal="" if share.server is None else str(share.server),
+            warning=SERVER_LOST if share.is_server_lost else "",
         )
         while True:
             with trio.move_on_after(WAITING_S) as scope:

@@ -12,11 +12,14 @@ from typing import Any, Final, Self
 
 from dittofs.address import Address
 from dittofs.errors import ConfigError, FormatError
+from dittofs.server_urls import IceServer, SignalUrl
 
 LABEL_BYTES_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 FILE_BYTES_MAX: Final = 64 << 10
 PEERS_MAX: Final = 256
+ICE: Final = "ice"
+ICE_MAX: Final = 8
 COUNT_MAX: Final = 1_000_000_000
 PROGRAM_WORDS_MAX: Final = 64
 MERGE: Final = "merge"
@@ -108,6 +111,10 @@ class Settings:
     """Where other devices may be, beside those that are found."""
     uses_mdns: bool = True
     """Whether this device is found, and finds others, on local networks by itself."""
+    signal: SignalUrl | None = None
+    """The signalling server that all volumes use; None: none."""
+    ice: tuple[IceServer, ...] = ()
+    """STUN and TURN servers, beside the signalling server itself."""
     storage: StorageSettings = StorageSettings()
     """How the chunk store is kept."""
     brake: BrakeSettings = BrakeSettings()
@@ -139,6 +146,7 @@ class Settings:
         network = given.get("network", {})
         port = network.get("port")
         peers = network.get("peers", [])
+        signal, ice = network.get("signal"), network.get(ICE, [])
         return cls(
             label=str(given.get("device", {}).get("label", label)),
             log_level=str(given.get("log", {}).get("level", "info")),
@@ -146,6 +154,8 @@ class Settings:
             port=port if isinstance(port, int) else None,
             peers=tuple(map(Address.parse, peers)) if isinstance(peers, list) else (),
             uses_mdns=network.get("mdns", True) is True,
+            signal=SignalUrl.parse(signal) if isinstance(signal, str) else None,
+            ice=tuple(map(IceServer.parse, ice)) if isinstance(ice, list) else (),
             storage=_storage(given.get("storage", {}), given.get("check", {})),
             brake=_brake(given.get("brake", {})),
             history=_history(given.get("history", {})),
@@ -259,11 +269,14 @@ def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
-def _are_addresses(value: object) -> bool:
-    try:
-        return isinstance(value, list) and len(value) <= PEERS_MAX and all(map(Address.parse, value))
-    except (FormatError, TypeError):
-        return False
+def _lists(parse: Callable[[str], object], most: int) -> Callable[[object], bool]:
+    def holds(value: object) -> bool:
+        try:
+            return isinstance(value, list) and len(value) <= most and all(map(parse, value))
+        except (FormatError, TypeError):
+            return False
+
+    return holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +296,12 @@ _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
     "network": {
         "bind": _Rule(_is_host, "an address of this machine"),
         "port": _Rule(_is_port, "a number from 0 to 65535"),
-        "peers": _Rule(_are_addresses, f"a list of at most {PEERS_MAX} texts like host:port"),
+        "peers": _Rule(_lists(Address.parse, PEERS_MAX), f"a list of at most {PEERS_MAX} like host:port"),
         "mdns": _Rule(lambda value: isinstance(value, bool), "true or false"),
+        "signal": _Rule(
+            lambda value: _lists(SignalUrl.parse, 1)([value]), "like wss://host or ws://host:port"
+        ),
+        ICE: _Rule(_lists(IceServer.parse, ICE_MAX), f"a list of at most {ICE_MAX} like stun:host:port"),
     },
     "storage": {
         "garbage_grace_hours": _Rule(_is_hours, "a number of hours from 0 on"),
@@ -339,7 +356,8 @@ def _parse(data: bytes, origin: str) -> dict[str, dict[str, object]]:
                 known = ", ".join(_KNOWN[table]) or "patterns as in .gitignore"
                 raise ConfigError(f"{place}: there is no setting {name!r} in [{table}], only: {known}")
             if not rule.holds(value):
-                raise ConfigError(f"{place}: {name} is {rule.says}, not {value!r}")
+                given = "what was given" if name == ICE else repr(value)  # with a password in it
+                raise ConfigError(f"{place}: {name} is {rule.says}, not {given}")
     return document
 
 

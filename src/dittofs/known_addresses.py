@@ -4,10 +4,12 @@ from typing import Final
 
 import msgspec
 import structlog
+import trio
 
 from dittofs.address import Address
+from dittofs.blocking import RunBlocking
 from dittofs.disk import Disk, read_whole, replace_whole
-from dittofs.errors import FormatError
+from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import VolumeId
 
@@ -16,6 +18,7 @@ log = structlog.get_logger()
 FILE: Final = "peers.json"
 FILE_BYTES_MAX: Final = 4 << 20
 ADDRESSES_KEPT: Final = 4
+SAVE_S: Final = 5.0
 
 
 class KnownAddresses:
@@ -54,7 +57,21 @@ class KnownAddresses:
         """The volume is not on this device any more."""
         self.is_changed = self._known.pop(volume.hex(), None) is not None or self.is_changed
 
-    def save(self) -> None:
+    async def keep(self, run_blocking: RunBlocking) -> None:
+        """For ever: save what changes, not too often."""
+        while True:
+            await trio.sleep(SAVE_S)
+            await self.save_changes(run_blocking)
+
+    async def save_changes(self, run_blocking: RunBlocking) -> None:
+        """Save what has changed. If that fails it is logged: only hints are lost."""
+        if self.is_changed:
+            try:
+                await run_blocking(self._save)
+            except DittoError as error:
+                log.error("where other devices are could not be saved", reason=str(error))
+
+    def _save(self) -> None:
         """Blocking: replace the file, whole or not at all."""
         self.is_changed = False
         data = msgspec.json.encode(self._known)

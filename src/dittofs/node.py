@@ -18,10 +18,7 @@ from dittofs.history.live_content import LiveContents
 from dittofs.history.retention import Keep
 from dittofs.home import Home, close_parts
 from dittofs.identity.granting import found_volume, grant
-from dittofs.identity.keys import (
-    DeviceId,
-    VolumeSecrets,
-)
+from dittofs.identity.keys import DeviceId, VolumeSecrets
 from dittofs.identity.pairing import Joined
 from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
@@ -33,6 +30,7 @@ from dittofs.registry import Registry, VolumeRecord, require_volume_name
 from dittofs.replication.members import Members
 from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
+from dittofs.server_urls import SignalUrl
 from dittofs.shared_volume import SharedVolume
 from dittofs.tree.brake import Limits
 from dittofs.volume.opening import JOURNAL
@@ -42,7 +40,6 @@ from dittofs.volume.volume import Volume
 log = structlog.get_logger()
 
 INSTANCE_BYTES = 16
-ADDRESSES_S = 5.0
 
 
 class Node:
@@ -116,10 +113,17 @@ class Node:
             port=self._settings.port,
             static=self._settings.peers,
             uses_mdns=self._settings.uses_mdns,
+            signal=self._settings.signal,
+            ice=self._settings.ice,
         )
         self.network.connector.on_address = home.known_addresses.note
         self.desk = PairingDesk(
-            home.device, self.network, entropy=self._entropy, label=self.label, find=self.volume_with_id
+            home.device,
+            self.network,
+            entropy=self._entropy,
+            label=self.label,
+            find=self.volume_with_id,
+            nursery=self._nursery,
         )
 
     def require_desk(self) -> PairingDesk:
@@ -227,6 +231,8 @@ class Node:
     def _connect(self, opened: SharedVolume) -> None:
         assert self.network is not None
         known = self._home.known_addresses.of(opened.id)
+        if server := self._volumes.records[opened.name].signal:
+            self.network.switchboard.use(opened.id, SignalUrl.parse(server))
         self.network.connector.add(opened.peers, opened.secrets.secret, known)
         if not self._is_networked:
             self._is_networked = True
@@ -237,20 +243,7 @@ class Node:
         with self._networking:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(network.run)
-                nursery.start_soon(self._remember_addresses)
-
-    async def _remember_addresses(self) -> None:
-        while True:
-            await trio.sleep(ADDRESSES_S)
-            await self._save_addresses()
-
-    async def _save_addresses(self) -> None:
-        known = self._home.known_addresses
-        if known.is_changed:
-            try:
-                await self._run_blocking(known.save)
-            except DittoError as error:
-                log.error("where other devices are could not be saved", reason=str(error))
+                nursery.start_soon(self._home.known_addresses.keep, self._run_blocking)
 
     async def join(self, joined: Joined, name: str, *, is_ephemeral: bool = False) -> SharedVolume:
         """Take up a volume that pairing gave, as `name`; one that is here already gets the new records."""
@@ -272,8 +265,14 @@ class Node:
         self.network.connector.tell(opened.id, joined.inviter, addresses)
         for address in reversed(addresses):
             self._home.known_addresses.note(opened.id, joined.inviter, address)
-        await self._save_addresses()
+        await self._home.known_addresses.save_changes(self._run_blocking)
         return opened
+
+    async def use_signal(self, opened: SharedVolume, server: SignalUrl) -> None:
+        """Meet a volume's devices by way of that server too, from now on."""
+        assert self.network is not None
+        self.network.switchboard.use(opened.id, server)
+        await self._volumes.use_signal(opened.name, str(server))
 
     async def forget(self, name: str) -> None:
         """Close a volume and take it out of the registry. What lies on the disk stays there."""
@@ -375,6 +374,7 @@ class Node:
             log.error("a volume could not be closed cleanly", volume=name, reason=str(error))
         assert self.network is not None
         self.network.connector.remove(opened.id)
+        self.network.switchboard.use(opened.id, None)
         await opened.ended()
         await self._run_blocking(close_parts, opened.volume.replica)
 
@@ -384,7 +384,7 @@ class Node:
             await self.close_volume(name)
         self._networking.cancel()
         if self._opened_home is not None:
-            await self._save_addresses()
+            await self._home.known_addresses.save_changes(self._run_blocking)
             self._opened_home.close()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -22,8 +23,10 @@ from dittofs.identity.tickets import ADDRESSES_MAX, Ticket
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
 from dittofs.replication import pairing
-from dittofs.replication.finding import join_by_code
+from dittofs.replication.finding import Caller, LookFor, join_by_code
+from dittofs.replication.meeting import Hear
 from dittofs.replication.network import Network
+from dittofs.server_urls import SignalUrl
 from dittofs.shared_volume import SharedVolume
 
 log = structlog.get_logger()
@@ -50,6 +53,10 @@ class Share:
     joined: Admission | None = None
     """Who came; None when it ended in another way."""
     is_burnt: bool = False
+    server: SignalUrl | None = None
+    """By way of which signalling server the code works too."""
+    is_server_lost: bool = False
+    """There is one, and it is not reached, or has no free number."""
 
 
 class PairingDesk:
@@ -63,12 +70,14 @@ class PairingDesk:
         entropy: Entropy,
         label: str,
         find: Callable[[VolumeId], SharedVolume | None],
+        nursery: trio.Nursery,
     ) -> None:
         self._device = device
         self._network = network
         self._entropy = entropy
         self._label = label
         self._find = find
+        self._nursery = nursery
         self._invitations = Invitations()
         self._shares: list[Share] = []
         network.meeting.state = self._state
@@ -84,32 +93,50 @@ class PairingDesk:
         if not addresses:
             why = self._network.problem or "this machine has no network address"
             raise ConfigError(f"no other device could reach this one: {why}")
-        invitation = await self._open(volume, role)
+        server = self._network.switchboard.of(volume.id)
+        invitation, is_at_server = await self._open(volume, role, server)
         told = tuple(str(address) for address in addresses[:ADDRESSES_MAX])
         ticket = Ticket(self._device.id, told, invitation.token)
         share = Share(invitation.code, ticket, role, volume.name, PATIENCE_S, invitation)
+        share.server = server if is_at_server else None
+        share.is_server_lost = server is not None and not is_at_server
         self._shares.append(share)
         self._network.connector.look()
         return share
 
-    async def _open(self, volume: SharedVolume, role: Role) -> Invitation:
-        """An invitation whose number no other device here has given out, as far as can be heard."""
+    async def _open(
+        self, volume: SharedVolume, role: Role, server: SignalUrl | None
+    ) -> tuple[Invitation, bool]:
+        """An invitation whose number no other device here has given out, as far as can be heard.
+
+        Nor any at the signalling server, if it is reached: whether it is.
+        """
         avoided: set[int] = set()
         while True:
             now = trio.current_time()
             invitation = self._invitations.open(volume.id, role, self._entropy, now, avoided)
             slot = invitation.code.slot
-            if len(avoided) + 1 == DRAWS_MAX or not self._network.uses_mdns:
-                return invitation
+            is_last = len(avoided) + 1 == DRAWS_MAX
             is_given_out = False
             try:
-                if not await self._network.meeting.is_taken(slot, TAKEN_S):
+                is_hosting = await self._hosting(server, slot)
+                is_taken = is_hosting is False or await self._is_taken_here(slot)
+                if is_last or not is_taken:
                     is_given_out = True
-                    return invitation
+                    return invitation, is_hosting is True
             finally:
                 if not is_given_out:
                     self._invitations.withdraw(invitation)
             avoided.add(slot)
+
+    async def _hosting(self, server: SignalUrl | None, slot: int) -> bool | None:
+        if server is None:
+            return None
+        self._network.connector.look()
+        return await self._network.switchboard.hosting(server, slot)
+
+    async def _is_taken_here(self, slot: int) -> bool:
+        return self._network.uses_mdns and await self._network.meeting.is_taken(slot, TAKEN_S)
 
     async def wait(self, share: Share) -> None:
         """Return when the invitation has ended: used, burnt, late. Cancelled, it goes on."""
@@ -121,25 +148,35 @@ class PairingDesk:
         """Use a ticket. PairingRefused, LinkBroken: nothing has changed here."""
         return await pairing.join(self._device, ticket, self._label, self._entropy)
 
-    async def join_by_code(self, code: Code, patience_s: float) -> Joined:
+    async def join_by_code(self, code: Code, patience_s: float, server: SignalUrl | None = None) -> Joined:
         """Look for the device that shows `code` and use it. Errors as `finding.join_by_code`.
 
-        ConfigError if this device does not look around.
+        It is looked for on this device's networks, and by way of `server`, or that of the settings.
+        ConfigError if this device looks nowhere.
         """
         own = self._invitations.find(code.name)
         if own is not None and own.code == code:
             raise PairingRefused(Reason.OWN)
-        if not self._network.uses_mdns:
+        server = server or self._network.switchboard.server
+        if not self._network.uses_mdns and server is None:
             raise ConfigError(
                 "this device does not look around on its networks (mdns = false in config.toml)"
             )
-        self._network.look_around()
-        look_for = self._network.meeting.look_for
+        look_for: LookFor = _look_nowhere
+        if self._network.uses_mdns:
+            self._network.look_around()
+            look_for = self._network.meeting.look_for
+        caller = None
+        if server is not None:
+            caller = Caller(
+                str(server), partial(self._network.switchboard.dial_host, server, self._nursery, code.slot)
+            )
         return await join_by_code(
             self._device,
             code,
             self._label,
             look_for=look_for,
+            caller=caller,
             patience_s=patience_s,
             entropy=self._entropy,
         )
@@ -209,3 +246,7 @@ class PairingDesk:
     def _is_open(self) -> bool:
         """Strangers are admitted while an invitation is good: who was let in may have lost the answer."""
         return self._invitations.is_any_open(trio.current_time())
+
+
+async def _look_nowhere(_slot: int, _hear: Hear) -> None:
+    """This device hears nobody on its networks."""

@@ -35,6 +35,8 @@ class VolumeRecord(msgspec.Struct, frozen=True):
     """It was mounted when the daemon last knew, and is mounted again when it comes back."""
     is_ephemeral: bool = False
     """This device leaves it with its last mount, and nothing of it stays."""
+    signal: str = ""
+    """The signalling server by which its devices meet, beside that of the settings."""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -70,6 +72,14 @@ class Registry:
                 return
             record = msgspec.structs.replace(known, path=path, options=options, is_mounted=is_mounted)
             if record != known:  # what is mounted again is mounted on a full disk, too
+                await self._run_blocking(self._save, {**self._records, name: record})
+
+    async def use_signal(self, name: str, url: str) -> None:
+        """Keep by which signalling server a volume's devices meet, if it is still on this device."""
+        async with self._changing:
+            record = self._records.get(name)
+            if record is not None and record.signal != url:
+                record = msgspec.structs.replace(record, signal=url)
                 await self._run_blocking(self._save, {**self._records, name: record})
 
     async def remove(self, name: str) -> None:

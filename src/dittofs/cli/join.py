@@ -16,7 +16,7 @@ from dittofs.cli.starting import ensure_daemon, is_answering
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE, Refusal
-from dittofs.control.invitations import read_code
+from dittofs.control.invitations import read_code, read_signal
 from dittofs.control.mountpoint import (
     canonical,
     for_join,
@@ -39,6 +39,7 @@ device there was compared. `connect` is the same command. Running it again chang
 EXAMPLE = """\
   dittofs join 7-cabin-velvet
   dittofs join 7-cabin-velvet ~/Work --name Work      call the volume otherwise here
+  dittofs join CODE --signal ws://HOST:7348           across the internet
   dittofs join 192.168.1.7:7347                       where devices do not hear each other
   dittofs join 'dittofs://join/1?d=...&a=...&k=...'   the same by a ticket
   dittofs join CODE DIR --ro --ephemeral              for one job of a build server"""
@@ -70,6 +71,12 @@ def define(parser: argparse.ArgumentParser) -> None:
         default=30.0,
         help="look for the other device so long; default: 30",
     )
+    parser.add_argument(
+        "--signal",
+        metavar="URL",
+        default="",
+        help="look for it by way of this signalling server too, and meet it there from now on",
+    )
     parser.add_argument("--fingerprint", metavar="F", default="", help="with HOST:PORT: of the device there")
     parser.add_argument("--ro", action="store_true", help="mount it read-only, the same as -o ro")
     parser.add_argument(
@@ -93,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     parse_options(options)
     if not 0 <= arguments.timeout <= TIMEOUT_MAX_S:
         raise Refusal("usage", f"--timeout takes seconds, from 0 to {TIMEOUT_MAX_S:g}")
+    signal = str(read_signal(arguments.signal)) if arguments.signal else ""
     invitation = arguments.invitation
     address = _address(invitation)
     if address is None and arguments.fingerprint:
@@ -115,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         options=options,
         timeout_s=arguments.timeout,
+        signal=signal,
         is_ephemeral=arguments.ephemeral,
     )
     if address is not None:

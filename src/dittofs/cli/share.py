@@ -16,6 +16,7 @@ from dittofs.cli.starting import ensure_daemon
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FAILED, EXIT_FINE, Refusal
+from dittofs.control.invitations import read_signal
 from dittofs.control.mountpoint import canonical, mounted_around, mounts, require_fuse
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import MountRequest, VolumeStatus
@@ -44,6 +45,9 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bind", metavar="ADDRESS", default="", help="listen on this address alone")
     parser.add_argument("--port", type=int, default=-1, help="listen on this port; 0 is any that is free")
+    parser.add_argument(
+        "--signal", metavar="URL", default="", help="let the code work by way of this signalling server too"
+    )
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument("--daemon", action="store_true", help="do not wait: the daemon lets the device in")
     waiting.add_argument("--wait", action="store_true", help="with --json: wait, one object a line")
@@ -52,6 +56,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not -1 <= arguments.port <= 65535:
         raise Refusal("usage", f"{arguments.port} is not a port: that is a number from 0 to 65535")
+    signal = str(read_signal(arguments.signal)) if arguments.signal else ""
     asked = Client(Paths.find().socket)
     if arguments.volume is not None and _is_to_become_one(arguments.volume, _volumes(asked)):
         _mount(asked, arguments.volume, arguments.name, as_json=arguments.json)
@@ -60,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name not in ("", volume):
         text = f'it is the volume "{escaped(volume)}" already, which was not renamed'
         raise Refusal("refused", text, "Leave --name out")
-    request = ShareRequest(volume=volume, role=arguments.role, bind=arguments.bind, port=arguments.port)
+    request = ShareRequest(
+        volume=volume, role=arguments.role, bind=arguments.bind, port=arguments.port, signal=signal
+    )
     items = asked.share(request)
     invitation = next(items)
     assert isinstance(invitation, Invitation)
@@ -141,6 +148,8 @@ def _show(invitation: Invitation, *, is_waiting: bool) -> None:
     else:
         say("If it does not hear this one, either of these:\n")
         say(f"  {escaped(invitation.ticket_command)}\n{by_address}\n")
+    if invitation.warning:
+        warn(f"Warning: {escaped(invitation.warning)}")
     said = f"Each works once, for {duration(invitation.expires_in_s)}."
     say(f"{said}   Waiting..." if is_waiting else f"{said}   See who came:  dittofs devices")
 

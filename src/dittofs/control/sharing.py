@@ -23,6 +23,7 @@ class ShareRequest(Struct, frozen=True):
     role: Literal["reader", "writer", "owner"] = "writer"
     bind: str = ""  # listen on this address of this machine alone, if the daemon does not listen yet
     port: Port = -1  # and on this port; -1: as the settings say
+    signal: str = ""  # meet the volume's devices by way of this signalling server too, from now on
 
 
 class Invitation(Struct, frozen=True, tag="invitation"):
@@ -37,6 +38,8 @@ class Invitation(Struct, frozen=True, tag="invitation"):
     addresses: tuple[str, ...]  # where this device listens
     id: str  # of this device: its fingerprint is the beginning
     expires_in_s: float
+    signal: str = ""  # the signalling server by way of which the code works too; it is in `command`
+    warning: str = ""  # what is to be known, such as that it is not reached
 
 
 class ShareWaiting(Struct, frozen=True, tag="waiting"):
@@ -69,6 +72,7 @@ class JoinRequest(Struct, frozen=True):
     timeout_s: Seconds = 30.0  # so long who shows the code is looked for
     address: str = ""  # HOST:PORT of the inviting device: with a code it is not looked for then
     inviter: str = ""  # its id, with `address`: nobody else is told anything
+    signal: str = ""  # a signalling server by way of which who shows the code is looked for too
     is_ephemeral: bool = False  # this device leaves with its last mount; not of a volume that is here already
 
 

@@ -24,6 +24,7 @@ from dittofs.ids import VolumeId
 from dittofs.links.link import Alpn, Link
 from dittofs.links.tcp import dial
 from dittofs.replication import greeting, rendezvous
+from dittofs.replication.calls import is_makeshift
 from dittofs.replication.peers import Peers
 from dittofs.replication.upkeep import contained
 
@@ -213,6 +214,28 @@ class Connector:
         book.tell(key, Source.EXCHANGED, [*told, address], trio.current_time())
         self.on_address(peers.volume, link.peer, address)
 
+    # -- links that are made otherwise than by dialling
+
+    def volumes(self) -> list[tuple[Peers, bytes]]:
+        """Each volume, with its secret."""
+        return [(volume.peers, volume.secret) for volume in self._volumes.values()]
+
+    def peers(self, identity: VolumeId | None) -> Peers | None:
+        """Those of a volume; None if it is not here."""
+        volume = None if identity is None else self._volumes.get(identity)
+        return None if volume is None else volume.peers
+
+    def lacks(self, peers: Peers, device: DeviceId) -> bool:
+        """Whether any link to a member is better than what there is."""
+        session = peers.session(device)
+        return (
+            peers.knows(device) and self._may_have(peers, device) and (session is None or session.is_in_doubt)
+        )
+
+    async def hold(self, peers: Peers, link: Link) -> None:
+        """Begin a session over a link that this side began, and hold it. Raises as `greeting.dialled`."""
+        await greeting.dialled(link, peers)
+
     # -- dialling
 
     async def run(self) -> None:
@@ -255,12 +278,14 @@ class Connector:
         return session is None or session.link is not attempt.link
 
     def _is_wanted(self, volume: _Volume, device: DeviceId) -> bool:
-        peers = volume.peers
-        session = peers.session(device)
+        session = volume.peers.session(device)
+        is_lacking = session is None or session.is_in_doubt or is_makeshift(session.link)
+        return is_lacking and self._may_have(volume.peers, device)
+
+    def _may_have(self, peers: Peers, device: DeviceId) -> bool:
         return (
             device != self._device.id
             and min(peers.role(device), peers.role(self._device.id)) > Role.STORE
-            and (session is None or session.is_in_doubt)
             and not peers.is_banned(device)
         )
 

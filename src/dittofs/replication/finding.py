@@ -5,6 +5,7 @@ Liars can answer too. Each of them has one guess of the words, and at most CANDI
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -34,6 +35,15 @@ DIALS_MAX: Final = 8
 LookFor = Callable[[int, Hear], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Another way to the device, beside addresses that are heard."""
+
+    place: str
+    dial: Callable[[], Awaitable[Link]]
+    """A link to whoever is there, waited for."""
+
+
 class NobodyFound(DittoError):
     """No device that can be heard has an invitation of that number."""
 
@@ -50,23 +60,29 @@ class _Search:
     code: Code
     name: str
     entropy: Entropy
-    links: trio.MemorySendChannel[tuple[Address, Link]]
+    links: trio.MemorySendChannel[tuple[str, Link]]
     over: list[Heard] = field(default_factory=list)
-    closed: list[Address] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
     unreached: list[str] = field(default_factory=list)
-    refused: dict[DeviceId, tuple[Address, DittoError]] = field(default_factory=dict)
+    refused: dict[DeviceId, tuple[str, DittoError]] = field(default_factory=dict)
     known: set[DeviceId] = field(default_factory=set)
     dials: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(DIALS_MAX))
 
     async def dial(self, address: Address) -> None:
         """Hand over a link to whoever is there, unless another address of it was faster."""
+        async with self.dials:
+            await self.reach(
+                Caller(str(address), partial(dial_inviter, address, self.device, lambda _who: True))
+            )
+
+    async def reach(self, caller: Caller) -> None:
+        """As `dial`."""
         link: Link | None = None
         try:
-            async with self.dials:
-                link = await dial_inviter(address, self.device, lambda _who: True)
+            link = await caller.dial()
             if link.peer not in self.known:
                 self.known.add(link.peer)
-                await self.links.send((address, link))
+                await self.links.send((caller.place, link))
                 link = None
         except DittoError as error:
             self.unreached.append(str(error))
@@ -74,14 +90,14 @@ class _Search:
             if link is not None:
                 await close(link)
 
-    async def try_at(self, address: Address, link: Link) -> Joined | None:
+    async def try_at(self, place: str, link: Link) -> Joined | None:
         """Pair over `link`; None if that is not to be, and why is noted."""
         try:
             return await join_over(link, self.device, self.code, self.name, self.entropy)
         except HandshakeRefused:
-            self.closed.append(address)  # nothing was shown to it, so it had no guess
+            self.closed.append(place)  # nothing was shown to it, so it had no guess
         except (PairingRefused, FormatError, LinkBroken) as error:
-            self.refused[link.peer] = address, error
+            self.refused[link.peer] = place, error
         finally:
             await close(link)
         return None
@@ -91,14 +107,14 @@ class _Search:
         slot = self.code.slot
         others = {who: one for who, one in self.refused.items() if who != self.device.id}
         if len(others) > 1:
-            places = ", ".join(str(address) for address, _ in others.values())
+            places = ", ".join(place for place, _ in others.values())
             return SeveralFound(f"several devices say to have shown code {slot}, and none knows it: {places}")
         for _, error in (*others.values(), *self.refused.values()):
             return error
         if self.over:
             return PairingRefused(Reason(int(self.over[0].state)))
         if self.closed:
-            places = ", ".join(map(str, self.closed))
+            places = ", ".join(self.closed)
             return HandshakeRefused(f"the device at {places} has no open invitation")
         if self.unreached:
             return LinkBroken("the inviting device was found and not reached: " + "; ".join(self.unreached))
@@ -106,15 +122,22 @@ class _Search:
 
 
 async def join_by_code(
-    device: Device, code: Code, name: str, *, look_for: LookFor, patience_s: float, entropy: Entropy
+    device: Device,
+    code: Code,
+    name: str,
+    *,
+    look_for: LookFor,
+    caller: Caller | None = None,
+    patience_s: float,
+    entropy: Entropy,
 ) -> Joined:
-    """Pair with the device that shows `code`, looked for during `patience_s`.
+    """Pair with the device that shows `code`, looked for during `patience_s`, also by way of `caller`.
 
     NobodyFound; SeveralFound; PairingRefused, FormatError, HandshakeRefused: what became of the one that
     answered; LinkBroken: it was not reached. After a wrong code the invitation is void.
     Cancelled, this device may have been let in: the same code gives it the volume again, within ten minutes.
     """
-    sending, receiving = trio.open_memory_channel[tuple[Address, Link]](HEARD_MAX)
+    sending, receiving = trio.open_memory_channel[tuple[str, Link]](HEARD_MAX)
     search = _Search(device, code, name, entropy, sending)
     until = _Until(trio.current_time() + patience_s)
     heard: set[Address] = set()
@@ -132,6 +155,8 @@ async def join_by_code(
                     nursery.start_soon(search.dial, one.address)
 
             nursery.start_soon(look_for, code.slot, hear)
+            if caller is not None:
+                nursery.start_soon(search.reach, caller)
             while joined is None and len(search.refused) < CANDIDATES_MAX:
                 found = await _next(receiving, until)
                 if found is None:
@@ -147,7 +172,7 @@ async def join_by_code(
     return joined
 
 
-async def _close_all(links: trio.MemoryReceiveChannel[tuple[Address, Link]]) -> None:
+async def _close_all(links: trio.MemoryReceiveChannel[tuple[str, Link]]) -> None:
     """Within a second, also when cancelled: nobody was shown anything over these."""
     with trio.CancelScope(shield=True):
         async with trio.open_nursery() as nursery:
@@ -175,8 +200,8 @@ class _Until:
 
 
 async def _next(
-    receiving: trio.MemoryReceiveChannel[tuple[Address, Link]], until: _Until
-) -> tuple[Address, Link] | None:
+    receiving: trio.MemoryReceiveChannel[tuple[str, Link]], until: _Until
+) -> tuple[str, Link] | None:
     """The next candidate. None: the time is up, and nobody is left who answered meanwhile."""
     try:
         return receiving.receive_nowait()

@@ -16,7 +16,9 @@ from dittofs.links.link import Link
 from dittofs.links.tcp import Endpoint, listen
 from dittofs.replication.connector import Connector
 from dittofs.replication.meeting import Meeting
+from dittofs.replication.switchboard import Switchboard
 from dittofs.replication.upkeep import contained, kept_up
+from dittofs.server_urls import IceServer, SignalUrl
 
 log = structlog.get_logger()
 
@@ -39,10 +41,15 @@ class Network:
         port: int | None = None,
         static: Sequence[Address] = (),
         uses_mdns: bool = True,
+        signal: SignalUrl | None = None,
+        ice: Sequence[IceServer] = (),
     ) -> None:
         """`port`: None for DEFAULT_PORT, or any free one if that is taken; 0 for any."""
         self.connector = Connector(device, clock=clock, static=static)
         self.meeting = Meeting(entropy)
+        self.switchboard = Switchboard(
+            device, self.connector, self.meeting, server=signal, ice=ice, clock=clock, entropy=entropy
+        )
         self._device = device
         self._entropy = entropy
         self._bind = bind
@@ -100,6 +107,7 @@ class Network:
         async with trio.open_nursery() as nursery:
             await self._listen(nursery)
             nursery.start_soon(kept_up, self.connector.run)
+            nursery.start_soon(kept_up, self.switchboard.run)
             nursery.start_soon(kept_up, partial(interfaces.watch, self.connector.network_came))
             if self.uses_mdns:
                 nursery.start_soon(kept_up, self._discover)

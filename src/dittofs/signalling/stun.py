@@ -53,12 +53,12 @@ async def serve(listening: trio.socket.SocketType) -> None:
         listening.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
     while True:
         try:
-            data, asked, _, (host, port, *_) = await listening.recvmsg(
-                _QUESTION_BYTES_MAX + 1, _CONTROL_BYTES
-            )
+            data, asked, _, sender = await listening.recvmsg(_QUESTION_BYTES_MAX + 1, _CONTROL_BYTES)
         except OSError:  # of an answer sent earlier, or the network went
             await trio.sleep(_PAUSE_S)
             continue
+        assert isinstance(sender, tuple)
+        host, port = str(sender[0]), int(sender[1])
         told = answer(data, host, port)
         if told is not None:
             with suppress(OSError):

@@ -1,0 +1,64 @@
+"""Links by way of WebRTC: two descriptions are exchanged, then TLS runs between the devices as over TCP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from dittofs.identity.keys import Device
+from dittofs.links import webrtc
+from dittofs.links.link import Admits, Alpn, Link
+from dittofs.links.tls import secure
+from dittofs.server_urls import IceServer
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Makes links of descriptions, each with a process of its own in `nursery`."""
+
+    device: Device
+    nursery: trio.Nursery
+
+    async def call(
+        self, servers: Sequence[IceServer], exchange: webrtc.Exchange, *, alpn: Alpn, admits: Admits
+    ) -> Link:
+        """A link to whoever answers, if `admits` says so. LinkBroken, HandshakeRefused."""
+        stream, path = await webrtc.call(servers, exchange, self.nursery)
+        return await secure(
+            stream, self.device, is_dialer=True, alpn=alpn, admits=admits, description=_described(path)
+        )
+
+    async def take(
+        self, servers: Sequence[IceServer], offer: str, tell: webrtc.Tell, *, admits: Admits
+    ) -> Link:
+        """A link to whoever called, if `admits` says so. LinkBroken, HandshakeRefused."""
+        stream, path = await webrtc.take(servers, offer, tell, self.nursery)
+        return await secure(stream, self.device, is_dialer=False, admits=admits, description=_described(path))
+
+
+def is_makeshift(link: Link) -> bool:
+    """Whether a link by TCP would be better: it costs a hundredth of the processor time."""
+    return link.description.startswith(f"{webrtc.TRANSPORT} ")
+
+
+def in_turn(servers: Sequence[IceServer], attempt: int) -> list[IceServer]:
+    """Each kind in an order of its own for each attempt: of each kind the first alone is used."""
+    relays = [one for one in servers if one.is_relay]
+    others = [one for one in servers if not one.is_relay]
+    return [*_rotated(others, attempt), *_rotated(relays, attempt)]
+
+
+def _rotated(servers: list[IceServer], by: int) -> list[IceServer]:
+    at = by % len(servers) if servers else 0
+    return servers[at:] + servers[:at]
+
+
+def _described(path: str) -> str:
+    return f"{webrtc.TRANSPORT} {path if path.isprintable() else '?'}"
+
+
+STRANGERS_MAX: Final = 4
+"""Calls of devices that may not even have the words of a code, at a time."""
+CALLS_MAX: Final = 8
+"""Calls of members that are being made or taken, at a time: each is a process that starts."""

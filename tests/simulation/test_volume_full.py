@@ -12,8 +12,9 @@ import trio.testing
 
 from dittofs.errors import DiskFull, DittoError, FSError
 from dittofs.volume import files, replica
-from dittofs.volume.files import FREE_BYTES_FLOOR, LAYERS_MAX, Handle
+from dittofs.volume.files import LAYERS_MAX, Handle
 from dittofs.volume.publication import RETRY_S
+from dittofs.volume.room import FREE_BYTES_FLOOR
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import Rig
 

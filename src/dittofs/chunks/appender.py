@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dittofs.chunks.index_run import Location
 from dittofs.chunks.pack import (
@@ -107,6 +107,30 @@ class Appender:
                 self._files.finish(self._active)
             return self._pack_to_append()
 
+    def adopt(
+        self, path: str, size: int, places: Callable[[int], Iterable[tuple[ChunkId, Location]]]
+    ) -> None:
+        """A file of frames, durable to its last byte, is the last pack now, and has what `places` says.
+
+        Durable when this returns. DiskFull or DiskError: it is no pack.
+        """
+        with self._sync_lock, self.lock:
+            self._sync_all()  # all packs but the last are durable (recovery)
+            number, previous = self._next_number(), self._active
+            self._active = (
+                number  # before it can be seen: an active pack is not compacted while it seems empty
+            )
+            try:
+                self._files.adopt(path, number, size)
+            except BaseException:
+                self._active = previous
+                raise
+            if previous is not None:
+                self._files.finish(previous)
+            self._durable[number] = size
+            for chunk, location in places(number):
+                self._placed(chunk, location)
+
     def forget(self, number: int) -> None:
         """This pack, never appended to again, is about to be removed."""
         with self._sync_lock, self.lock:
@@ -117,12 +141,15 @@ class Appender:
         active = self._active
         if active and self._files.is_writable(active) and self._files.sizes[active] < PACK_BYTES_MAX:
             return active
-        # A pack that is gone or shorter than it was keeps its number: the index may still point into it.
-        number = max(self._files.last, max(self._durable, default=0)) + 1
+        number = self._next_number()
         self._files.create(number)
         self._active = number
         self._durable[number] = PACK_HEADER_BYTES
         return number
+
+    def _next_number(self) -> int:
+        # A pack that is gone or shorter than it was keeps its number: the index may still point into it.
+        return max(self._files.last, max(self._durable, default=0)) + 1
 
     @property
     def active(self) -> int | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dittofs.chunks.chunker import SINGLE_BYTES_MAX, Chunking
+from dittofs.chunks.known import KnownChunks
 from dittofs.chunks.manifest import Gap, Leaf, Manifest, chunk_root, parse_root
 from dittofs.chunks.recut import Recut, read_extent
 from dittofs.chunks.seal import ChunkKind
@@ -26,13 +27,20 @@ __all__ = [
 
 
 def store_content(
-    store: ChunkStore, source: Source, base: bytes, base_size: int, *, chunking: Chunking
+    store: ChunkStore,
+    source: Source,
+    base: bytes,
+    base_size: int,
+    *,
+    chunking: Chunking,
+    known: KnownChunks | None = None,
 ) -> bytes:
     """Store a content and return its root, the same however the content came to be.
 
     Chunks and manifest leaves of `base` outside the DATA and HOLE extents are reused unread; around them
     chunks are read and cut until a cut falls on one of the base's again. Not durable before `store.sync`.
-    Blocks; holds about 16 MiB. `chunking` other than the base's cuts everything anew.
+    Blocks; holds about 16 MiB. `chunking` other than the base's cuts everything anew. `known`: chunks that
+    stretches of the source's data were cut into by this chunking, and that are here; they are not read.
 
     Raises DiskFull, DiskError, what `source.read` raises, FSError(EFBIG), and what reading the base's
     manifest raises; what was stored until then is harmless.
@@ -43,7 +51,7 @@ def store_content(
         plain = b"".join([read_extent(source, *extent) for extent in source.extents()])
         assert len(plain) == source.size, "the extents cover the content"
         return chunk_root(store.put([(ChunkKind.DATA, plain)])[0])
-    return Recut(store, source, base, base_size, chunking).store()
+    return Recut(store, source, base, base_size, chunking, known or KnownChunks()).store()
 
 
 class Part(NamedTuple):

@@ -4,14 +4,25 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from dittofs.chunks.pack import PACK_HEADER_BYTES, pack_header, pack_name, pack_number
 from dittofs.disk import Disk, DiskFile
-from dittofs.errors import DiskFull
+from dittofs.errors import DiskFull, DittoError
 from dittofs.ids import VolumeId
 
 _OPEN_MAX = 128  # 16 GiB of packs at 128 MiB each
 _COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """How much a store holds."""
+
+    chunks: int
+    packs: int
+    pack_bytes: int
+    index_bytes: int
 
 
 class PackFiles:
@@ -67,6 +78,27 @@ class PackFiles:
             self._open[number] = file
             self._writable.add(number)
         self.sizes[number] = PACK_HEADER_BYTES
+
+    def adopt(self, path: str, number: int, size: int) -> None:
+        """A file that is durable, with room for a header at its begin, is this pack from now on.
+
+        Durable when this returns. DiskFull or DiskError: it is none.
+        """
+        file = self._disk.open(path)
+        try:
+            file.write(0, pack_header(number, self.volume_id))
+            file.sync()
+            self._disk.rename(path, self._path(number))
+            self._disk.sync_directory(self._directory)
+        except BaseException:
+            file.close()
+            with contextlib.suppress(DittoError, FileNotFoundError):
+                self._disk.unlink(self._path(number))
+            raise
+        with self._guard:
+            self._open[number] = file
+            self._writable.add(number)
+        self.sizes[number] = size
 
     def reopen(self, number: int) -> None:
         """Make a pack that is sound to its end writable again."""

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from dittofs.chunks.chunker import Buffer, Chunking, Cutter
+from dittofs.chunks.known import KnownChunks
 from dittofs.chunks.manifest import (
     HOLE_BYTES_MIN,
     Leaf,
@@ -47,12 +48,13 @@ class _Zeros:
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """A base's chunk, or the part of it that is unchanged."""
+    """A base's chunk, or the part of it that is unchanged; or one that was cut ahead of fresh bytes."""
 
     offset: int
     length: int
     chunk: ChunkId
     is_whole: bool
+    is_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,17 @@ class Recut:
     """One content of more than a single chunk, being stored."""
 
     def __init__(
-        self, store: ChunkStore, source: Source, base: bytes, base_size: int, chunking: Chunking
+        self,
+        store: ChunkStore,
+        source: Source,
+        base: bytes,
+        base_size: int,
+        chunking: Chunking,
+        known: KnownChunks,
     ) -> None:
         self._store = store
         self._source = source
+        self._known = known
         named = parse_root(base, base_size)
         self._base_size = base_size
         self._old = Manifest(store, named[1], base_size) if named and named[0] is ChunkKind.MANIFEST else None
@@ -120,12 +129,21 @@ class Recut:
             end = offset + length
             match extent:
                 case Extent.DATA:
-                    yield _Fresh(offset, length)
+                    yield from self._data_pieces(offset, end)
                 case Extent.HOLE:
                     yield _Hole(offset, length)
                 case Extent.BASE:
                     assert end <= self._base_size, "base extents lie within the base"
                     yield from self._base_pieces(offset, end)
+
+    def _data_pieces(self, start: int, end: int) -> Iterator[_Piece]:
+        for offset, length, chunk in self._known.within(start, end):
+            if start < offset:
+                yield _Fresh(start, offset - start)
+            yield _Old(offset, length, chunk, is_whole=True, is_ahead=True)
+            start = offset + length
+        if start < end:
+            yield _Fresh(start, end - start)
 
     def _base_pieces(self, start: int, end: int) -> Iterator[_Piece]:
         if self._old is None:
@@ -208,12 +226,17 @@ class Recut:
         self._start = piece.offset + piece.length
 
     def _is_cut_kept(self, piece: _Old | _OldLeaf, following: _Piece | None) -> bool:
-        """Whether the base's cut at the end of the piece is a cut of the new content too.
+        """Whether the cut at the end of the piece, which was made before, is a cut of the new content too.
 
-        The cutter has seen the first byte after it: that must be the base's, or the run end here.
+        The cutter has seen the first byte after it: that must be as it was then, or the run end here.
         """
-        if not isinstance(following, _Fresh | _Zeros):
-            return True
+        match following:
+            case None | _Hole():
+                return True
+            case _OldLeaf() if not (isinstance(piece, _Old) and piece.is_ahead):
+                return True
+            case _Old() if following.is_ahead == (isinstance(piece, _Old) and piece.is_ahead):
+                return True
         return isinstance(piece, _Old) and self._cutter.ends_by_itself(piece.offset, piece.length)
 
     def _cut(self, data: bytes, *, is_final: bool) -> None:

@@ -3,8 +3,8 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
+from dittofs.chunks.ahead import AheadMaker
 from dittofs.chunks.appender import Appender, SealedChunk
 from dittofs.chunks.cache import PlainCache
 from dittofs.chunks.check import Finding, Problem, check
@@ -12,7 +12,7 @@ from dittofs.chunks.garbage import Garbage
 from dittofs.chunks.index import RECENT_ENTRIES_MAX, PackIndex
 from dittofs.chunks.index_run import IndexDamaged, Location
 from dittofs.chunks.pack import FRAME_HEADER_BYTES, is_sound_frame, pack_name
-from dittofs.chunks.pack_files import PackFiles
+from dittofs.chunks.pack_files import PackFiles, StoreStatistics
 from dittofs.chunks.recovery import recover
 from dittofs.chunks.scrub import Scrub
 from dittofs.chunks.seal import Buffer, ChunkKind, GenerationMissing, Sealer, VolumeKeys
@@ -35,16 +35,6 @@ class AbsentChunk(ChunkMissing):
         super().__init__(f"chunk {chunk.hex()} is not on this device")
         self.kind = kind
         self.chunk = chunk
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStatistics:
-    """How much a store holds."""
-
-    chunks: int
-    packs: int
-    pack_bytes: int
-    index_bytes: int
 
 
 class ChunkStore:
@@ -75,6 +65,10 @@ class ChunkStore:
         """Marks, sweeps, and makes room."""
         self.scrub = Scrub(self._files, self._sealer, lambda: self._index, self._lose)
         """Reads everything again, a little at a time."""
+        self.ahead = AheadMaker(
+            disk, directory, self._sealer, keys.secret, self._appender, self._sweeping, self
+        )
+        """Cuts and seals contents that are still being written."""
         self.damaged: set[ChunkId] = set()
         """What was found damaged since the store was opened, and not stored again."""
         self._cache = PlainCache(_CACHE_BYTES)
@@ -92,12 +86,14 @@ class ChunkStore:
         """Open the store in `directory`, made if absent.
 
         Packs are scanned past what the index knows; an index that is absent or damaged is rebuilt from
-        all packs. What was lost is in `notes`. Nothing is removed or overwritten but the index.
+        all packs. What was lost is in `notes`. Nothing is removed or overwritten but the index, and what was
+        cut ahead of contents that nobody writes any more.
         """
         disk.make_directory(directory)
         disk.sync_directory(directory)  # a pack made just before a crash may be known to the cache alone
         store = cls(disk, directory, keys, entropy)
         try:
+            store.ahead.remove_strays()
             store._begin()
         except BaseException:
             store._index.close()
@@ -268,6 +264,10 @@ class ChunkStore:
         with self._appender.lock:
             # Another thread may have stored some of them meanwhile.
             self._appender.append([item for item in batch if not self._is_recent(item[0])])
+        self.relieve()
+
+    def relieve(self) -> None:
+        """Write the index to the disk if much of it is in memory only."""
         # Whoever puts may be in a hurry; whoever syncs waits for the disk anyhow.
         self._save_if_above(_UNSAVED_TIMES_MAX * RECENT_ENTRIES_MAX)
 

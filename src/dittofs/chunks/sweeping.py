@@ -126,6 +126,11 @@ class Sweeping:
         with self._guard:
             self._touched.add(chunk)
 
+    def touch_all(self, chunks: Iterable[ChunkId]) -> None:
+        """As `touch`, for many."""
+        with self._guard:
+            self._touched.update(chunks)
+
     def was_touched(self, chunk: ChunkId) -> bool:
         """Whether somebody relies on the chunk since the round began."""
         return chunk in self._touched

@@ -216,6 +216,8 @@ class Contents:
 
     def detach(self, content: Content) -> None:
         """The file lost its last name while open: its bytes live on in memory only."""
+        for layer in content.layers:
+            layer.give_back_ahead()
         if self._contents.get(content.ref) is content:
             del self._contents[content.ref]
 

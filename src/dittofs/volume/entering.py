@@ -146,3 +146,34 @@ class Entering:
             while directory != ROOT:
                 self._state.announce_names(directory)
                 directory = self._state.replica.tree.parent(directory)
+
+
+def enter_ignored(state: State, inode: InodeId) -> list[Ref]:
+    """A name that was ignored is not any more: it and what is below it enter the tree, files when published.
+
+    Returns the files.
+    """
+    files: list[Ref] = []
+    waiting = [inode]
+    while waiting:
+        one = waiting.pop(0)
+        entry = state.local.get(one)
+        if entry is None or entry.is_ignored:
+            continue
+        if entry.kind == Kind.FILE:
+            files.append((one, None))
+            continue
+        children = state.local.names((one,))
+        with state.replica.change() as change:
+            Entering(state, change).create(entry, None, Stamp(entry.stamp))
+            for name, child in children.items():
+                below = state.local.get(child)
+                if below is None:
+                    continue
+                path = state.path(one) + name
+                ignored = state.rules.matches(path, is_directory=below.kind == Kind.DIRECTORY)
+                if not ignored:
+                    below.is_ignored = False
+                    state.local.put(below, change)
+                    waiting.append(child)
+    return files

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from dittofs.chunks.store import AbsentChunk
-from dittofs.errors import Damaged, DittoError, FSError
+from dittofs.errors import Damaged, DiskFull, DittoError, FSError
 from dittofs.ids import Stamp
 from dittofs.tree.record import Kind
 from dittofs.volume.contents import Content
@@ -19,6 +19,7 @@ from dittofs.volume.inodes import Inode
 from dittofs.volume.publication import Publisher
 from dittofs.volume.published import UNBORN
 from dittofs.volume.readahead import ReadAhead
+from dittofs.volume.room import FREE_BYTES_FLOOR
 from dittofs.volume.staging import Base
 from dittofs.volume.state import State, replace_entry
 
@@ -28,7 +29,6 @@ SIZE_MAX = (1 << 63) - 1
 LAYERS_MAX = 4  # closes of one file that may wait for publication before a writer has to
 UNSAVED_BYTES_MAX = 8 << 20  # acknowledged writes that may be lost with the process
 YOUNG_S = 2.0  # how long a file that stays open is kept out of the tree
-FREE_BYTES_FLOOR = 32 << 20  # what writers may not use: the journal and publication need room
 FREE_BYTES_STEP = 4 << 20  # writes between two looks at the free space
 
 
@@ -156,7 +156,13 @@ class Files:
     def _write_now(self, content: Content, offset: int, data: bytes | memoryview) -> int:
         self.require_room(len(data))
         layer = self._state.contents.writable(content)
-        layer.write(offset, data)
+        try:
+            layer.write(offset, data)
+        except DiskFull:
+            if not self._publisher.ahead.give_back():
+                raise
+            layer.write(offset, data)
+        self._publisher.ahead.wrote(content, offset)
         self.changed(content)
         self._unsaved_bytes += len(data)
         if self._unsaved_bytes > UNSAVED_BYTES_MAX:
@@ -210,10 +216,18 @@ class Files:
         self._until_room_check -= count
         if self._until_room_check > 0:
             return
-        free = self._state.replica.disk.free_bytes()
+        free = self.free_bytes(count)
         if free < FREE_BYTES_FLOOR + count:
             raise FSError(errno.ENOSPC, "the disk that holds the store is nearly full")
         self._until_room_check = min(FREE_BYTES_STEP, (free - FREE_BYTES_FLOOR) // 2)
+
+    def free_bytes(self, count: int) -> int:
+        """Room on the disk for who wants `count` bytes: what was cut ahead of writers yields to them."""
+        disk = self._state.replica.disk
+        free = disk.free_bytes()
+        if free < FREE_BYTES_FLOOR + count and self._publisher.ahead.give_back():
+            free = disk.free_bytes()
+        return free
 
     def save(self, content: Content, *, is_flushed: bool = False) -> None:
         """With the operating system when this returns: the process may die."""

@@ -8,8 +8,9 @@ from dittofs.chunks.content import ContentReader
 from dittofs.chunks.source import Extent
 from dittofs.errors import FSError
 from dittofs.tree.record import Kind
-from dittofs.volume.files import FREE_BYTES_FLOOR, SIZE_MAX, Files
+from dittofs.volume.files import SIZE_MAX, Files
 from dittofs.volume.inodes import Inode
+from dittofs.volume.room import FREE_BYTES_FLOOR
 from dittofs.volume.staging import Base, Layer
 from dittofs.volume.state import State
 
@@ -41,7 +42,7 @@ class Holes:
         size = self._state.stat(inode).size
         is_zeroed = bool(mode & (PUNCH_HOLE | ZERO_RANGE)) and offset < size
         is_longer = end > size and not mode & KEEP_SIZE
-        if not mode & PUNCH_HOLE and self._state.replica.disk.free_bytes() < FREE_BYTES_FLOOR + length:
+        if not mode & PUNCH_HOLE and self._files.free_bytes(length) < FREE_BYTES_FLOOR + length:
             raise FSError(errno.ENOSPC, "the disk that holds the store is nearly full")
         if not is_zeroed and not is_longer:
             return

@@ -10,6 +10,7 @@ from dittofs.errors import ChunkMissing, Damaged, DittoError
 from dittofs.ids import Slot, Stamp
 from dittofs.tree.record import Ref
 from dittofs.volume.contents import Content
+from dittofs.volume.cut_ahead import CutAhead
 from dittofs.volume.published import Published
 from dittofs.volume.staging import Layer
 
@@ -51,6 +52,8 @@ class Job:
     """Another device had removed the file."""
     is_carried: bool = False
     """Its chunks become durable with the journal, not by a sync of the packs."""
+    ahead: CutAhead | None = None
+    """What was cut while the file was written."""
 
     @property
     def size(self) -> int:
@@ -74,7 +77,8 @@ def store_job(chunks: ChunkStore, slot: Slot, job: Job, chunking: Chunking) -> N
     try:
         source = StagedSource(job.layer)
         base = job.published
-        job.root = store_content(chunks, source, base.root, base.size, chunking=chunking)
+        known = job.ahead.adopt() if job.ahead is not None else None
+        job.root = store_content(chunks, source, base.root, base.size, chunking=chunking, known=known)
         job.node = store_version_node(chunks, job.root, job.size, job.mtime, slot, job.previous)
         job.error = None
     except (Damaged, ChunkMissing) as error:

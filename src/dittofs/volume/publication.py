@@ -22,11 +22,12 @@ from dittofs.errors import (
     ReadOnlyVolume,
 )
 from dittofs.ids import InodeId, Stamp
-from dittofs.tree.record import Kind, Ref, Version
+from dittofs.tree.record import Ref, Version
+from dittofs.volume.ahead import Ahead
 from dittofs.volume.borrowing import lacks_chunks
 from dittofs.volume.carried import Carried
 from dittofs.volume.contents import Content
-from dittofs.volume.entering import Entering
+from dittofs.volume.entering import Entering, enter_ignored
 from dittofs.volume.events import node_of
 from dittofs.volume.fetching import can_fetch
 from dittofs.volume.jobs import Job, require_whole, store_job, store_jobs
@@ -68,6 +69,8 @@ class Publisher:
         """Small contents that are durable with the journal."""
         self.left_behind = Waiting(state, chunking, self._job, self.enqueue)
         """Files whose edits need chunks that no device gave yet."""
+        self.ahead = Ahead(state, chunking)
+        """Cuts what is still being written."""
         self.problem: str | None = None
         """Why the last attempt failed, while content waits."""
 
@@ -122,34 +125,14 @@ class Publisher:
 
     def enter(self, inode: InodeId) -> None:
         """A name that was ignored is not any more: it and all below it enter the tree."""
-        state = self._state
-        waiting = [inode]
-        while waiting:
-            one = waiting.pop(0)
-            entry = state.local.get(one)
-            if entry is None or entry.is_ignored:
-                continue
-            if entry.kind == Kind.FILE:
-                self.enqueue((one, None))
-                continue
-            children = state.local.names((one,))
-            with state.replica.change() as change:
-                Entering(state, change).create(entry, None, Stamp(entry.stamp))
-                for name, child in children.items():
-                    below = state.local.get(child)
-                    if below is None:
-                        continue
-                    path = state.path(one) + name
-                    ignored = state.rules.matches(path, is_directory=below.kind == Kind.DIRECTORY)
-                    if not ignored:
-                        below.is_ignored = False
-                        state.local.put(below, change)
-                        waiting.append(child)
+        for ref in enter_ignored(self._state, inode):
+            self.enqueue(ref)
 
     async def run(self) -> None:
         """Publish for ever; cancelled at shutdown after `drain`."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.left_behind.run)
+            nursery.start_soon(self.ahead.run)
             await self._publish_for_ever()
 
     async def _publish_for_ever(self) -> None:
@@ -259,7 +242,12 @@ class Publisher:
             self.problem = str(error) or type(error).__name__
             for job in reversed(jobs):
                 self._queue = {job.ref: None, **self._queue}
+            if isinstance(error, DiskFull):
+                self.ahead.give_back()
         finally:
+            for job in jobs:
+                if job.ahead is not None:
+                    job.ahead.give_back()
             self._inflight = []
             self._last_point = self._state.replica.clock.monotonic()
             self._progress.set()
@@ -283,6 +271,10 @@ class Publisher:
             await trio.lowlevel.checkpoint()
             return
         others = [job for job in jobs if not job.is_small]
+        for job in others:
+            if job.layer is not None:
+                await self.ahead.settled(job.layer)
+                job.ahead = job.layer.take_ahead()
         await replica.run_blocking(store_jobs, replica.chunks, replica.slot, others, self._chunking)
         if others and not self._state.may_borrow():
             await replica.run_blocking(require_whole, replica.chunks, others)

@@ -60,6 +60,13 @@ class RangeSet:
         self._starts.clear()
         self._ends.clear()
 
+    def around(self, offset: int) -> tuple[int, int]:
+        """The covered range that has the byte at `offset`; an empty one there if none has."""
+        index = bisect_right(self._ends, offset)
+        if index < len(self._starts) and self._starts[index] <= offset:
+            return self._starts[index], self._ends[index]
+        return offset, offset
+
     def within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The covered parts of [start, end), in order."""
         index = bisect_right(self._ends, start)

@@ -5,7 +5,6 @@ Nothing is chunked here. What a crash of the process would lose is what `next_in
 would hand out.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -14,8 +13,10 @@ from dittofs.chunks.source import Extent
 from dittofs.disk import Disk, DiskFile
 from dittofs.errors import Damaged
 from dittofs.ids import Stamp
+from dittofs.volume.cut_ahead import CutAhead
 from dittofs.volume.ranges import RangeSet
 from dittofs.volume.rows import Increment, LayerRow
+from dittofs.volume.scattered import Scattered
 
 MEMORY_BYTES_MAX = 256 << 10
 INLINE_BYTES_MAX = 64 << 10  # above this the journal names the staging file instead of holding the bytes
@@ -46,66 +47,6 @@ class Nothing:
         return b""
 
 
-class Extents:
-    """Scattered bytes in memory: sorted, disjoint, merged where they meet."""
-
-    __slots__ = ("_data", "_starts", "bytes_held")
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._data: list[bytearray] = []
-        self.bytes_held = 0
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        end = offset + len(data)
-        last = bisect_right(self._starts, end)
-        first = bisect_right(self._starts, offset) - 1
-        if first < 0 or self._starts[first] + len(self._data[first]) < offset:
-            first += 1
-        if first >= last:
-            self._starts.insert(first, offset)
-            self._data.insert(first, bytearray(data))
-            self.bytes_held += len(data)
-            return
-        start, held = self._starts[first], self._data[first]
-        before = sum(map(len, self._data[first:last]))
-        if last - first > 1:
-            tail_start, tail = self._starts[last - 1], self._data[last - 1]
-            if start > offset:
-                held = bytearray(data)
-                self._starts[first] = start = offset
-            else:
-                held[offset - start :] = data
-            if tail_start + len(tail) > end:
-                held += tail[end - tail_start :]
-            self._data[first] = held
-            del self._starts[first + 1 : last]
-            del self._data[first + 1 : last]
-        elif start > offset:
-            held[: max(0, end - start)] = data
-            self._starts[first] = offset
-        else:
-            held[offset - start : end - start] = data
-        self.bytes_held += len(held) - before
-
-    def read(self, start: int, end: int) -> bytes:
-        """[start, end), which must lie in one extent."""
-        index = bisect_right(self._starts, start) - 1
-        base = self._starts[index]
-        return bytes(memoryview(self._data[index])[start - base : end - base])
-
-    def cut(self, limit: int) -> None:
-        keep = bisect_left(self._starts, limit)
-        for data in self._data[keep:]:
-            self.bytes_held -= len(data)
-        del self._starts[keep:]
-        del self._data[keep:]
-        if keep and self._starts[-1] + len(self._data[-1]) > limit:
-            excess = self._starts[-1] + len(self._data[-1]) - limit
-            del self._data[-1][-excess:]
-            self.bytes_held -= excess
-
-
 class Layer:
     """Bytes over a base, with the size the file has in this layer.
 
@@ -131,7 +72,7 @@ class Layer:
         self.is_appended = True
         self.sequence = 0
         self.durable_sequence = 0
-        self._memory: Extents | None = Extents()
+        self._memory: Scattered | None = Scattered()
         self._file: DiskFile | None = None
         self._unsaved = RangeSet()
         self._unsaved_holes = RangeSet()
@@ -139,6 +80,8 @@ class Layer:
         self._inline_bytes = 0
         self._users = 0
         self._at_end: Callable[[], None] | None = None
+        self.ahead: CutAhead | None = None
+        """What is cut and sealed already."""
 
     @property
     def is_filed(self) -> bool:
@@ -153,6 +96,8 @@ class Layer:
         """Put `data` at `offset`. On an error nothing has changed but bytes no range names."""
         assert not self.is_closed
         end = offset + len(data)
+        if self.ahead is not None:
+            self.ahead.touch(offset, end)
         if self._memory is not None and self._memory.bytes_held + len(data) > MEMORY_BYTES_MAX:
             self._move_to_file()
         if self._file is not None:
@@ -175,6 +120,8 @@ class Layer:
         end = min(end, self.size)
         if start >= end:
             return
+        if self.ahead is not None:
+            self.ahead.touch(start, end)
         if start < self.base_limit:
             self.is_appended = False
         self.ranges.remove(start, end)
@@ -186,6 +133,8 @@ class Layer:
         """Cut or extend with zeroes."""
         assert not self.is_closed
         if size < self.size:
+            if self.ahead is not None:
+                self.ahead.touch(size, self.size)
             if size < self.base_limit:
                 self.base_limit = size
                 self.is_appended = False
@@ -368,7 +317,20 @@ class Layer:
         """Close the staging file and leave it where it is."""
         self._end(self._release)
 
+    def take_ahead(self) -> CutAhead | None:
+        """What is cut already; from now on somebody else adopts it, or gives it back."""
+        ahead, self.ahead = self.ahead, None
+        return ahead
+
+    def give_back_ahead(self) -> bool:
+        """Nobody will publish this: what is cut already goes. Whether there was any."""
+        ahead = self.take_ahead()
+        if ahead is not None:
+            ahead.give_back()
+        return ahead is not None
+
     def _end(self, action: Callable[[], None]) -> None:
+        self.give_back_ahead()
         if self._users:
             self._at_end = action
         else:
@@ -378,7 +340,7 @@ class Layer:
         if self._file is not None:
             self._file.close()
             self._file = None
-            self._memory = Extents()
+            self._memory = Scattered()
             self._disk.unlink(self.path)
 
     def _release(self) -> None:

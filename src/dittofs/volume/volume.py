@@ -21,7 +21,7 @@ from dittofs.volume.attributes import AttributeOperations
 from dittofs.volume.contents import Contents
 from dittofs.volume.copying import Copying
 from dittofs.volume.directories import Directories
-from dittofs.volume.files import FREE_BYTES_FLOOR, Files
+from dittofs.volume.files import Files
 from dittofs.volume.holdings import Holdings
 from dittofs.volume.holes import Holes
 from dittofs.volume.ignore import FILE_BYTES_MAX, FILE_NAME, IgnoreRules
@@ -34,6 +34,7 @@ from dittofs.volume.recovery import Recovered, Recovery
 from dittofs.volume.remote import RemoteChanges
 from dittofs.volume.renaming import Renaming
 from dittofs.volume.replica import Replica
+from dittofs.volume.room import FREE_BYTES_FLOOR
 from dittofs.volume.state import State
 from dittofs.volume.virtual import ReservedDirectory
 

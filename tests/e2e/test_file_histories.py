@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dittofs.chunks.manifest import HOLE_BYTES_MIN
+from dittofs.chunks.manifest import HOLE_BLOCK_BYTES
 
 SPAN = 400_000
 STEPS = 60
-BLOCK, BLOCKS = HOLE_BYTES_MIN, 64
+BLOCK, BLOCKS = HOLE_BLOCK_BYTES, 64
 SMALL = 128 << 10
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10  # linux/falloc.h
 _fallocate = ctypes.CDLL(None, use_errno=True).fallocate64
@@ -149,7 +149,7 @@ def data_of(descriptor: int) -> list[tuple[int, int]]:
 def block_step(chance: random.Random) -> tuple[str, Callable[[Side], object]]:
     """Of whole blocks: what a part of one leaves behind is for each file system to say.
 
-    The blocks are such as stay holes when a file is published, and the file is larger than one chunk.
+    The file is larger than one chunk: a smaller one has no holes once it is published.
     Where room was allocated or zeroed ext4 tells of data or of holes as its page cache stands.
     """
     place, length = chance.randrange(BLOCKS) * BLOCK + SMALL, chance.choice([1, 1, 2, 7, 20]) * BLOCK

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.content import ContentReader, store_content
-from dittofs.chunks.manifest import HOLE_BYTES_MIN
+from dittofs.chunks.manifest import HOLE_BLOCK_BYTES
 from dittofs.chunks.source import Extent
 from dittofs.chunks.store import ChunkStore
 from tests.simulation.disk import SimulatedDisk
@@ -30,10 +30,10 @@ def _nodes(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-_edge = st.sampled_from([1, 100, 4096, 65_535, 65_536, 65_537, 70_000, 262_144, 300_000])
+_edge = st.sampled_from([1, 100, 4096, 8191, 8192, 65_535, 65_536, 65_537, 70_000, 262_144, 300_000])
 _edit = st.tuples(
     st.sampled_from(["write", "write", "write", "punch", "truncate", "insert"]),
-    st.integers(0, SIZE_MAX),
+    st.integers(0, SIZE_MAX) | st.integers(0, SIZE_MAX // 4096).map(lambda block: 4096 * block),
     _edge | st.integers(1, 400_000),
     st.integers(0, 1 << 30),
 )
@@ -98,6 +98,11 @@ def from_nothing(store: ChunkStore, model: Model, holes: list[tuple[int, int]], 
     return store_content(store, MemorySource(model.data, extents), b"", 0, chunking=chunking)
 
 
+def has_block(start: int, end: int, size: int) -> bool:
+    block = range(start, end)[-start % HOLE_BLOCK_BYTES :][:HOLE_BLOCK_BYTES]
+    return len(block) == HOLE_BLOCK_BYTES or (len(block) > 0 and block[-1] == size - 1)
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(_edit, min_size=1, max_size=4), min_size=1, max_size=6), st.sampled_from(Chunking))
 def test_a_history_of_edits_is_what_one_write_would_be(
@@ -118,7 +123,8 @@ def test_a_history_of_edits_is_what_one_write_would_be(
         extents = list(reader.extents())
         assert sum(length for _, length, _ in extents) == size
         holes = [(offset, length) for offset, length, what in extents if what is Extent.HOLE]
-        assert all(length >= HOLE_BYTES_MIN and not any(model.data[at : at + length]) for at, length in holes)
+        assert not any(any(model.data[at : at + length]) for at, length in holes)
+        assert all(has_block(at, at + length, size) for at, length in holes)
         assert from_nothing(store, model, holes, chunking) == root
 
 

@@ -16,8 +16,8 @@ from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.ids import ChunkId
 
 CONTENT_BYTES_MAX = (1 << 63) - 1
-HOLE_BYTES_MIN = 64 << 10
-"""A shorter hole is stored as zeros."""
+HOLE_BLOCK_BYTES = 4096
+"""A hole is kept as one if a block lies in it whole, or what the content has of its last one."""
 LEVEL_MAX = 3
 NODE_ENTRIES_MIN = 64
 NODE_ENTRIES_MAX = 1024

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from dittofs.chunks.chunker import Buffer, Chunking, Cutter
 from dittofs.chunks.known import KnownChunks
 from dittofs.chunks.manifest import (
-    HOLE_BYTES_MIN,
+    HOLE_BLOCK_BYTES,
     Leaf,
     Manifest,
     ManifestWriter,
@@ -40,7 +40,7 @@ class _Hole:
 
 @dataclass(frozen=True, slots=True)
 class _Zeros:
-    """A hole too short to be kept as one."""
+    """A hole without a whole block: not kept as one."""
 
     offset: int
     length: int
@@ -105,7 +105,7 @@ class Recut:
     def store(self) -> bytes:
         """Do it, and return the root."""
         source = self._source
-        pieces = _joined_holes(self._pieces(source.extents()))
+        pieces = _joined_holes(self._pieces(source.extents()), source.size)
         piece = next(pieces)
         for following in pieces:
             self._take(piece, following)
@@ -276,20 +276,23 @@ def read_extent(source: Source, offset: int, length: int, extent: Extent) -> byt
     return data
 
 
-def _joined_holes(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-    """Holes that touch become one, and short ones bytes."""
+def _joined_holes(pieces: Iterator[_Piece], size: int) -> Iterator[_Piece]:
+    """Holes that touch become one, and those without a whole block bytes. `size`: of the content."""
     hole: _Hole | None = None
     for piece in pieces:
         if isinstance(piece, _Hole):
             hole = _Hole(hole.offset, hole.length + piece.length) if hole else piece
             continue
         if hole:
-            yield _settled(hole)
+            yield _settled(hole, size)
             hole = None
         yield piece
     if hole:
-        yield _settled(hole)
+        yield _settled(hole, size)
 
 
-def _settled(hole: _Hole) -> _Piece:
-    return hole if hole.length >= HOLE_BYTES_MIN else _Zeros(hole.offset, hole.length)
+def _settled(hole: _Hole, size: int) -> _Piece:
+    end = hole.offset + hole.length
+    block = -(-hole.offset // HOLE_BLOCK_BYTES) * HOLE_BLOCK_BYTES
+    has_block = block < end and min(block + HOLE_BLOCK_BYTES, size) <= end
+    return hole if has_block else _Zeros(hole.offset, hole.length)

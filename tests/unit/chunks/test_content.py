@@ -6,7 +6,7 @@ import pytest
 
 from dittofs.chunks.chunker import CHUNK_BYTES_MAX, SINGLE_BYTES_MAX, Chunking
 from dittofs.chunks.content import ContentReader, store_content
-from dittofs.chunks.manifest import CONTENT_BYTES_MAX, HOLE_BYTES_MIN, ManifestWriter
+from dittofs.chunks.manifest import CONTENT_BYTES_MAX, HOLE_BLOCK_BYTES, ManifestWriter
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.source import Extent
 from dittofs.chunks.store import AbsentChunk, ChunkStore
@@ -18,6 +18,7 @@ from tests.unit.chunks.stores import MemorySource, noise, open_store
 CDC = Chunking.CONTENT_DEFINED
 BASE, DATA, HOLE = Extent.BASE, Extent.DATA, Extent.HOLE
 LARGE = noise(5, 3 << 20)
+HOLE_BYTES = 64 << 10
 
 
 def stored(store: ChunkStore, data: bytes, chunking: Chunking = CDC) -> bytes:
@@ -135,9 +136,9 @@ def test_leaves_are_reused_only_where_they_would_be_written(
             assert store_content(store, source, root, size, chunking=CDC) == stored(store, source.data)
     for end in places[2:]:
         root = stored(store, LARGE[:end])
-        extents = [(0, end, BASE), (end, HOLE_BYTES_MIN, HOLE)]
-        grown = MemorySource(LARGE[:end] + bytes(HOLE_BYTES_MIN), extents)
-        anew = MemorySource(grown.data, [(0, end, DATA), (end, HOLE_BYTES_MIN, HOLE)])
+        extents = [(0, end, BASE), (end, HOLE_BYTES, HOLE)]
+        grown = MemorySource(LARGE[:end] + bytes(HOLE_BYTES), extents)
+        anew = MemorySource(grown.data, [(0, end, DATA), (end, HOLE_BYTES, HOLE)])
         changed = store_content(store, grown, root, end, chunking=CDC)
         assert changed == store_content(store, anew, b"", 0, chunking=CDC)
 
@@ -189,18 +190,41 @@ class TestHoles:
             ]
             assert list(reader.extents(1 << 31)) == list(reader.extents())[2:]
 
-    def test_a_short_hole_is_zeros_and_a_long_one_is_kept(self) -> None:
+    @pytest.mark.parametrize(
+        ("start", "length", "is_kept"),
+        [
+            (25 * HOLE_BLOCK_BYTES, HOLE_BLOCK_BYTES, True),
+            (25 * HOLE_BLOCK_BYTES, HOLE_BLOCK_BYTES - 1, False),
+            (25 * HOLE_BLOCK_BYTES - 1, HOLE_BLOCK_BYTES, False),
+            (25 * HOLE_BLOCK_BYTES - 1, HOLE_BLOCK_BYTES + 1, True),
+            (25 * HOLE_BLOCK_BYTES + 1, 2 * HOLE_BLOCK_BYTES - 2, False),
+            (25 * HOLE_BLOCK_BYTES + 1, 2 * HOLE_BLOCK_BYTES - 1, True),
+        ],
+    )
+    def test_a_hole_is_kept_if_a_whole_block_lies_in_it(self, start: int, length: int, is_kept: bool) -> None:
         store = open_store(SimulatedDisk())
-        head, tail = noise(1, 100_000), noise(2, 100_000)
-        for gap, is_kept in ((HOLE_BYTES_MIN - 1, False), (HOLE_BYTES_MIN, True)):
-            data = head + bytes(gap) + tail
-            source = MemorySource(
-                data, [(0, len(head), DATA), (len(head), gap, HOLE), (len(head) + gap, len(tail), DATA)]
-            )
-            root = store_content(store, source, b"", 0, chunking=CDC)
-            reader = ContentReader(store, root, len(data))
-            assert reader.read(0, len(data)) == data
-            assert (len(list(reader.extents())) == 3) is is_kept
+        head, tail = noise(1, start), noise(2, 100_000)
+        data = head + bytes(length) + tail
+        end = start + length
+        source = MemorySource(data, [(0, start, DATA), (start, length, HOLE), (end, len(tail), DATA)])
+        root = store_content(store, source, b"", 0, chunking=CDC)
+        reader = ContentReader(store, root, len(data))
+        assert reader.read(0, len(data)) == data
+        extents = [(0, start, DATA), (start, length, HOLE), (end, len(tail), DATA)]
+        assert list(reader.extents()) == (extents if is_kept else [(0, len(data), DATA)])
+
+    @pytest.mark.parametrize(
+        ("start", "is_kept"), [(25 * 4096, True), (25 * 4096 + 1, False), (25 * 4096 - 9, True)]
+    )
+    def test_the_last_block_counts_as_whole_with_what_there_is_of_it(self, start: int, is_kept: bool) -> None:
+        store = open_store(SimulatedDisk())
+        size = 25 * HOLE_BLOCK_BYTES + 100
+        source = MemorySource(
+            noise(1, start) + bytes(size - start), [(0, start, DATA), (start, size - start, HOLE)]
+        )
+        reader = ContentReader(store, store_content(store, source, b"", 0, chunking=CDC), size)
+        assert reader.read(0, size) == source.data
+        assert [what for _, _, what in reader.extents()] == [DATA, HOLE][: 1 + is_kept]
 
     def test_a_write_into_a_hole_and_a_hole_over_data(self) -> None:
         store = open_store(SimulatedDisk())
@@ -219,7 +243,7 @@ class TestHoles:
     def test_a_file_extended_by_truncate_ends_in_a_hole(self) -> None:
         store = open_store(SimulatedDisk())
         root = stored(store, LARGE)
-        for growth in (10, HOLE_BYTES_MIN, 1 << 30):
+        for growth in (10, HOLE_BYTES, 1 << 30):
             source = _Sparse(len(LARGE) + growth, [(0, len(LARGE), BASE), (len(LARGE), growth, HOLE)], LARGE)
             grown = store_content(store, source, root, len(LARGE), chunking=CDC)
             reader = ContentReader(store, grown, len(LARGE) + growth)

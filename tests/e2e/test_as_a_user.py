@@ -84,6 +84,8 @@ def test_the_conformance_suite_holds_for_a_user_too(ground: Path, as_nobody: lis
             "-q",
             "-p",
             "no:cacheprovider",
+            "-m",
+            "not soak",
             *here.glob("test_posix_*.py"),
         ],
         cwd=here.parent.parent,

@@ -393,6 +393,20 @@ def test_an_extended_attribute_of_a_namespace_that_nobody_serves_is_not_supporte
         assert outcome(lambda: os.removexattr(path, name)) == "ENOTSUP"  # noqa: B023 - called at once
 
 
+def test_an_extended_attribute_has_a_name_behind_its_namespace(here: Path) -> None:
+    path = here / "file"
+    path.touch()
+    for name in ("user.", "trusted.", "security.") if os.geteuid() == 0 else ("user.",):
+        for call in (
+            lambda: os.setxattr(path, name, b"x"),  # noqa: B023 - called at once
+            lambda: os.getxattr(path, name),  # noqa: B023 - called at once
+            lambda: os.removexattr(path, name),  # noqa: B023 - called at once
+        ):
+            assert outcome(call) == "EINVAL", name
+    assert outcome(lambda: os.setxattr(path, "system.", b"x")) == "ENOTSUP"
+    assert os.listxattr(path) == []
+
+
 def test_a_change_of_owner_to_nobody_takes_the_set_id_bits_of_a_file_and_not_of_a_directory(
     here: Path,
 ) -> None:

@@ -5,6 +5,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ data = st.builds(
 )
 modes = st.sampled_from((0o000, 0o600, 0o644, 0o755, 0o1777, 0o4711, 0o2755))
 descriptors = st.integers(0, OPEN_MAX - 1)
+CONTENT: dict[int, Callable[[Path], object]] = {
+    stat.S_IFREG: Path.read_bytes,
+    stat.S_IFLNK: os.readlink,
+    stat.S_IFDIR: lambda path: sorted(os.listdir(path)),
+}
 
 
 class Side:
@@ -77,7 +83,7 @@ class Agreement(RuleBasedStateMachine):
             side.close()
 
     def both(self, act: Callable[[Side], object]) -> object:
-        ours, theirs = (_outcome(act, side) for side in self.sides)
+        ours, theirs = (_result(partial(act, side)) for side in self.sides)
         assert ours == theirs
         return ours
 
@@ -207,9 +213,9 @@ class Agreement(RuleBasedStateMachine):
         assert ours == theirs
 
 
-def _outcome(act: Callable[[Side], object], side: Side) -> object:
+def _result(call: Callable[[], object]) -> object:
     try:
-        return act(side)
+        return call()
     except OSError as error:
         return errno.errorcode[error.errno or 0]
 
@@ -226,22 +232,22 @@ def _picture(side: Side) -> list[object]:
     for path in _below(side.root):
         found = path.lstat()
         kind = stat.S_IFMT(found.st_mode)
-        content: object = None
-        if kind == stat.S_IFREG:
-            content = path.read_bytes()
-        elif kind == stat.S_IFLNK:
-            content = os.readlink(path)
-        elif kind == stat.S_IFDIR:
-            content = sorted(os.listdir(path))
+        look = CONTENT.get(kind)
+        content = None if look is None else _result(partial(look, path))
         shown.append((str(path.relative_to(side.root)), _attributes(found), content))
     return shown + [_attributes(os.fstat(descriptor)) for descriptor in side.open]
 
 
 def _below(directory: Path) -> Iterator[Path]:
-    for name in sorted(os.listdir(directory)):
-        path = directory / name
+    """All that this user may reach."""
+    try:
+        names = sorted(os.listdir(directory))
+        found = [(directory / name, (directory / name).lstat()) for name in names]
+    except PermissionError:
+        return
+    for path, status in found:
         yield path
-        if stat.S_ISDIR(path.lstat().st_mode):
+        if stat.S_ISDIR(status.st_mode):
             yield from _below(path)
 
 

@@ -24,6 +24,7 @@ XATTR_INLINE_BYTES_MAX = 4 << 10
 XATTR_NAME_BYTES_MAX = 255
 XATTRS_BYTES_MAX = 56 << 10  # of one file in all, values above 4 KiB not counted: a record holds 64 KiB
 LOCAL_NAMESPACES = (b"trusted.", b"security.")
+NAMESPACES = (b"user.", *LOCAL_NAMESPACES)
 VIRTUAL_NAMESPACE = b"user.dittofs."
 CAPABILITY = b"security.capability"
 SET_GID = 0o2000
@@ -209,6 +210,8 @@ class AttributeOperations:
     def get_xattr(self, inode: Inode, name: bytes) -> bytes | Coroutine[Any, Any, bytes]:
         """One value. ENODATA if it is not set, EOPNOTSUPP if it cannot be. A large one may be fetched."""
         state = self._state
+        if name in NAMESPACES:
+            raise FSError(errno.EINVAL)
         if name.startswith(VIRTUAL_NAMESPACE):
             return self._virtual(inode, name)
         if name.startswith(LOCAL_NAMESPACES):
@@ -310,6 +313,8 @@ class AttributeOperations:
         self._put(inode, name, None, None)
 
     def _require_namespace(self, inode: Inode, name: bytes) -> None:
+        if name in NAMESPACES:
+            raise FSError(errno.EINVAL)
         if name.startswith(VIRTUAL_NAMESPACE):
             raise FSError(errno.EPERM, "user.dittofs.* says what is so; it cannot be set")
         if name == acl.DEFAULT and inode.kind is not Kind.DIRECTORY:

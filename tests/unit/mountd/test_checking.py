@@ -9,8 +9,8 @@ import trio
 from dittofs.control.protocol import CheckDone, CheckItem, Finding
 from dittofs.errors import Damaged
 from dittofs.local_disk import LocalDisk
-from dittofs.volume.files import FREE_BYTES_FLOOR
 from dittofs.volume.opening import rescue_replica
+from dittofs.volume.room import FREE_BYTES_FLOOR
 from mountd.checking import Elsewhere, check
 from mountd.reports import findings
 from tests.simulation.disk import SimulatedDisk

@@ -13,7 +13,7 @@ from dittofs.tree.record import Ref
 from dittofs.volume.published import Published
 from dittofs.volume.replica import Replica
 from dittofs.volume.rows import ContentRow, Increment, LayerRow, Taken, content_key, decode, encode
-from dittofs.volume.staging import DIRECTORY, Base, Layer, Nothing, StagingGone
+from dittofs.volume.staging import Base, Layer, Nothing, StagingGone
 from dittofs.volume.transaction import Transaction
 
 LAYER_ID_BYTES = 12
@@ -330,37 +330,6 @@ class Contents:
         if content.layers:
             self._contents[ref] = content
             content.layers[0].base = self.reader(published.root, published.size)
-
-    def erase_lost(self, ref: Ref) -> None:
-        """Within a transaction, after a power cut: forget the writes whose bytes no sync had put on the
-        platter. For good: the next start does not know of the power cut any more.
-        """
-        journal, disk = self._replica.journal, self._replica.disk
-        key = content_key(ref)
-        value = journal.get_local("content", key)
-        if value is None:
-            return
-        row = decode(ContentRow, value)
-        increments = [list(journal.scan_local("bytes", one.layer.encode("ascii"))) for one in row.layers]
-        first = end = 0  # of the layers that stay
-        for number, layer in enumerate(row.layers):
-            durable = layer.durable_sequence if layer.is_filed else layer.increments
-            kept, lost = increments[number][:durable], increments[number][durable:]
-            is_cut = any(decode(Increment, one).cut == 0 for _, one in kept)
-            if durable and layer.is_closed and is_cut:
-                first, end = number, number + 1  # nothing of what lies below shows
-            elif end == number and (durable or disk.exists(f"{DIRECTORY}/{layer.layer}")):
-                end = number + 1
-            increments[number] = kept
-            layer.increments = min(layer.increments, durable)
-            for increment_key, _ in lost:
-                journal.delete_local("bytes", increment_key)
-        end = end or 1  # whoever loads it says what became of the only one
-        for rows in increments[:first] + increments[end:]:
-            for increment_key, _ in rows:
-                journal.delete_local("bytes", increment_key)
-        row.layers = row.layers[first:end]
-        journal.put_local("content", key, encode(row))
 
     def load(self, ref: Ref) -> Content:
         """Read a content row and its layers back. Raises Damaged naming what is gone."""

@@ -17,7 +17,8 @@ from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, Ref
 from dittofs.volume.contents import Content
 from dittofs.volume.publication import Publisher
-from dittofs.volume.rows import ContentRow, LocalEntry, content_key, decode, ref_of_key
+from dittofs.volume.replica import Replica
+from dittofs.volume.rows import ContentRow, Increment, LocalEntry, content_key, decode, encode, ref_of_key
 from dittofs.volume.staging import DIRECTORY, StagingGone
 from dittofs.volume.state import State
 
@@ -131,7 +132,7 @@ class Recovery:
         try:
             if after_power_cut:
                 with state.replica.change():
-                    state.contents.erase_lost(ref)
+                    erase_lost(state.replica, ref)
             content = state.contents.load(ref)
         except (Damaged, FormatError) as error:
             if after_power_cut and isinstance(error, StagingGone) and error.is_expected:
@@ -308,3 +309,35 @@ class Recovery:
 
 def _file(name: str) -> str:
     return f"{DIRECTORY}/{name}"
+
+
+def erase_lost(replica: Replica, ref: Ref) -> None:
+    """Within a transaction, after a power cut: forget the writes whose bytes no sync had put on the
+    platter. For good: the next start does not know of the power cut any more.
+    """
+    journal, disk = replica.journal, replica.disk
+    key = content_key(ref)
+    value = journal.get_local("content", key)
+    if value is None:
+        return
+    row = decode(ContentRow, value)
+    increments = [list(journal.scan_local("bytes", one.layer.encode("ascii"))) for one in row.layers]
+    first = end = 0  # of the layers that stay
+    for number, layer in enumerate(row.layers):
+        durable = layer.durable_sequence if layer.is_filed else layer.increments
+        kept, lost = increments[number][:durable], increments[number][durable:]
+        is_cut = any(decode(Increment, one).cut == 0 for _, one in kept)
+        if durable and layer.is_closed and is_cut:
+            first, end = number, number + 1  # nothing of what lies below shows
+        elif end == number and (durable or disk.exists(f"{DIRECTORY}/{layer.layer}")):
+            end = number + 1
+        increments[number] = kept
+        layer.increments = min(layer.increments, durable)
+        for increment_key, _ in lost:
+            journal.delete_local("bytes", increment_key)
+    end = end or 1  # whoever loads it says what became of the only one
+    for rows in increments[:first] + increments[end:]:
+        for increment_key, _ in rows:
+            journal.delete_local("bytes", increment_key)
+    row.layers = row.layers[first:end]
+    journal.put_local("content", key, encode(row))

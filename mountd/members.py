@@ -18,6 +18,8 @@ from dittofs.control.protocol import Unmounted
 from dittofs.control.sharing import (
     CopiesRequest,
     CopiesResult,
+    GrantRequest,
+    GrantResult,
     LeaveRequest,
     LeaveResult,
     RecoveryRequest,
@@ -28,6 +30,7 @@ from dittofs.control.sharing import (
 from dittofs.errors import ConfigError, DiskError, FormatError
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.keys import DeviceId
+from dittofs.identity.membership import Member
 from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
 from dittofs.identity.words import WrongWords, check_typed_back, places_to_ask, root_of, words_of
@@ -55,14 +58,7 @@ class MemberDesk:
     async def remove(self, request: RemoveRequest) -> RemoveResult:
         """See `Service.remove`."""
         opened = self._node.require_open(request.volume)
-        try:
-            member = opened.find_member(request.device)
-        except ConfigError as error:
-            mend = f"dittofs devices {shlex.quote(opened.name)} -v"
-            raise Refusal("refused", f"{error}; nothing was changed", mend) from error
-        if member.device == self._node.device_id:
-            text = f'"{member.name}" is this very device; nothing was changed'
-            raise Refusal("usage", text, f"dittofs leave {shlex.quote(opened.name)}")
+        member = self._another(opened, request.device, f"dittofs leave {shlex.quote(opened.name)}")
         invited = await opened.remove_member(DeviceId(member.device))
         return RemoveResult(
             volume=opened.name,
@@ -70,6 +66,26 @@ class MemberDesk:
             id=member.device.hex(),
             invited=tuple(one.name for one in invited),
         )
+
+    async def grant(self, request: GrantRequest) -> GrantResult:
+        """See `Service.grant`."""
+        opened = self._node.require_open(request.volume)
+        member = self._another(opened, request.device, "Another owner can give it another role")
+        await opened.give_role(member, Role[request.role.upper()])
+        return GrantResult(
+            opened.name, member.name, member.device.hex(), request.role, ROLE_NAMES[member.role]
+        )
+
+    def _another(self, opened: SharedVolume, text: str, if_this: str) -> Member:
+        """The member that is meant. Refusal if there is none, several, or it is this device."""
+        try:
+            member = opened.find_member(text)
+        except ConfigError as error:
+            mend = f"dittofs devices {shlex.quote(opened.name)} -v"
+            raise Refusal("refused", f"{error}; {UNCHANGED}", mend) from error
+        if member.device == self._node.device_id:
+            raise Refusal("usage", f'"{member.name}" is this very device; {UNCHANGED}', if_this)
+        return member
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
         """See `Service.leave`."""

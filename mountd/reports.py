@@ -119,6 +119,7 @@ class Reports:
             members=tuple(self.members(opened)),
             has_owner_key=opened.secrets.root is not None,
             held=tuple(held(opened)),
+            has_untaken=opened.peers.has_untaken,
             untold=sum(one.untold for one in self._mounting.all_of_volume(name)),
             **where,
         )

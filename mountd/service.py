@@ -56,6 +56,8 @@ from dittofs.control.service import Content
 from dittofs.control.sharing import (
     CopiesRequest,
     CopiesResult,
+    GrantRequest,
+    GrantResult,
     JoinItem,
     JoinRequest,
     LeaveRequest,
@@ -178,6 +180,9 @@ class DaemonService:
 
     async def remove(self, request: RemoveRequest) -> RemoveResult:
         return await self._members.remove(request)
+
+    async def grant(self, request: GrantRequest) -> GrantResult:
+        return await self._members.grant(request)
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
         return await self._members.leave(request)

@@ -235,6 +235,18 @@ class SharedVolume:
             await self._keep(records, secrets)
         return invited
 
+    async def give_role(self, member: Member, role: Role) -> None:
+        """Give a member another role, durably. NotAllowed says why not.
+
+        What it wrote and did not send before it hears that it may only read stays there, and goes out if it
+        may write again.
+        """
+        if role is self.members.role(member.device):
+            return
+        async with self._is_keeping:
+            granted = grant(self.membership, self._secrets, self._device, member.publics, role, member.name)
+            await self._keep([granted], self._secrets)
+
     def require_another_owner(self) -> None:
         """NotAllowed if this is the last owner of a volume that others are members of."""
         if self.role is Role.OWNER and len(self.membership.owners()) == 1 and self.peers.others:

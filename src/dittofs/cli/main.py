@@ -31,6 +31,7 @@ VERBS: Final = (
     Verb("Sharing", "share", "invite another device to a volume"),
     Verb("Sharing", "join", "use an invitation: mount what another device shares"),
     Verb("Sharing", "devices", "who shares a volume, and remove one"),
+    Verb("Sharing", "grant", "give a device another role: reader, writer or owner"),
     Verb("Sharing", "ping", "whether another device answers, how fast, and which way"),
     Verb("Sharing", "sync", "wait until everything here is on other devices too"),
     Verb("Sharing", "leave", "end this device's part in a volume"),

@@ -1,6 +1,7 @@
 """`dittofs status`"""
 
 import argparse
+import shlex
 import time
 
 from dittofs.cli.asking import client, shown_directory
@@ -66,9 +67,10 @@ def is_lost(volume: VolumeStatus) -> bool:
 
 
 def is_unsent(volume: VolumeStatus) -> bool:
-    """Whether content is on this device alone although there are others that should hold it."""
+    """Whether something is on this device alone although there are others that should have it."""
     has_others = any(not member.is_this and not member.is_retired for member in volume.members)
-    return has_others and volume.copies != "on-demand" and volume.custody.only_here > 0
+    is_only_here = volume.copies != "on-demand" and volume.custody.only_here > 0
+    return has_others and (is_only_here or volume.has_untaken)
 
 
 def lines(report: StatusReport, *, verbose: bool) -> list[str]:
@@ -184,6 +186,12 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
         )
     elif volume.role == "reader":
         found.append("  READER      this device may read the volume, and not change it")
+    if volume.has_untaken:
+        this = shlex.quote(next((one.name for one in volume.members if one.is_this), "DEVICE"))
+        found.append(
+            "  UNTAKEN     what this device wrote before it could only read is on it alone"
+            f"    on an owner: dittofs grant {this} writer"
+        )
     if volume.read_only:
         found.append(f"  READ-ONLY   {volume.read_only}    dittofs check")
     found += _finding_lines("DAMAGE", [one for one in volume.damage if one.severity == "damage"])

@@ -115,6 +115,9 @@ class Client:
     def remove(self, request: sharing.RemoveRequest) -> sharing.RemoveResult:
         return cast(sharing.RemoveResult, self._value(routes.REMOVE, request, None))
 
+    def grant(self, request: sharing.GrantRequest) -> sharing.GrantResult:
+        return cast(sharing.GrantResult, self._value(routes.GRANT, request, None))
+
     def leave(self, request: sharing.LeaveRequest) -> sharing.LeaveResult:
         return cast(sharing.LeaveResult, self._value(routes.LEAVE, request, None))
 

@@ -131,6 +131,7 @@ class VolumeStatus(Struct, frozen=True):
     members: tuple[MemberStatus, ...] = ()  # this device first
     has_owner_key: bool = False  # the recovery words were not written down yet
     held: tuple[HeldBatch, ...] = ()  # by the brake: what is shown as it was until somebody decides
+    has_untaken: bool = False  # this device may only read now, and others lack what it wrote before
     untold: int = 0  # changes elsewhere that programs which watch the mount did not hear of
 
 

@@ -19,6 +19,7 @@ Reply = (
     | files.AddResult
     | sharing.MeetResult
     | sharing.RemoveResult
+    | sharing.GrantResult
     | sharing.LeaveResult
     | sharing.RecoveryResult
     | sharing.CopiesResult
@@ -114,6 +115,9 @@ SYNC: Final = Route(
 )
 REMOVE: Final = Route(
     "POST", f"{PREFIX}/remove", Carried.JSON, sharing.RemoveRequest, Answered.VALUE, sharing.RemoveResult
+)
+GRANT: Final = Route(
+    "POST", f"{PREFIX}/grant", Carried.JSON, sharing.GrantRequest, Answered.VALUE, sharing.GrantResult
 )
 LEAVE: Final = Route(
     "POST", f"{PREFIX}/leave", Carried.JSON, sharing.LeaveRequest, Answered.VALUE, sharing.LeaveResult
@@ -243,6 +247,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         PING,
         SYNC,
         REMOVE,
+        GRANT,
         LEAVE,
         RECOVERY,
         COPIES,

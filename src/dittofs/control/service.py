@@ -107,6 +107,9 @@ class Service(Protocol):
     async def remove(self, request: sharing.RemoveRequest) -> sharing.RemoveResult:
         """Take a device out of a volume; durable here, and told to who is connected, when it returns."""
 
+    async def grant(self, request: sharing.GrantRequest) -> sharing.GrantResult:
+        """Give a device another role; durable here, and told to who is connected, when it returns."""
+
     async def leave(self, request: sharing.LeaveRequest) -> sharing.LeaveResult:
         """Refuses with "unsent" while something is only here, with "forbidden" for the last owner."""
 

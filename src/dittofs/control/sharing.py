@@ -188,6 +188,24 @@ class RemoveResult(Struct, frozen=True):
     invited: tuple[str, ...] = ()  # members whom it had let in, and who stay
 
 
+class GrantRequest(Struct, frozen=True):
+    """Give a device another role."""
+
+    volume: str
+    device: str  # its name, or the beginning of its id
+    role: Literal["reader", "writer", "owner"]
+
+
+class GrantResult(Struct, frozen=True):
+    """The role is signed and durable here; who is connected has heard of it, or will at once."""
+
+    volume: str
+    device: str
+    id: str
+    role: RoleName
+    was: RoleName
+
+
 class LeaveRequest(Struct, frozen=True):
     """End this device's membership; unmount the volume and take it out of the list."""
 

@@ -180,6 +180,14 @@ class Peers:
             self._port(),
         )
 
+    @property
+    def has_untaken(self) -> bool:
+        """Whether there are changes here that nobody takes: this device made them while it might write, and
+        a connected device lacks them.
+        """
+        is_refused = self.role(self.device) < Role.WRITER
+        return is_refused and any(session.rounds.is_ahead for session in self.open_sessions)
+
     def session(self, device: DeviceId) -> Session | None:
         """The open session with a device."""
         found = self._sessions.get(device)

@@ -90,6 +90,8 @@ class Rounds:
         self.is_pulling = False
         self.found_equal_at = -1.0
         """When all documents were last seen to be equal on both sides."""
+        self.is_ahead = False
+        """This side may not write, and has what the peer lacked at the last comparison."""
 
     def begin(self) -> None:
         """Pull soon; live groups are held back from now on. One round at a time."""
@@ -100,7 +102,7 @@ class Rounds:
     def compare(self, root: bytes, sequence: int) -> None:
         """The peer's digest after a pause. What is still under way explains a difference."""
         if root == self._replica.root_digest():
-            self.found_equal_at = trio.current_time()
+            self.found_equal_at, self.is_ahead = trio.current_time(), False
         elif sequence == self._session.live.received:
             self.begin()
 
@@ -188,6 +190,8 @@ class Rounds:
             is_new = bool(parts) and (replica.receive_round(parts, session.device) or is_first)
         except Behind:
             return False
+        if replica.not_allowed is not None:  # whoever may write sends what it is ahead with
+            self.is_ahead = any(replica.difference(*one) is not None for one in theirs)
         is_enough = session.live.release(message.through)
         if is_new and is_enough:
             session.send(wire.Digest(replica.root_digest(), session.live.sequence))

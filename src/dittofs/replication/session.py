@@ -112,6 +112,7 @@ class Session:
         self._phase = Phase.READY if ours.members == theirs.members else Phase.MEMBERS
         self._is_telling = self._phase is Phase.MEMBERS
         self._is_refusing = False
+        self._could_write = False
         self._has_told = False
         self._records_told = 0
         self._pings: dict[int, float] = {}
@@ -315,6 +316,9 @@ class Session:
         """The members changed: tell the peer, and see whether it still belongs."""
         if self._phase is Phase.OPEN:
             self.send(wire.Members(), wire.encode_records(self._sessions.records()))
+        if self.is_open and self.may_write and not self._could_write:
+            self.rounds.begin()  # it may have been a writer before, with changes that nobody took
+        self._could_write = self.may_write
         if self.is_open and self.role <= Role.STORE:
             self._is_refusing = True
             self.spawn(self.refuse, "removed", "this device is not a member of the volume any more")
@@ -325,6 +329,7 @@ class Session:
         self._phase = Phase.OPEN
         self.is_open = True
         self.opened_at = trio.current_time()
+        self._could_write = self.may_write
         self.live.begin()
         self._sessions.opened(self)
         if self._records_told != len(self._sessions.records()):  # some came from others meanwhile

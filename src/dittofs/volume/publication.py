@@ -237,7 +237,9 @@ class Publisher:
                 self._commit_one_by_one(jobs)
             self.problem = None
         except Exception as error:
-            if self.problem is None:
+            if self.problem is None and isinstance(error, ReadOnlyVolume):
+                log.info("nothing can be published for now", reason=str(error))
+            elif self.problem is None:
                 log.error("publication failed", exc_info=None if isinstance(error, DittoError) else error)
             self.problem = str(error) or type(error).__name__
             for job in reversed(jobs):

@@ -44,6 +44,8 @@ from dittofs.control.service import Content
 from dittofs.control.sharing import (
     CopiesRequest,
     CopiesResult,
+    GrantRequest,
+    GrantResult,
     Invitation,
     JoinItem,
     JoinProgress,
@@ -250,6 +252,12 @@ class SmallService:
             raise Refusal("refused", f'no device of "Shared" is called {request.device!r}')
         self.others.remove(found[0])
         return RemoveResult(request.volume, found[0].name, found[0].id, ("phone",))
+
+    async def grant(self, request: GrantRequest) -> GrantResult:
+        found = [one for one in self.others if one.name == request.device]
+        if not found:
+            raise Refusal("refused", f'no device of "Shared" is called {request.device!r}')
+        return GrantResult(request.volume, found[0].name, found[0].id, request.role, found[0].role)
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
         if self.unsent_bytes and not request.force:

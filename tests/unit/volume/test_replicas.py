@@ -5,9 +5,10 @@ from blake3 import blake3
 
 from dittofs.errors import Behind, FormatError
 from dittofs.tree.entry import Change
-from dittofs.tree.record import DOCUMENTS
+from dittofs.tree.record import DOCUMENTS, shard_of
 from dittofs.tree.shard import FIRST_EPOCH, Epoch
 from dittofs.tree.states import Difference
+from dittofs.volume.replica import LOGGED_BYTES_MAX
 from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
 
 VIA = b"v" * 32
@@ -180,6 +181,28 @@ def test_a_round_is_one_step_and_says_so(one: ReplicaRig, other: ReplicaRig) -> 
     assert len(heard[0].names) == 20
     assert other.show() == one.show()
     assert other.replica.digests() == one.replica.digests()
+
+
+def test_of_a_long_part_of_a_round_the_document_is_kept_whole(one: ReplicaRig, other: ReplicaRig) -> None:
+    inode = one.inode()
+    number = shard_of(inode)
+    journal = other.replica.journal
+    one.make("f", b"x", inode=inode)
+    assert pull(other, one)
+    assert journal.log_bytes(number) > 0, "a short part is logged"
+    for count in range(20):
+        one.make(f"g{count}", bytes(400), inode=one.inode_in(number))
+    assert max(len(part.update) for part in parts_for(other, one)) > LOGGED_BYTES_MAX
+    assert pull(other, one)
+    assert journal.log_bytes(number) == 0
+    late = one.write("f", b"late")
+    assert other.replica.receive(late.updates, VIA)
+    assert journal.log_bytes(number) == len(late.updates[0][2])
+    shown, digest = other.show(), other.replica.root_digest()
+    assert digest == one.replica.root_digest()
+    other.restart()
+    assert other.show() == shown == one.show()
+    assert other.replica.root_digest() == digest
 
 
 def test_a_round_made_against_what_we_were_passes_over_what_came_meanwhile(

@@ -8,6 +8,7 @@ from dittofs.journal.chain import check_chains
 from dittofs.journal.damage import Damage
 from dittofs.journal.history import History
 from dittofs.journal.index import Index
+from dittofs.journal.redo import check_redo
 from dittofs.journal.rows import Rows
 from dittofs.journal.statements import Statements
 
@@ -30,6 +31,7 @@ def check_all(statements: Statements) -> Iterator[Damage]:
     else:
         yield from index.check()
     yield from History(statements).check()
+    yield from check_redo(statements)
     for what, detail in statements.rows("damaged rows", "SELECT DISTINCT what, detail FROM damaged"):
         yield Damage(what, f"set aside earlier: {detail}", is_past=True)
 

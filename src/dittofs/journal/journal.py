@@ -18,15 +18,15 @@ from dittofs.journal.check import check_all
 from dittofs.journal.damage import Damage
 from dittofs.journal.database import Database
 from dittofs.journal.history import History, HistoryEffect
-from dittofs.journal.index import Index, is_index_readable
+from dittofs.journal.index import REBUILDING, Index, is_index_readable
 from dittofs.journal.log import Log
+from dittofs.journal.redo import Redo
 from dittofs.journal.rows import Rows
 from dittofs.journal.writer import Incarnations
 
 LOCK_NAME: Final = "lock"
 _OWN_META = "journal/"
 _STAMP = _OWN_META + "stamp"
-REBUILDING = _OWN_META + "rebuilding"
 
 
 class Journal:
@@ -41,7 +41,8 @@ class Journal:
         self._rows = Rows(database.statements)
         self._incarnations = Incarnations(database.statements, self._rows)
         self.history: Final = History(database.statements)
-        self._transaction = _Transaction(database, self._log, self._index, self.history)
+        self._redo = Redo(database, self._index, self.history)
+        self._transaction = _Transaction(database, self._log, self._redo)
         self.ended_cleanly: Final = self._incarnations.ended_cleanly
         """Whether the last process that wrote here closed the journal. True for a new one."""
         self.load = self._log.load
@@ -137,6 +138,11 @@ class Journal:
             return False
         return self.usable
 
+    def settle(self) -> None:
+        """Write to their tables the rows of index and history that are late (redo.py)."""
+        with self._transaction:
+            self._redo.settle()
+
     # -- updates
 
     @property
@@ -202,7 +208,7 @@ class Journal:
         finally:
             if checker is not None:
                 checker.connection.close()
-        self._index.clear(is_readable=is_readable)
+        self._redo.clear_index(is_readable=is_readable)
 
     @property
     def is_index_partial(self) -> bool:
@@ -301,6 +307,7 @@ class Journal:
                 # The proof of a clean end must not survive what it proves.
                 self.sync()
                 with self._transaction:
+                    self._redo.settle()
                     if greatest is not None:
                         self._rows.put_meta(_STAMP, greatest.to_bytes(8, "big"))
                     self._incarnations.end()
@@ -325,11 +332,10 @@ class Journal:
 class _Transaction:
     """`with` it: one transaction. Reused, so that entering costs no allocation; it does not nest."""
 
-    def __init__(self, database: Database, log: Log, index: Index, history: History) -> None:
+    def __init__(self, database: Database, log: Log, redo: Redo) -> None:
         self._database = database
         self._log = log
-        self._index = index
-        self._history = history
+        self._redo = redo
         self._is_open = False
 
     def expect_open(self) -> None:
@@ -348,16 +354,15 @@ class _Transaction:
             self._roll_back()
             return
         try:
-            self._index.write()
+            self._redo.write()
             self._database.commit()
         except DittoError:
             self._roll_back()
             raise
         self._log.committed()
-        self._index.committed()
+        self._redo.committed()
 
     def _roll_back(self) -> None:
         self._log.rolled_back()
-        self._index.rolled_back()
-        self._history.forget()
+        self._redo.rolled_back()
         self._database.rollback()

@@ -10,9 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from dittofs.disk import Disk
 from dittofs.errors import Damaged, DiskError
+from dittofs.journal.damage import Damage
 from dittofs.journal.database import Database
 from dittofs.journal.history import is_sound_row
-from dittofs.journal.journal import LOCK_NAME, REBUILDING
+from dittofs.journal.index import REBUILDING, write_changes
+from dittofs.journal.journal import LOCK_NAME
+from dittofs.journal.redo import read
 from dittofs.journal.rows import Rows, checksum
 from dittofs.journal.statements import RowRefused, Statements
 from dittofs.journal.writer import WRITER
@@ -41,6 +44,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "damaged": ("id",),
     "entry_table": ("tbl",),
     "entry": ("tbl", "key"),
+    "redo": ("id",),
 }
 _WHAT: Final[Mapping[str, str]] = {
     "history": "steps of the past (log, trash, undo)",
@@ -49,6 +53,7 @@ _WHAT: Final[Mapping[str, str]] = {
     "damaged": "rows that were set aside earlier",
     "entry_table": "the index of names, which is made anew",
     "entry": "the index of names, which is made anew",
+    "redo": "the latest steps of the past",
 }
 _DERIVED: Final = frozenset({"meta", "entry_table", "entry"})
 
@@ -145,10 +150,12 @@ class _Copy:
     def run(self, count: int, needed: Mapping[str, bytes]) -> list[Loss]:
         shards = self._shards(count)
         for table in _KEYS:
-            self._table(table, _IS_SOUND.get(table, lambda _row: True))
+            if table != "redo":
+                self._table(table, _IS_SOUND.get(table, lambda _row: True))
+        self._late()
         meta = Rows(self._target)
         self._target.run("meta", "DELETE FROM meta WHERE key=?", (WRITER,))  # who writes on is another
-        if "entry" in self._lost or "entry_table" in self._lost:
+        if self._lost.keys() & {"entry", "entry_table", "redo"}:
             for table in ("entry", "entry_table"):
                 self._target.run(table, f"DELETE FROM {table}")
             meta.put_meta(REBUILDING, b"1")
@@ -196,6 +203,17 @@ class _Copy:
                 is_taken = False
             if not is_taken or not self._is_inserted(table, row):
                 self._lose(table)
+
+    def _late(self) -> None:
+        """What is in no table yet goes where it belongs."""
+        for said in read(self._source.path, self._rows("redo")):
+            if isinstance(said, Damage):
+                self._lose("redo")
+                continue
+            write_changes(self._target, said[0])
+            for one in said[1]:
+                if not self._is_inserted("history", one):
+                    self._lose("history")
 
     def _rows(self, table: str) -> Iterator[Row]:
         """From the front to a page that cannot be read, then from the end to it."""

@@ -71,6 +71,7 @@ def reads(journal: Journal) -> dict[str, Callable[[], object]]:
 @pytest.fixture
 def filled(journal: Journal) -> Journal:
     fill(journal)
+    journal.settle()
     return journal
 
 

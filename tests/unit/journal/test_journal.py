@@ -119,9 +119,9 @@ def test_a_database_of_another_program_or_a_later_format_is_refused(disk: LocalD
     (tmp_path / "volume" / PATH).unlink()
     journal = Journal.open(disk, PATH)
     with journal.transaction():
-        journal._database.statements.run("test", "PRAGMA user_version=3")
+        journal._database.statements.run("test", "PRAGMA user_version=4")
     journal.abandon()
-    with pytest.raises(FormatError, match="format 3; this program knows format 2"):
+    with pytest.raises(FormatError, match="format 4; this program knows format 3"):
         Journal.open(disk, PATH)
 
 

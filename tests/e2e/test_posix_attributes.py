@@ -382,6 +382,8 @@ def test_a_size_is_what_was_written_and_blocks_are_not_absurd(here: Path) -> Non
     status = path.stat()
     assert status.st_size == 100_001
     assert 100_001 <= status.st_blocks * 512 <= 300_000
+    os.truncate(path, 1 << 30)
+    assert path.stat().st_blocks == status.st_blocks, "a hole takes no room"
 
 
 def test_an_extended_attribute_of_a_namespace_that_nobody_serves_is_not_supported(here: Path) -> None:

@@ -7,7 +7,7 @@ incomplete files whenever chunks have come. On a device that holds everything th
 """
 
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import product
@@ -25,6 +25,7 @@ from dittofs.tree.entry import Change
 from dittofs.tree.record import Kind
 from dittofs.volume.naming import roots_of
 from dittofs.volume.replica import Replica
+from dittofs.volume.sparse import HoleBlocks, blocks_within
 
 log = structlog.get_logger()
 
@@ -43,8 +44,16 @@ _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
 class Holdings:
     """Of one replica."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        holes: HoleBlocks | None = None,
+        found_hole: Callable[[InodeId], None] = lambda _inode: None,
+    ) -> None:
+        """`found_hole` is told of files of which more is hole than `holes` knew: they are counted, too."""
         self._replica = replica
+        self._holes = holes or HoleBlocks()
+        self._found_hole = found_hole
         self._missing: dict[InodeId, int] = {}
         self._damaged: dict[InodeId, int] = {}
         self._lost = trio.Event()
@@ -192,12 +201,18 @@ class Holdings:
         for version in tree.versions(inode):
             try:
                 reader = ContentReader(chunks, version.root, version.size)
+                hole_blocks = 0
                 for number, part in enumerate(reader.presence(), 1):
+                    if part.chunk is None:
+                        end = part.offset + part.length
+                        hole_blocks += blocks_within(part.offset, end, version.size)
                     if not part.is_here:
                         missing += part.length
                         is_damaged |= part.chunk in chunks.damaged
                     if number % PARTS_IN_A_ROW == 0:
                         await trio.lowlevel.checkpoint()
+                if self._holes.note(version.root, hole_blocks):
+                    self._found_hole(inode)
             except (ChunkMissing, Damaged, FormatError) as error:
                 missing += version.size
                 is_damaged |= not isinstance(error, AbsentChunk) or error.chunk in chunks.damaged

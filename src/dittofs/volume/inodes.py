@@ -12,7 +12,7 @@ from dittofs.volume.contents import Content
 from dittofs.volume.published import Published
 from dittofs.volume.rows import LocalEntry
 
-BLOCK_BYTES = 512
+BLOCK_BYTES = 4096
 VIRTUAL_BIT = 1 << 62
 """Set in the numbers of what exists in no tree."""
 FILE_TYPE = {
@@ -42,6 +42,8 @@ class Stat:
     mtime: int
     ctime: int
     birth: int
+    hole_blocks: int = 0
+    """Blocks of 4,096 bytes in which nothing is, as far as is known."""
 
     @property
     def full_mode(self) -> int:
@@ -49,7 +51,10 @@ class Stat:
 
     @property
     def blocks(self) -> int:
-        return -(-self.size // BLOCK_BYTES)
+        """st_blocks, in units of 512 bytes."""
+        if self.kind is Kind.SYMLINK:
+            return 0
+        return (-(-self.size // BLOCK_BYTES) - self.hole_blocks) * (BLOCK_BYTES // 512)
 
 
 class Virtual(Protocol):

@@ -12,6 +12,7 @@ from dittofs.tree.record import Ref
 from dittofs.volume.contents import Content
 from dittofs.volume.cut_ahead import CutAhead
 from dittofs.volume.published import Published
+from dittofs.volume.sparse import count_hole_blocks
 from dittofs.volume.staging import Layer
 
 SMALL_BYTES_MAX = 64 << 10  # one chunk
@@ -54,6 +55,9 @@ class Job:
     """Its chunks become durable with the journal, not by a sync of the packs."""
     ahead: CutAhead | None = None
     """What was cut while the file was written."""
+    is_over_holes: bool = False
+    """What is published has holes."""
+    hole_blocks: int = 0
 
     @property
     def size(self) -> int:
@@ -80,6 +84,8 @@ def store_job(chunks: ChunkStore, slot: Slot, job: Job, chunking: Chunking) -> N
         known = job.ahead.adopt() if job.ahead is not None else None
         job.root = store_content(chunks, source, base.root, base.size, chunking=chunking, known=known)
         job.node = store_version_node(chunks, job.root, job.size, job.mtime, slot, job.previous)
+        if job.is_over_holes or any(what is Extent.HOLE for _, _, what in source.extents()):
+            job.hole_blocks = count_hole_blocks(ContentReader(chunks, job.root, job.size))
         job.error = None
     except (Damaged, ChunkMissing) as error:
         job.error = error

@@ -333,7 +333,9 @@ class Publisher:
         if published.point_over is None:
             replaced = (one.node for one in self._versions(ref) if one.dot in published.replaces)
             previous = [node for node in map(node_of, replaced) if node is not None]
-        return Job(ref, content, layer, published, layer.stamp, layer.mtime, previous)
+        job = Job(ref, content, layer, published, layer.stamp, layer.mtime, previous)
+        job.is_over_holes = state.holes.of(published.root) > 0
+        return job
 
     def _versions(self, ref: Ref) -> Iterable[Version]:
         if self._state.local.get(ref[0]) is not None:
@@ -375,6 +377,7 @@ class Publisher:
     def _advance(self, job: Job, published: Published) -> None:
         """In memory, after the commit."""
         state, content = self._state, job.content
+        state.holes.note(job.root, job.hole_blocks)
         ref = content.ref if content is not None else job.ref
         inode = state.inodes.of_ref(ref)
         if ref[1] is not None and inode is not None:

@@ -23,6 +23,7 @@ from dittofs.volume.published import UNBORN, Published
 from dittofs.volume.replica import Replica
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.source import ChunkSource, NoSource
+from dittofs.volume.sparse import HoleBlocks
 from dittofs.volume.transaction import Transaction
 
 NAME_BYTES_MAX = 255
@@ -102,6 +103,8 @@ class State:
     """Where chunks come from that are not here."""
     may_borrow: Callable[[], bool] = lambda: True
     """Whether what is published may name chunks that are not here."""
+    holes: HoleBlocks = field(default_factory=HoleBlocks)
+    """What of the contents is hole."""
     rules_inode: InodeId | None = None
     asides: dict[InodeId, set[bytes]] = field(default_factory=dict)
     """By directory, names of conflict entries that programs have looked up: no change names them."""
@@ -242,6 +245,7 @@ class State:
         if content is not None:
             top = content.top
             stat = replace(stat, size=content.size, mtime=top.mtime, ctime=max(stat.ctime, int(top.stamp)))
+            stat.hole_blocks = self.holes.of_layers(content.published, content.layers)
             if content.taken is not None:
                 owner = Owner(*content.taken.owner) if content.taken.owner is not None else None
                 stat.mode = content.taken.mode
@@ -298,6 +302,7 @@ class State:
         if inode.last is not None and self.is_behind(inode):
             assert inode.base is not None
             stat.size, stat.mtime = inode.base.size, inode.last.stat.mtime
+            stat.hole_blocks = self.holes.of(inode.base.root)
         return stat
 
     def _stat_of(self, inode: Inode, attributes: Attributes) -> Stat:
@@ -323,6 +328,7 @@ class State:
             mtime=attributes.mtime,
             ctime=attributes.ctime,
             birth=attributes.birth,
+            hole_blocks=self.holes.of(attributes.version.root) if attributes.version is not None else 0,
         )
 
     def touch(self, directory: Inode, stamp: Stamp, transaction: Transaction) -> None:

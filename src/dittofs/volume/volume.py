@@ -15,7 +15,7 @@ import trio
 
 from dittofs.chunks.chunker import Chunking
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, DiskFull, DittoError, FormatError
-from dittofs.ids import ROOT, ROOT_NUMBER
+from dittofs.ids import ROOT, ROOT_NUMBER, InodeId
 from dittofs.tree.record import Kind
 from dittofs.volume.attributes import AttributeOperations
 from dittofs.volume.contents import Contents
@@ -106,7 +106,7 @@ class Volume:
         self.attributes = AttributeOperations(self.state, self.files)
         self.directories = Directories(self.state, self.names, volume_id)
         self.remote = RemoteChanges(self.state)
-        self.holdings = Holdings(replica)
+        self.holdings = Holdings(replica, self.state.holes, self._found_hole)
         self.recovered = Recovered()
         self._noted: dict[str, None] = {}
         self._rules_text: bytes | None = None
@@ -303,6 +303,11 @@ class Volume:
         yield from self.recovered.damaged
         yield from self.publisher.stuck.values()
         yield from self._noted
+
+    def _found_hole(self, inode: InodeId) -> None:
+        """What the mounts were told of a file's blocks was too much."""
+        for known in self.state.inodes.of_id(inode):
+            self.state.announce(known, is_remote=True)
 
     def note_damage(self, sentence: str) -> None:
         """Something that was stored is lost, as a scrub found: told until the volume is opened anew."""

@@ -79,3 +79,23 @@ async def test_many_files_are_counted_once_the_mount_is_in_use_and_few_at_once(
             await trio.sleep(COUNT_PATIENCE_S)
             assert holdings.bytes_here == 3
             nursery.cancel_scope.cancel()
+
+
+async def test_holes_of_what_another_device_wrote_are_counted_and_the_mounts_look_again(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    handle = a.open_file("sparse", os.O_RDWR | os.O_CREAT)
+    a.truncate("sparse", 1 << 30)
+    await a.write_at(handle, 0, b"x" * 4096)
+    a.close_file(handle)
+    await a.publish()
+    await pair.settle()
+    inode = b.walk("sparse")
+    inode.lookups += 1  # a kernel knows it
+    await b.volume.holdings.count()
+    assert b.stat("sparse").blocks == (1 << 30) // 512, "its manifest is not here: nothing is known"
+    told: list[object] = []
+    b.volume.state.listeners.append(lambda one, _name, _origin: told.append(one))
+    await b.fetch("sparse", 0, 4096)
+    await b.volume.holdings.look_again()
+    assert b.stat("sparse").blocks == 8
+    assert told == [inode]

@@ -176,3 +176,78 @@ async def test_a_terabyte_of_nothing_costs_nothing_and_is_one_hole(rig: Rig) -> 
     assert sum(end - start for start, end in found) < 1 << 20
     assert found[0][0] <= 1 << 39 < found[0][1]
     rig.volume.files.release(handle)
+
+
+def told_blocks(rig: Rig, path: str) -> int:
+    """st_blocks, in blocks of 4,096 bytes."""
+    blocks, rest = divmod(rig.stat(path).blocks, 8)
+    assert not rest
+    return blocks
+
+
+async def test_a_sparse_file_takes_the_blocks_that_were_written(rig: Rig) -> None:
+    handle = writer(rig)
+    rig.truncate("a", 1 << 40)
+    assert told_blocks(rig, "a") == 0
+    await rig.write_at(handle, 5 << 30, b"x" * BLOCK)
+    await rig.write_at(handle, 700 << 30, b"y" * 10)
+    assert told_blocks(rig, "a") == 2
+    rig.close_file(handle)
+    await rig.publish()
+    assert told_blocks(rig, "a") == 2
+    handle = writer(rig)
+    rig.volume.holes.allocate(handle.inode, 5 << 30, BLOCK, PUNCH)
+    rig.close_file(handle)
+    await rig.publish()
+    assert told_blocks(rig, "a") == 1
+
+
+async def test_a_dense_file_takes_its_size_however_it_came_to_be(rig: Rig) -> None:
+    handle = writer(rig)
+    for offset in (0, 200_000, 100_000):
+        await rig.write_at(handle, offset, b"x" * 100_000)
+    assert told_blocks(rig, "a") == -(-300_000 // BLOCK)
+    rig.close_file(handle)
+    await rig.publish()
+    handle = writer(rig)
+    await rig.write_at(handle, 1000, b"y")
+    await rig.write_at(handle, 290_000, b"z" * 20_000)
+    assert told_blocks(rig, "a") == -(-310_000 // BLOCK)
+    rig.close_file(handle)
+    await rig.publish()
+    assert told_blocks(rig, "a") == -(-310_000 // BLOCK)
+    await rig.write("tiny", b"x")
+    assert told_blocks(rig, "tiny") == 1
+    rig.symlink("tiny", "link")
+    assert told_blocks(rig, "link") == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_blocks_are_those_with_data_once_a_file_is_published(rig: Rig, seed: int) -> None:
+    chance = random.Random(seed)
+    handle = writer(rig)
+    rig.truncate("a", BLOCKS * BLOCK)
+    taken: set[int] = set()
+    for _ in range(20):
+        block = chance.randrange(BLOCKS - 4)
+        count = chance.randrange(1, 5)
+        if chance.random() < 0.7:
+            await rig.write_at(handle, block * BLOCK, chance.randbytes(count * BLOCK))
+            taken.update(range(block, block + count))
+        else:
+            rig.volume.holes.allocate(handle.inode, block * BLOCK, count * BLOCK, PUNCH)
+            taken.difference_update(range(block, block + count))
+        assert told_blocks(rig, "a") == len(taken)
+        if chance.random() < 0.2:
+            rig.close_file(handle)
+            await rig.publish()
+            assert told_blocks(rig, "a") == len(taken)
+            rig.abandon()
+            rig.open()
+            await rig.volume.holdings.count()
+            assert told_blocks(rig, "a") == len(taken), "it is counted again after a start"
+            break
+    else:
+        rig.close_file(handle)
+        await rig.publish()
+        assert told_blocks(rig, "a") == len(taken)

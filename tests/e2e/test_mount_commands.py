@@ -158,6 +158,7 @@ def test_others_may_enter_only_with_allow_other(node: Node) -> None:
     os.chdir("/")
 
 
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_a_read_only_mount_changes_nothing(node: Node) -> None:
     node.mount()
     path = node.root / "file"
@@ -176,6 +177,7 @@ def test_a_read_only_mount_changes_nothing(node: Node) -> None:
         assert outcome(call) == "EROFS"
 
 
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
 @as_root
 def test_set_id_bits_and_devices_act_only_when_asked_for(node: Node) -> None:
     def options() -> set[str]:

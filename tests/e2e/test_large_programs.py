@@ -286,14 +286,14 @@ class Cluster:
         """An orderly end."""
         assert self._server is not None
         self._server.send_signal(signal.SIGINT)
-        assert self._server.wait(60) == 0, self._log.read_text()[-4000:]
+        assert self._server.wait(PROGRAM_S) == 0, self._log.read_text()[-4000:]
         self._server = None
 
     def end(self) -> None:
         """At once, whatever state it is in."""
         if self._server is not None:
             self._server.send_signal(signal.SIGQUIT)
-            self._server.wait(60)
+            self._server.wait(PROGRAM_S)
             self._server = None
 
     def ask(self, question: str) -> str:

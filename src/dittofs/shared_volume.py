@@ -106,7 +106,9 @@ class SharedVolume:
         )
         self.on_damage: Callable[[], None] = lambda: None
         """Told when something was found to be lost, and no other device has it."""
-        volume.replica.documents.on_awaited = self._pull_all
+        documents = volume.replica.documents
+        documents.on_awaited, documents.on_lost = self._pull_all, self._found_damage
+        documents.others = self._others_that_count
         volume.state.may_borrow = lambda: self.retirement.may_borrow
         members.listeners.append(self._members_changed)
         self._is_leaving = False
@@ -152,6 +154,11 @@ class SharedVolume:
     def _found_damage(self, sentence: str) -> None:
         self.volume.note_damage(sentence)
         self.on_damage()
+
+    def _others_that_count(self) -> list[DeviceId]:
+        """The other devices that may publish, and are waited for."""
+        gone = self.retirement.all
+        return [device for device in self.peers.writers() if device not in gone]
 
     def _pull_all(self) -> None:
         """Something that others have was lost here."""

@@ -1,6 +1,6 @@
 """What replication needs from the rest of a replica. `node` hands it over."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -26,6 +26,15 @@ class LocalTransaction(Protocol):
     def group(self) -> Group: ...
 
 
+class LostDocuments(Protocol):
+    """Documents of the tree that were lost here, and are awaited from other devices."""
+
+    @property
+    def awaited(self) -> Mapping[int, str]: ...
+
+    def has_no_more(self, device: bytes, numbers: Collection[int]) -> None: ...
+
+
 class LocalReplica(Protocol):
     """The replica on this device."""
 
@@ -42,6 +51,9 @@ class LocalReplica(Protocol):
     def read_only(self) -> str | None: ...
 
     @property
+    def documents(self) -> LostDocuments: ...
+
+    @property
     def not_allowed(self) -> str | None: ...
 
     def change(self) -> AbstractContextManager[LocalTransaction]: ...
@@ -56,7 +68,7 @@ class LocalReplica(Protocol):
 
     def receive(self, updates: Updates, via: bytes) -> bool: ...
 
-    def receive_round(self, parts: Sequence[Difference], via: bytes) -> bool: ...
+    def receive_round(self, parts: Sequence[Difference], via: bytes, lacks: Collection[int] = ()) -> bool: ...
 
     def is_fork(self, theirs: Sequence[tuple[int, DocumentState]]) -> bool: ...
 

@@ -1,6 +1,6 @@
 """Both halves of rounds on one session: pulling what we lack, and serving what the peer lacks."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -103,6 +103,7 @@ class Rounds:
         """The peer's digest after a pause. What is still under way explains a difference."""
         if root == self._replica.root_digest():
             self.found_equal_at, self.is_ahead = trio.current_time(), False
+            self._note_no_more(())
         elif sequence == self._session.live.received:
             self.begin()
 
@@ -176,7 +177,7 @@ class Rounds:
             message, _ = await self._next(wire.RoundEnd)
             if not isinstance(message, wire.RoundEnd) or message.round != self._number:
                 raise ProtocolError("the end of another round")
-            parts = self._collector.parts
+            parts, lacks = self._collector.parts, message.lacks or ()
         finally:
             self._collector = None
         is_first = self._is_empty() and sum(len(part.update) for part in parts) > AT_ONCE_BYTES_MAX
@@ -185,17 +186,25 @@ class Rounds:
                 # All of it is here: the end of the link ends it no more.
                 with self._filling.begun(), trio.CancelScope(shield=True):
                     for part in sorted(parts, key=lambda part: part.document != META_SHARD):
-                        replica.receive_round([part], session.device)
+                        replica.receive_round([part], session.device, lacks)
                         await trio.lowlevel.checkpoint()
-            is_new = bool(parts) and (replica.receive_round(parts, session.device) or is_first)
+            is_new = bool(parts) and (replica.receive_round(parts, session.device, lacks) or is_first)
         except Behind:
             return False
         if replica.not_allowed is not None:  # whoever may write sends what it is ahead with
             self.is_ahead = any(replica.difference(*one) is not None for one in theirs)
         is_enough = session.live.release(message.through)
+        if is_enough:
+            left_out = {number for number, state in theirs if replica.tree.exchange.lacks(number, state)}
+            self._note_no_more(left_out.union(part.document for part in parts))
         if is_new and is_enough:
             session.send(wire.Digest(replica.root_digest(), session.live.sequence))
         return is_enough
+
+    def _note_no_more(self, given: Collection[int]) -> None:
+        """Of documents awaited here the peer has nothing else, but for those that it has just `given`."""
+        documents = self._replica.documents
+        documents.has_no_more(self._session.device, documents.awaited.keys() - given)
 
     def _is_empty(self) -> bool:
         counts = self._replica.tree.counts()
@@ -264,4 +273,5 @@ class Rounds:
                 part = wire.Part(number, document, epoch.number, epoch.digest, is_whole)
                 await self._session.outbox.put_bulk(part, update)
         # The groups up to `through` have been queued, and overtake this.
-        self._session.outbox.put(wire.RoundEnd(number, through), is_bulk=True)
+        lacks = tuple(sorted(self._replica.documents.awaited))
+        self._session.outbox.put(wire.RoundEnd(number, through, lacks), is_bulk=True)

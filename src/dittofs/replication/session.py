@@ -334,7 +334,7 @@ class Session:
         self._sessions.opened(self)
         if self._records_told != len(self._sessions.records()):  # some came from others meanwhile
             self.send(wire.Members(), wire.encode_records(self._sessions.records()))
-        if root != self._sessions.replica.root_digest():
+        if root != self._sessions.replica.root_digest() or self._sessions.replica.documents.awaited:
             self.rounds.begin()
 
     def _charge(self, cost: float = 1.0) -> None:

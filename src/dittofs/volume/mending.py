@@ -6,7 +6,7 @@ Where the index cannot be believed either, or this device may not begin an epoch
 and the document awaited: nothing of the volume is changed here until another device has given it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -52,6 +52,12 @@ class Documents:
 
         self.on_awaited: Callable[[], None] = lambda: None
         """Told when another device has to give a document."""
+        self.others: Callable[[], Collection[bytes]] = lambda: ()
+        """The devices that may know more: what none of them has of a document, nobody has."""
+        self.on_lost: Callable[[str], None] = lambda _sentence: None
+        """Told what nobody has any more."""
+        self._heard: dict[int, set[bytes]] = {}
+        """Of each awaited document the devices that have nothing of it which is not here."""
 
     def belong_to(self, replica: Writers) -> None:
         """Said once, before the first document is asked for."""
@@ -125,6 +131,7 @@ class Documents:
             else:
                 journal.discard_shard(error.shard, error.detail)
             journal.put_local(AWAITED, _key(error.shard), detail.encode())
+        self._heard.pop(error.shard, None)
         self.look_again()
         replica.claim_writer()
         self.on_awaited()
@@ -137,11 +144,31 @@ class Documents:
         with self._journal.transaction():
             self._journal.put_local(AWAITED, _key(META_SHARD), reason.encode())
 
-    def came(self, numbers: Sequence[int]) -> None:
+    def came(self, numbers: Collection[int]) -> None:
         """Another device gave all it has of these documents. Within a transaction; then `look_again`."""
         for number in numbers:
             if number in self._awaited:
                 self._journal.delete_local(AWAITED, _key(number))
+
+    def has_no_more(self, device: bytes, numbers: Collection[int]) -> None:
+        """A device has nothing of these documents that is not here. Once no other device has, what is missing
+        is nowhere, and awaited no more. Never of the settings: where they are lost, all is.
+        """
+        others = set(self.others())
+        for number in sorted(self._awaited.keys() & set(numbers) - {META_SHARD}):
+            heard = self._heard.setdefault(number, set())
+            heard.add(device)
+            if not others or not others <= heard:
+                continue
+            reason = self._awaited[number]
+            with self._journal.transaction():
+                self.came([number])
+            self.look_again()
+            log.error("what is lost of a document is on no device", document=number, reason=reason)
+            self.on_lost(
+                f"{reason}: no other device has more of it, so its latest names are lost. What was set aside"
+                " stays in journal.db, in the table `damaged`"
+            )
 
     async def all_came(self) -> None:
         """Return when no document is awaited any more."""

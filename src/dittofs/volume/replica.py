@@ -179,22 +179,26 @@ class Replica:
         `Behind`: it does not continue what is here, pull. FormatError: no replica makes such updates.
         Nothing of it was taken then. `via`: the device that vouches for it.
         """
-        return self._receive(lambda: self.tree.exchange.judge.group(updates), via, is_round=False)
+        return self._receive(lambda: self.tree.exchange.judge.group(updates), via)
 
-    def receive_round(self, parts: Sequence[Difference], via: bytes) -> bool:
+    def receive_round(self, parts: Sequence[Difference], via: bytes, lacks: Collection[int] = ()) -> bool:
         """Take what another replica has beyond our `states`, as one step; True if anything was new.
 
         What has become known meanwhile is passed over. Errors are those of `receive`. As long as the tree is
-        hidden the parts may be given one by one.
+        hidden the parts may be given one by one. `lacks`: documents that the other has lost itself.
         """
         if self.not_allowed is not None:
             # Nobody would take what we wrote to join two epochs: until writers have, ours is kept.
             would = self.tree.exchange.judge.would_write
             left = {part.document for part in parts if self.mended(partial(would, part))}
             parts = [part for part in parts if part.document not in left]
-        return self._receive(lambda: self.tree.exchange.judge.round(parts), via, is_round=True)
+        given = {part.document for part in parts}.difference(lacks)
+        return self._receive(lambda: self.tree.exchange.judge.round(parts), via, given)
 
-    def _receive(self, judge: Callable[[], Delivery], via: bytes, *, is_round: bool) -> bool:
+    def _receive(
+        self, judge: Callable[[], Delivery], via: bytes, given: Collection[int] | None = None
+    ) -> bool:
+        """`given`: it is a round, and the documents of which it has all that the other had."""
         self.writability.require()
         try:
             delivery = self.mended(judge)
@@ -206,17 +210,17 @@ class Replica:
                 raise Behind(str(error)) from None
             raise
         if delivery.is_new:
-            taken = self.mended(lambda: self._take(delivery, via, is_round=is_round))
+            taken = self.mended(lambda: self._take(delivery, via, given))
             self._tell(taken.change)
         return delivery.is_new
 
-    def _take(self, delivery: Delivery, via: bytes, *, is_round: bool) -> Taken:
+    def _take(self, delivery: Delivery, via: bytes, given: Collection[int] | None) -> Taken:
         with self.journalled():
-            taken = self.tree.exchange.take(delivery, via, is_round=is_round)
-            parts = delivery.updates if is_round else ()
+            taken = self.tree.exchange.take(delivery, via, is_round=given is not None)
+            parts = delivery.updates if given is not None else ()
             self._append(taken, {number for number, _, update in parts if len(update) > LOGGED_BYTES_MAX})
-            if is_round:
-                self.documents.came(list(delivery.arrivals))
+            if given is not None:
+                self.documents.came(delivery.arrivals.keys() & set(given))
         if self.documents.awaited:
             self.documents.look_again()
         return taken

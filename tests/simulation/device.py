@@ -143,14 +143,15 @@ class SwarmDevice(Rig):
         self._is_leaving = False
         self._writers: set[int] = set()
         self._is_clean = True
+        self.secrets = family.secrets_of(number)
+        """As the file beside the journal has them: what a power cut leaves of it is another test's."""
         self.on_open: Callable[[SwarmDevice], None] = lambda _device: None
 
     # -- a process
 
     def open(self) -> Volume:
         """Everything that a daemon makes of what lies on the disk."""
-        family = self.family
-        secrets = family.secrets_of(self.number)
+        family, secrets = self.family, self.secrets
         replica = open_replica(
             self.disk,
             keys_of(secrets),
@@ -191,10 +192,15 @@ class SwarmDevice(Rig):
             self.peers,
             entropy=self.entropy,
             run_blocking=run_inline,
-            save_secrets=lambda _secrets: None,
+            save_secrets=self._save_secrets,
         )
         self.volume.recover()
         return self.volume
+
+    def _save_secrets(self, secrets: VolumeSecrets) -> None:
+        if not self.is_dead:
+            self.secrets = secrets
+            self.ledger.renew_keys(keys_of(secrets))
 
     async def live(self, users: Callable[["SwarmDevice"], Awaitable[None]]) -> None:
         """One process, from its start until `end` or a planned death."""

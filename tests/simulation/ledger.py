@@ -1,5 +1,6 @@
 """What users of a swarm closed, what they replaced or removed knowingly, and where it can be read."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -66,6 +67,12 @@ class Ledger:
     def close(self) -> None:
         self._store.close()
 
+    def renew_keys(self, keys: VolumeKeys) -> None:
+        """What is sealed under the generations of `keys` can be read, too."""
+        generations = {**self.keys.generations, **keys.generations}
+        self.keys = dataclasses.replace(keys, generations=generations)
+        self._store.renew_keys(self.keys)
+
     def gather(self, store: ChunkStore) -> None:
         """Keep every chunk of a device, so that any content can be read whoever loses it."""
         for kind, chunk in list(store.ids()):
@@ -119,6 +126,10 @@ class Ledger:
         name = digest_of(data)
         self.superseded.setdefault(name, how)
         return name
+
+    def name(self, data: bytes) -> Digest:
+        """What some bytes are known by."""
+        return digest_of(data)
 
     def stays_apart(self, data: bytes) -> None:
         """It is staged on a device, and can never be published: what it was made from is gone."""

@@ -39,6 +39,13 @@ from tests.simulation.swarm_checks import (
     watch_publications,
 )
 from tests.simulation.swarm_misfortunes import CAUSES, attend, until
+from tests.simulation.swarm_removal import (
+    Removal,
+    check_removed,
+    forget_what_it_wrote,
+    remove,
+    take_out_all,
+)
 from tests.simulation.swarm_script import Script
 
 MEET_S: Final = 600.0
@@ -66,6 +73,8 @@ EXPECTED_OF_DISKS: Final = (
     "publication failed",
 )
 """What warnings say that full disks explain, and those with errors. None of them says that it is a bug."""
+OF_REMOVED: Final = ("kill", "power cut", "restart", "jump")
+"""What else may happen to a device that was removed."""
 
 
 class Swarm:
@@ -100,6 +109,7 @@ class Swarm:
         self.backups: list[tuple[int, float, SimulatedDisk]] = []
         self.restored: set[int] = set()
         self.retired: set[SwarmDevice] = set()
+        self.removed: dict[SwarmDevice, Removal] = {}
         self.is_meeting = False
         self._is_over = False
         self._joined = known
@@ -107,8 +117,8 @@ class Swarm:
 
     @property
     def present(self) -> list[SwarmDevice]:
-        """All devices but those that went for good."""
-        return [device for device in self.devices if device not in self.retired]
+        """All devices but those that went for good, or were removed."""
+        return [one for one in self.devices if one not in self.retired and one not in self.removed]
 
     def note(self, what: str) -> None:
         self.trace.append(f"{trio.current_time():9.4f} {what}")
@@ -215,10 +225,10 @@ class Swarm:
             if self.script.has(step):
                 chance = self.script.chance(step)
                 device = chance.choice(self.devices[: self._joined])
-                if device in self.retired:
+                if device in self.retired or (device in self.removed and step.what not in OF_REMOVED):
                     continue
                 self.note(f"{step.what} {device.number}")
-                CAUSES[step.what](self, device, chance)
+                (remove if step.what == "remove" else CAUSES[step.what])(self, device, chance)
 
     def _join(self) -> None:
         """An owner grants the next device its role; it has the records as pairing gives them."""
@@ -235,7 +245,7 @@ class Swarm:
     async def _meet(self) -> None:
         """The network is whole, everybody is there: all come to the same within MEET_S."""
         self.is_meeting = True
-        self.network.heal_all()
+        self.network.heal_all(but=[device.device.id for device in self.removed])
         self.note("all meet")
         devices = self.present
         for device in devices:
@@ -243,18 +253,22 @@ class Swarm:
         with trio.move_on_after(MEET_S):
             await until(lambda: all(device.is_up for device in devices))
             for one in self.programs:
-                if one.device not in self.retired:
+                if one.device in devices:
                     await one.finish()
+            await take_out_all(self)
             await until(self._is_settled, 1.0)
         self.note(f"all have met: {self._unsettled()}")
         assert self._is_settled(), f"devices do not come to the same: {self._unsettled()}"
         check_alike(devices)
+        forget_what_it_wrote(self)
         check_kept(devices, self.ledger)
         for device in devices:
             check_custody(device, devices, self.chance)
             await check_readable(device, self.ledger)
+        self.network.heal_all()
+        await check_removed(self)
         self._is_over = True
-        for device in devices:
+        for device in (*devices, *self.removed):
             await device.leave()
 
     def _lost_bases(self, device: SwarmDevice) -> set[Ref]:
@@ -289,7 +303,7 @@ class Swarm:
             publisher = device.volume.publisher
             if not publisher.is_idle:
                 reasons.append(f"{device.number} publishes ({publisher.problem})")
-            may_lack = bool(self.restored or self.retired)
+            may_lack = bool(self.restored or self.retired or self.removed)
             lost = self._lost_bases(device) if publisher.waiting and may_lack else set()
             if publisher.waiting.keys() - lost or publisher.stuck:
                 reasons.append(f"{device.number} waits ({publisher.waiting}, {publisher.stuck})")

@@ -62,18 +62,18 @@ def _seen(swarm: "Swarm", device: SwarmDevice) -> set[str]:
     """Contents that other devices know of."""
     seen: set[str] = set()
     for other in swarm.devices:
-        if other is not device and other.is_up and not other.is_dead:
+        if other is not device and other not in swarm.removed and other.is_up and not other.is_dead:
             swarm.ledger.gather(other.volume.replica.chunks)
             seen |= swarm.ledger.history(other.volume.replica)
     return seen
 
 
-def _held_elsewhere(swarm: "Swarm", device: SwarmDevice) -> set[str]:
+def held_elsewhere(swarm: "Swarm", device: SwarmDevice) -> set[str]:
     """Contents that are whole on other devices: to know of them is not enough when a store goes back."""
     held: set[str] = set()
     elsewhere = Ledger(swarm.ledger.keys)
     try:
-        others = [one for one in swarm.devices if one is not device and one.is_up and not one.is_dead]
+        others = [one for one in swarm.present if one is not device and one.is_up and not one.is_dead]
         for other in others:
             elsewhere.gather(other.volume.replica.chunks)
         for other in others:
@@ -99,7 +99,7 @@ def _restore(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None
     if not copies or not device.is_up or device.is_dead:
         return
     _, when, disk = copies[0]
-    seen = _held_elsewhere(swarm, device)
+    seen = held_elsewhere(swarm, device)
     device.go_back(disk)
     swarm.restored.add(device.number)
     for one in swarm.devices:  # what others wrote may have been here only, if they went back or have gone
@@ -229,7 +229,7 @@ def _compact(_swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> No
 def _audit(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
     if device.is_up and not device.is_dead:
         # One that is as it was before has not said so while it is down.
-        others = [one for one in swarm.devices if one.is_up or one.number not in swarm.restored]
+        others = [one for one in swarm.present if one.is_up or one.number not in swarm.restored]
         check_custody(device, others, chance)
 
 
@@ -257,7 +257,7 @@ async def _sweep(device: SwarmDevice) -> None:
 
 def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
     """A device goes for good, once another one has everything that it has."""
-    others = [one for one in swarm.devices if one is not device and one not in swarm.retired]
+    others = [one for one in swarm.present if one is not device]
     if device.number and len(others) > 1 and device.is_up and not device.is_dead:
         swarm.nursery.start_soon(_go, swarm, device)
 
@@ -268,6 +268,8 @@ async def _go(swarm: "Swarm", device: SwarmDevice) -> None:
     await users.finish()
     with trio.move_on_after(RETIRE_S):
         await until(lambda: _is_dispensable(swarm, device), 0.2)
+        if device in swarm.removed:
+            return
         swarm.retired.add(device)
         swarm.note(f"{device.number} goes for good")
         await device.leave()
@@ -282,7 +284,7 @@ def _is_dispensable(swarm: "Swarm", device: SwarmDevice) -> bool:
         return False
     contents = [(root, size) for _, root, size in LiveContents(replica).content_roots()]
     for other in swarm.devices:
-        if other is device or other in swarm.retired or not other.is_up or other.is_dead:
+        if other is device or other not in swarm.present or not other.is_up or other.is_dead:
             continue
         theirs = other.volume.replica
         if theirs.root_digest() == replica.root_digest() and all(whole(theirs.chunks, contents)):

@@ -33,8 +33,10 @@ MISFORTUNES: Final = (
     "restore",
     "retire",
 )
-COLLECTING: Final = 0.4
+COLLECTING: Final = 0.8
 """Of the runs: devices forget the past and collect garbage, without grace, while all else goes on."""
+REMOVING: Final = 0.3
+"""Of the runs with three devices or more: an owner removes one that is out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Script:
         misfortunes = tuple(sorted(chance.sample(MISFORTUNES, chance.randint(2, len(MISFORTUNES)))))
         if random.Random(f"collecting {seed}").random() < COLLECTING:
             misfortunes = (*misfortunes, "collect", "collect")
+        if random.Random(f"removing {seed}").random() < REMOVING and count > 2:
+            misfortunes = (*misfortunes, "remove")
         steps, events = chance.choice((15, 25, 40)), chance.choice((0, 6, 12, 20))
         topology = chance.choice(("row", "ring", "star", "full", "full"))
         late = chance.choice((0, 0, 1)) if count > 2 else 0

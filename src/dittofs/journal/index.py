@@ -182,7 +182,11 @@ class Index:
         self._tables, self._unreadable = {}, None
 
     def committed(self) -> None:
-        self.lay(self.changes())
+        for number, changes in self._changed.items():
+            layer = self._late.setdefault(number, {})
+            self.late -= len(layer)
+            layer.update(changes)
+            self.late += len(layer)
         self._changed, self._changes = {}, 0
         self._written = None
         self._before = self._tables, self._unreadable

@@ -1,4 +1,4 @@
-"""The file systems a workload runs on: a plain directory, two peers, and DittoFS.
+"""The file systems a workload runs on: a plain directory, three peers, and DittoFS.
 
 Each keeps what it stores below one directory, so that all of them stand on the same backing store.
 """
@@ -162,6 +162,25 @@ class Rclone(Peer):
         with urllib.request.urlopen(request, timeout=SETTLE_S) as answer:
             cache = json.load(answer)["diskCache"]
         return int(cache["uploadsInProgress"]) + int(cache["uploadsQueued"])
+
+
+class Gocryptfs(Peer):
+    """gocryptfs as it comes: each file encrypted in blocks of 4 KiB, and its name."""
+
+    @property
+    def _password(self) -> Path:
+        return self._directory / "password"
+
+    def command(self) -> list[str]:
+        return ["gocryptfs", "-fg", "-q", "-passfile", str(self._password), str(self.source), str(self.root)]
+
+    def start(self) -> None:
+        self.root.mkdir(parents=True)
+        self.source.mkdir()
+        self._password.write_text("bench\n")
+        make = ["gocryptfs", "-init", "-q", "-scryptn", "10", "-passfile", str(self._password)]
+        subprocess.run([*make, str(self.source)], check=True, timeout=MOUNT_S, stdin=subprocess.DEVNULL)
+        self._mount()
 
 
 class Ditto:

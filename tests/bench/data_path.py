@@ -1,6 +1,6 @@
-"""DittoFS with each front end, the file system below it, bindfs and rclone on the same workloads in one run.
+"""DittoFS with each front end, the file system below it, bindfs, rclone and gocryptfs in one run.
 
-    sh packaging/dev bench data_path [--rounds 3] [--scale 1.0] [--minutes 8] [--json FILE]
+    sh packaging/dev bench data_path [--rounds 3] [--scale 1.0] [--minutes 8] [--only TEXT] [--json FILE]
 
 Rounds are interleaved: each workload runs on every file system before the next begins, and the order
 turns from round to round. Every round starts with empty stores. Two backing stores: tmpfs, where
@@ -23,7 +23,7 @@ from typing import Final
 from tests.bench._machine import can_drop_caches, describe, file_system
 from tests.bench._peers import missing_reason
 from tests.bench._report import Sample, Samples
-from tests.bench._subjects import Ditto, Native, Peer, Rclone, Subject
+from tests.bench._subjects import Ditto, Gocryptfs, Native, Peer, Rclone, Subject
 from tests.bench._workloads import WORKLOADS, Material, Workload
 
 MEMORY: Final = Path("/dev/shm")
@@ -31,6 +31,7 @@ MAKERS: Final[dict[str, Callable[[Path], Subject]]] = {
     "native": Native,
     "bindfs": lambda directory: Peer("bindfs", directory),
     "rclone": lambda directory: Rclone("rclone", directory),
+    "gocryptfs": lambda directory: Gocryptfs("gocryptfs", directory),
     "pyfuse3": lambda directory: Ditto(directory, "pyfuse3", "pyfuse3"),
     "DittoFS": lambda directory: Ditto(directory, "kernel"),
 }
@@ -50,6 +51,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--subjects", default=",".join(MAKERS), help=f"of {','.join(MAKERS)}")
     parser.add_argument("--backing", default="tmpfs,disk", help="tmpfs,disk or one of them")
     parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), help="where the disk is (/var/tmp)")
+    parser.add_argument("--only", default="", help="workloads with this in their names, e.g. sequential")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     return parser.parse_args(argv)
 
@@ -84,7 +86,9 @@ def measure(subject: Subject, workload: Workload, material: Material, backing: s
     return Sample(backing, workload.name, subject.name, wall_s, settled_s, subject.cpu_s() - cpu_before_s)
 
 
-def run_round(names: Sequence[str], place: Path, backing: str, material: Material, samples: Samples) -> None:
+def run_round(
+    names: Sequence[str], place: Path, backing: str, material: Material, samples: Samples, only: str
+) -> None:
     """Every workload once on every file system, all of them on empty stores below `place`."""
     with ExitStack() as stack:
         ground = Path(tempfile.mkdtemp(prefix="dittofs-bench-", dir=place))
@@ -95,7 +99,7 @@ def run_round(names: Sequence[str], place: Path, backing: str, material: Materia
             subject.start()
             stack.callback(subject.stop)
             subjects.append(subject)
-        for workload in WORKLOADS:
+        for workload in (one for one in WORKLOADS if only in one.name):
             for subject in subjects:
                 sample = measure(subject, workload, material, backing)
                 samples.add(sample)
@@ -118,7 +122,7 @@ def run_rounds(asked: argparse.Namespace, names: Sequence[str], material: Materi
         turned = [*names[number % len(names) :], *names[: number % len(names)]]
         for backing in asked.backing.split(","):
             print(f"round {number + 1} of {asked.rounds}, {backing}", file=sys.stderr)
-            run_round(turned, places[backing], backing, material, samples)
+            run_round(turned, places[backing], backing, material, samples, asked.only)
         done += 1
         longest_s = max(longest_s, time.monotonic() - round_begin)
     return samples, done

@@ -117,6 +117,7 @@ class AheadPacks:
         self._packs: list[AheadPack] = []
         self._made = 0
         self._own: set[ChunkId] = set()
+        self._generation = maker.sealer.generation
 
     def cut(self, read: Callable[[int, int], bytes], start: int, end: int) -> list[Piece]:
         """Cut [start, end) of a content, and keep the chunks whose ends no byte from `end` on can move.
@@ -149,8 +150,11 @@ class AheadPacks:
         """The store has the chunks from now on, durably; returns those of `known` that truly are here.
 
         Blocks. They stay as long as the caller's lease of the store lasts. What is not adopted is given back:
-        packs with more waste than use and, when something is raised, all that are left.
+        packs with more waste than use, all that are left when something is raised, and all of them if a
+        generation has begun since: what enters the tree from then on is not sealed for who was removed.
         """
+        if self._maker.sealer.generation != self._generation:
+            self.give_back()
         wanted = {chunk for _, _, chunk in known}
         here: set[ChunkId] = set()
         try:
@@ -218,9 +222,10 @@ class AheadMaker:
         return AheadPacks(self, name, chunking)
 
     def remove_strays(self) -> None:
-        """Blocking, at the start: remove what another process cut ahead."""
-        for name in self._disk.listdir(self._directory):
-            self._disk.unlink(f"{self._directory}/{name}")
+        """Blocking, at the start: remove what another process cut ahead, as far as the disk does it."""
+        with contextlib.suppress(DittoError):
+            for name in self._disk.listdir(self._directory):
+                self._disk.unlink(f"{self._directory}/{name}")
 
     def pack(self, name: str) -> AheadPack:
         """A fresh file of frames."""

@@ -83,6 +83,11 @@ class Sealer:
                 self._chunk_keys[name] = derive("chunk", secret)
         self._current = keys.current
 
+    @property
+    def generation(self) -> bytes:
+        """Under which chunks are sealed now."""
+        return self._current
+
     def identify(self, kind: ChunkKind, plain: Buffer) -> ChunkId:
         """The id of a plaintext."""
         return ChunkId(blake3.blake3(plain, key=self._id_keys[kind]).digest())

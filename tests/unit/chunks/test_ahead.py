@@ -1,5 +1,7 @@
 """What is cut before a content is whole becomes the same content; what is not used leaves nothing behind."""
 
+from dataclasses import replace
+
 import pytest
 
 from dittofs.chunks.ahead import DIRECTORY as AHEAD
@@ -12,7 +14,7 @@ from dittofs.chunks.source import Extent
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import DiskError, DiskFull
 from tests.simulation.disk import SimulatedDisk
-from tests.unit.chunks.stores import DIRECTORY, MemorySource, noise, open_store
+from tests.unit.chunks.stores import DIRECTORY, KEYS, MemorySource, noise, open_store
 
 MIB = 1 << 20
 DATA = noise(11, 3 * MIB)
@@ -283,3 +285,34 @@ def test_what_was_put_before_an_adoption_is_durable_with_it(seed: int) -> None:
     disk.crash(seed)
     again = open_store(disk)
     assert again.get(ChunkKind.DATA, chunk) == noise(4, 50_000), "a start trusts all packs but the last"
+
+
+def test_what_was_sealed_before_a_device_was_removed_is_sealed_anew() -> None:
+    disk = SimulatedDisk()
+    store = open_store(disk)
+    cutting = Cutting(store).cut(DATA, len(DATA))
+    later = replace(
+        KEYS, generations={**KEYS.generations, b"gen-0002": bytes(range(32))}, current=b"gen-0002"
+    )
+    store.renew_keys(later)
+    known = cutting.packs.adopt(cutting.known)
+    assert not len(known)
+    assert not disk.listdir(STRAYS)
+    store_content(store, MemorySource(DATA), b"", 0, chunking=Chunking.CONTENT_DEFINED, known=known)
+    assert {store.sealed(kind, chunk)[2:10] for kind, chunk in store.ids()} == {b"gen-0002"}
+
+
+def test_a_start_on_a_disk_that_removes_nothing_is_a_start() -> None:
+    disk = SimulatedDisk()
+    store = open_store(disk)
+    chunk = store.put([(ChunkKind.DATA, b"kept")])[0]
+    store.sync()
+    Cutting(store).cut(DATA, len(DATA))
+    disk.kill()
+
+    def refuse(event: str) -> None:
+        if event.startswith("unlink"):
+            raise DiskError("now")
+
+    disk.hook = refuse
+    assert open_store(disk).get(ChunkKind.DATA, chunk) == b"kept"

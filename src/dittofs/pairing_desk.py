@@ -82,6 +82,7 @@ class PairingDesk:
         self._shares: list[Share] = []
         network.meeting.state = self._state
         network.meeting.slots = self._slots
+        network.switchboard.slots = self._slots_at
 
     async def share(self, volume: SharedVolume, role: Role) -> Share:
         """Open an invitation. NotAllowed unless this device is an owner, ConfigError if nobody can come."""
@@ -229,6 +230,11 @@ class PairingDesk:
     def _slots(self) -> frozenset[int]:
         good = self._invitations.good(trio.current_time())
         return frozenset(invitation.code.slot for invitation in good)
+
+    def _slots_at(self, server: SignalUrl) -> frozenset[int]:
+        of = self._network.switchboard.of
+        good = self._invitations.good(trio.current_time())
+        return frozenset(one.code.slot for one in good if of(one.volume) == server)
 
     def _end(self, share: Share) -> None:
         if share in self._shares:

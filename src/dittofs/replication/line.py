@@ -25,6 +25,7 @@ from dittofs.replication.talk import Present, Room, Talk
 from dittofs.replication.upkeep import contained
 from dittofs.server_urls import IceServer, SignalUrl
 from dittofs.signalling import sealing
+from dittofs.signalling.allowance import Allowance
 from dittofs.signalling.client import ServerLost, open_connection
 from dittofs.signalling.messages import (
     Came,
@@ -46,6 +47,12 @@ TCP_FIRST_S: Final = 2.0
 LOOK_S: Final = 15.0
 RETRY_MAX_S: Final = 60.0
 PRESENT_MAX: Final = 256
+HEARD_RATE: Final = 50.0
+HEARD_BURST: Final = 2_000.0
+"""Messages of a server: a second, and at once."""
+TRIES_RATE: Final = 0.2
+TRIES_BURST: Final = 16.0
+"""Calls of strangers: each is a process that starts."""
 
 
 @dataclass(slots=True)
@@ -85,6 +92,7 @@ class Line:
         self._absent: dict[DeviceId, _Absent] = {}
         self._calling: set[DeviceId] = set()
         self._strangers = 0
+        self._tries = Allowance(TRIES_RATE, TRIES_BURST, TRIES_BURST, trio.current_time())
         self._talk: Talk | None = None
         self._changed = trio.Event()
 
@@ -130,8 +138,12 @@ class Line:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(talk.send)
                     nursery.start_soon(self._keep, talk, nursery)
+                    heard = Allowance(HEARD_RATE, HEARD_BURST, HEARD_BURST, trio.current_time())
                     while True:
-                        self._take(talk, await connection.receive(), nursery)
+                        message = await connection.receive()
+                        if not heard.take(trio.current_time()):
+                            raise FormatError("the signalling server says too much")
+                        self._take(talk, message, nursery)
             finally:
                 self._talk = None
 
@@ -200,11 +212,13 @@ class Line:
                     talk.present[name, who] = Present(DeviceId(device), nonce, trio.current_time())
                     self._connector.look()
             case Offer(description=offer) if room.volume is None:
-                if self._strangers < STRANGERS_MAX:
-                    nursery.start_soon(self._take_stranger, talk, name, who, word, offer)
+                if self._strangers < STRANGERS_MAX and self._tries.take(trio.current_time()):
+                    self._strangers += 1
+                    # Beside the conversation with the server: pairing goes on if that ends.
+                    self._calls.nursery.start_soon(self._take_stranger, talk, name, who, word, offer)
             case Offer(to=to, number=number) if there is not None and to == talk.nonce:
-                if number > there.offered and self._may_call(room, there.device):
-                    there.offered = number
+                if self._may_call(room, there.device) and talk.is_fresh(there.nonce, number):
+                    self._calling.add(there.device)
                     nursery.start_soon(self._take_member, talk, name, who, there, word)
             case Answer(to=to, number=number, description=description) if to == talk.nonce:
                 talk.answered(number, description)
@@ -214,39 +228,40 @@ class Line:
     # -- being called
 
     async def _take_stranger(self, talk: Talk, name: bytes, who: int, word: Offer, offer: str) -> None:
-        self._strangers += 1
+        tell = partial(_answer, talk, name, who, word.number, word.to)
+
+        async def pair() -> None:
+            link = await self._taken(talk, word.number, offer, tell, None)
+            if link is not None:
+                await _served(self._connector.accept, link)
+
         try:
-            await contained(partial(self._taken, talk, name, who, word.number, word.to, offer, None))
+            await contained(pair)
         finally:
             self._strangers -= 1
 
     async def _take_member(self, talk: Talk, name: bytes, who: int, there: Present, word: Offer) -> None:
-        self._calling.add(there.device)
+        tell = partial(_answer, talk, name, who, word.number, there.nonce)
         try:
-            taken = partial(
-                self._taken, talk, name, who, word.number, there.nonce, word.description, there.device
-            )
-            await contained(taken)
+            link = await self._taken(talk, word.number, word.description, tell, there.device)
+            if link is not None and not self._is_wanted(name, talk, there.device):
+                await link.aclose()
+            elif link is not None:
+                self._calls.nursery.start_soon(contained, partial(_served, self._connector.accept, link))
         finally:
             self._calling.discard(there.device)
 
     async def _taken(
         self,
         talk: Talk,
-        name: bytes,
-        who: int,
         number: int,
-        nonce: bytes,
         offer: str,
+        tell: Callable[[str], Awaitable[None]],
         device: DeviceId | None,
-    ) -> None:
-        """Answer an offer and serve the link. It is handed on, so that the next call can be taken."""
-
-        async def tell(description: str) -> None:
-            talk.say(name, who, Answer(nonce, number, description))
-
+    ) -> Link | None:
+        """The link to whoever made an offer, which is to be that device; None if none is made."""
         try:
-            link = await self._calls.take(
+            return await self._calls.take(
                 talk.servers(self.url, self._ice, number),
                 offer,
                 tell,
@@ -254,11 +269,7 @@ class Line:
             )
         except DittoError as error:
             log.debug("a call was not taken", reason=str(error))
-            return
-        if device is not None and not self._is_wanted(name, talk, device):
-            await link.aclose()
-            return
-        self._calls.nursery.start_soon(contained, partial(_served, self._connector.accept, link))
+            return None
 
     # -- calling
 
@@ -323,6 +334,10 @@ class Line:
         room = talk.rooms.get(name)
         peers = None if room is None else self._connector.peers(room.volume)
         return peers is not None and self._connector.lacks(peers, device)
+
+
+async def _answer(talk: Talk, name: bytes, who: int, number: int, nonce: bytes, description: str) -> None:
+    talk.say(name, who, Answer(nonce, number, description))
 
 
 async def _served(serve: Callable[[Link], Awaitable[object]], link: Link) -> None:

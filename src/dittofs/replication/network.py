@@ -48,7 +48,7 @@ class Network:
         self.connector = Connector(device, clock=clock, static=static)
         self.meeting = Meeting(entropy)
         self.switchboard = Switchboard(
-            device, self.connector, self.meeting, server=signal, ice=ice, clock=clock, entropy=entropy
+            device, self.connector, server=signal, ice=ice, clock=clock, entropy=entropy
         )
         self._device = device
         self._entropy = entropy

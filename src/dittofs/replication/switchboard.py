@@ -1,6 +1,6 @@
 """The signalling servers that this device uses: that of the settings, and those of single volumes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +12,6 @@ from dittofs.ids import VolumeId
 from dittofs.links.link import Link
 from dittofs.replication.calls import Calls
 from dittofs.replication.connector import Connector
-from dittofs.replication.meeting import Meeting
 from dittofs.replication.peers import Peers
 from dittofs.replication.upkeep import kept_up
 from dittofs.server_urls import IceServer, SignalUrl
@@ -31,7 +30,6 @@ class Switchboard:
         self,
         device: Device,
         connector: Connector,
-        meeting: Meeting,
         *,
         server: SignalUrl | None,
         ice: Sequence[IceServer],
@@ -42,10 +40,11 @@ class Switchboard:
         """The one of the settings."""
         self._device = device
         self._connector = connector
-        self._meeting = meeting
         self._ice = tuple(ice)
         self._clock = clock
         self._entropy = entropy
+        self.slots: Callable[[SignalUrl], frozenset[int]] = lambda _url: frozenset()
+        """Numbers of this device's invitations that somebody may use by way of a server."""
         self._of_volumes: dict[VolumeId, SignalUrl] = {}
         self._lines: dict[SignalUrl, tuple[Line, trio.CancelScope]] = {}
         self._changed = trio.Event()
@@ -102,7 +101,7 @@ class Switchboard:
             self._connector,
             Calls(self._device, nursery),
             volumes=partial(self._volumes, url),
-            slots=lambda: self._meeting.slots(),
+            slots=lambda: self.slots(url),
             ice=self._ice,
             clock=self._clock,
             entropy=self._entropy,

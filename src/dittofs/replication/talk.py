@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 ANSWER_S: Final = 25.0
 UNSENT_MAX: Final = 256
+HEARD_MAX: Final = 4096
+"""Connections of other devices whose offers are told apart."""
 
 
 @dataclass(slots=True)
@@ -30,8 +32,6 @@ class Present:
     device: DeviceId
     nonce: bytes
     seen_at: float
-    offered: int = -1
-    """The number of the last offer that came from there."""
 
 
 @dataclass(slots=True)
@@ -57,6 +57,8 @@ class Talk:
     present: dict[tuple[bytes, int], Present] = field(default_factory=dict)
     _answers: dict[int, trio.MemorySendChannel[str]] = field(default_factory=dict)
     _offers: int = 0
+    _heard: dict[bytes, int] = field(default_factory=dict)
+    """Of each nonce the last offer's number."""
     _channel: tuple[trio.MemorySendChannel[FromClient], trio.MemoryReceiveChannel[FromClient]] = field(
         default_factory=lambda: trio.open_memory_channel[FromClient](UNSENT_MAX)
     )
@@ -98,6 +100,13 @@ class Talk:
         waiting = self._answers.pop(number, None)
         if waiting is not None:
             waiting.send_nowait(description)
+
+    def is_fresh(self, nonce: bytes, number: int) -> bool:
+        """Whether an offer of that number was not heard from there before; it was from now on."""
+        if number <= self._heard.get(nonce, -1) or len(self._heard) >= HEARD_MAX:
+            return False
+        self._heard[nonce] = number
+        return True
 
     def servers(self, url: SignalUrl, ice: Sequence[IceServer], attempt: int) -> list[IceServer]:
         """What helps a call: the settings' servers, and this one itself."""

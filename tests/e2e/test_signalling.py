@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.network import Device, Network, eventually
+from tests.e2e.network import Device, Network, eventually, ip
 from tests.e2e.signal_server import signalling
 from tests.e2e.test_codes import home, typo_of
 
@@ -52,6 +52,40 @@ def test_a_code_works_by_way_of_the_server_and_the_files_come(apart: tuple[Devic
     b.restart()  # it remembers where they meet
     (a.root / "later.txt").write_text("later")
     eventually(lambda: (b.root / "later.txt").read_text() == "later", 60)
+
+
+def test_tcp_takes_the_place_of_webrtc_when_it_works(net: Network) -> None:
+    a, b = net.device("alder"), net.device("birch")
+    net.cable(a, b)
+    with signalling(a.inside, "--port", "0") as port:
+        for device in (a, b):
+            device.configure(f'mdns = false\nsignal = "ws://{a.addresses[0]}:{port}"')
+            # No connection for links leaves this machine; the server's port is another one.
+            ip(
+                "-n",
+                device.space,
+                "rule",
+                "add",
+                "priority",
+                "1",
+                "ipproto",
+                "tcp",
+                "dport",
+                "7347",
+                "blackhole",
+            )
+        a.found()
+        b.run(*invited(a)["command"].split()[1:], environment=home(b))
+        b.root = b.directory / "Shared"
+        eventually(lambda: path_to(b).startswith("webrtc "), 60)
+        for number, device in enumerate((a, b)):
+            ip("-n", device.space, "rule", "delete", "priority", "1")
+            ip(
+                "-n", device.space, "address", "add", f"10.78.{number}.1/32", "dev", "lo"
+            )  # a change is noticed
+        eventually(lambda: path_to(b).startswith("tcp "), 60)
+        (a.root / "file").write_text("still there")
+        eventually(lambda: (b.root / "file").read_text() == "still there", 30)
 
 
 def test_a_wrong_word_by_way_of_the_server_ends_the_invitation(apart: tuple[Device, Device, str]) -> None:

@@ -16,6 +16,7 @@ from dittofs.control.protocol import (
     NetworkStatus,
     Pending,
     RoleName,
+    SignalStatus,
     StatusReport,
     VolumeStatus,
 )
@@ -77,6 +78,7 @@ class Reports:
             addresses=tuple(map(str, network.addresses())),
             problem=network.problem,
             uses_mdns=network.uses_mdns,
+            signal=tuple(SignalStatus(str(url), why) for url, why in network.switchboard.problems()),
         )
 
     def volume(self, name: str) -> VolumeStatus:

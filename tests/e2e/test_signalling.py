@@ -88,6 +88,20 @@ def test_tcp_takes_the_place_of_webrtc_when_it_works(net: Network) -> None:
         eventually(lambda: (b.root / "file").read_text() == "still there", 30)
 
 
+@pytest.mark.soak
+def test_a_connection_that_dies_is_made_anew(net: Network, apart: tuple[Device, Device, str]) -> None:
+    a, b, _ = apart
+    b.run(*invited(a)["command"].split()[1:], environment=home(b))
+    b.root = b.directory / "Shared"
+    eventually(lambda: path_to(b).startswith("webrtc "), 60)
+    net.lose(a, b)
+    eventually(lambda: path_to(b) == "", 120)
+    (a.root / "meanwhile").write_text("meanwhile")
+    net.find(a, b)
+    eventually(lambda: (b.root / "meanwhile").read_text() == "meanwhile", 180)
+    assert path_to(b).startswith("webrtc ")
+
+
 def test_a_wrong_word_by_way_of_the_server_ends_the_invitation(apart: tuple[Device, Device, str]) -> None:
     a, b, url = apart
     code = invited(a)["code"]

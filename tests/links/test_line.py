@@ -1,4 +1,4 @@
-"""A device at a signalling server: strangers get a link for pairing at most, a server that lies gets nothing."""
+"""A device at a signalling server: strangers get a link for pairing at most, who lies gets nothing."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,7 +32,7 @@ from dittofs.signalling.messages import (
     Welcome,
     encode,
 )
-from dittofs.signalling.sealing import Answer, Here, Offer, pairing_room, plain
+from dittofs.signalling.sealing import Answer, AnyWord, Here, Offer, pairing_room, plain
 from tests.links.devices import new_device
 from tests.links.test_signalling import a_server
 from tests.links.test_webrtc import children
@@ -81,7 +81,7 @@ async def test_a_guest_gets_a_link_for_pairing_though_others_said_nonsense() -> 
             assert await rude.receive() == Entered(ROOM)
             came = await rude.receive()
             assert isinstance(came, Came)
-            words = [
+            words: list[AnyWord] = [
                 Here(bytes(32), bytes(16)),
                 Answer(bytes(16), 1, "x"),
                 Offer(bytes(16), 1, "no description"),

@@ -292,6 +292,12 @@ def network_checks(network: NetworkStatus | None) -> Iterator[Check]:
     else:
         mend = "Let it be found: [network] mdns = true in config.toml; or name others: dittofs daemon --peer"
         yield Check("mdns", "warning", "is off in the settings: only known addresses are tried", mend)
+    for server in network.signal:
+        if server.problem:
+            mend = "Does it run there ( dittofs signal ), and does its firewall let in its port?"
+            yield Check("signal", "warning", f"{server.url} is not reached: {server.problem}", mend)
+        else:
+            yield Check("signal", "tick", f"other networks' devices are met by way of {server.url}")
 
 
 def _check_volumes(report: StatusReport) -> Check:

@@ -148,6 +148,13 @@ class DeviceStatus(Struct, frozen=True):
     last_seen_ns: int = 0
 
 
+class SignalStatus(Struct, frozen=True):
+    """A signalling server that this device uses."""
+
+    url: str
+    problem: str = ""  # why it is not reached, or empty
+
+
 class NetworkStatus(Struct, frozen=True):
     """Where other devices reach this one."""
 
@@ -155,6 +162,7 @@ class NetworkStatus(Struct, frozen=True):
     addresses: tuple[str, ...] = ()  # like "192.168.1.7:7347"
     problem: str = ""  # why nobody can reach this device
     uses_mdns: bool = True
+    signal: tuple[SignalStatus, ...] = ()
 
 
 class StatusReport(Struct, frozen=True):

@@ -62,6 +62,11 @@ class Switchboard:
         """Where codes for a volume are shown: its own server, else that of the settings."""
         return self._of_volumes.get(volume, self.server)
 
+    def problems(self) -> list[tuple[SignalUrl, str]]:
+        """Each server in use, and why it is not reached, or empty."""
+        tried = [(url, line.problem) for url, (line, _) in self._lines.items()]
+        return [(url, "not tried yet" if problem is None else problem) for url, problem in tried]
+
     async def hosting(self, server: SignalUrl, slot: int) -> bool | None:
         """Whether the number of a code is this device's at a server; None: that is not reached in time."""
         with trio.move_on_after(HOSTING_S):

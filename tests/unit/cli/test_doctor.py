@@ -20,7 +20,7 @@ from dittofs.cli.examination import (
     network_checks,
 )
 from dittofs.config import Paths
-from dittofs.control.protocol import NetworkStatus
+from dittofs.control.protocol import NetworkStatus, SignalStatus
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
 
@@ -150,3 +150,10 @@ def test_where_others_reach_this_device_is_told_and_what_stands_in_the_way_mende
     )
     assert (mdns.state, "mdns = true" in mdns.mend) == ("warning", True)
     assert next(network_checks(NetworkStatus(7347))).state == "warning"
+
+
+def test_a_signalling_server_that_is_not_reached_is_told() -> None:
+    servers = SignalStatus("ws://a.example:1"), SignalStatus("ws://b.example:1", "refused")
+    well, lost = list(network_checks(NetworkStatus(7347, ("192.0.2.7:7347",), signal=servers)))[2:]
+    assert (well.state, "a.example" in well.says) == ("tick", True)
+    assert (lost.state, "refused" in lost.says, "dittofs signal" in lost.mend) == ("warning", True, True)

@@ -33,6 +33,7 @@ from dittofs.signalling.messages import (
     encode,
 )
 from dittofs.signalling.sealing import Answer, AnyWord, Here, Offer, pairing_room, plain
+from tests.links.conformance import both_closed
 from tests.links.devices import new_device
 from tests.links.test_signalling import a_server
 from tests.links.test_webrtc import children
@@ -42,13 +43,14 @@ ROOM = pairing_room(SLOT)
 
 
 @asynccontextmanager
-async def hosting(url: SignalUrl) -> AsyncIterator[tuple[Line, list[Link]]]:
+async def hosting(url: SignalUrl) -> AsyncIterator[tuple[Line, trio.MemoryReceiveChannel[Link]]]:
     """A device that shows a code of that number there, and the links that strangers got."""
-    device, links = new_device(), list[Link]()
+    device = new_device()
+    served, links = trio.open_memory_channel[Link](16)
     connector = Connector(device, clock=SystemClock())
 
     async def serve(link: Link) -> None:
-        links.append(link)
+        await served.send(link)
         await link.receive_some()
 
     connector.open_to_pairing(serve, lambda: True)
@@ -89,9 +91,10 @@ async def test_a_guest_gets_a_link_for_pairing_though_others_said_nonsense() -> 
             for body in [b"", os.urandom(100), *(plain(word) for word in words)]:
                 await rude.send(Tell(ROOM, came.who, body))
             link = await asked(url, nursery)
-        assert (link.alpn, [one.alpn for one in links]) == (Alpn.PAIRING, [Alpn.PAIRING])
-        assert link.description.startswith("webrtc ")
-        await link.aclose()
+        async with both_closed(link):
+            assert link.alpn is Alpn.PAIRING
+            assert link.description.startswith("webrtc ")
+            assert (await links.receive()).alpn is Alpn.PAIRING
 
 
 async def test_a_guest_that_calls_without_end_starts_few_processes() -> None:
@@ -108,7 +111,7 @@ async def test_a_guest_that_calls_without_end_starts_few_processes() -> None:
                 if number % 10 == 0:
                     most = max(most, len(set(children()) - before))
         assert most <= STRANGERS_MAX
-        assert links == []
+        assert links.statistics().current_buffer_used == 0
 
 
 async def test_a_number_that_another_device_shows_is_told() -> None:

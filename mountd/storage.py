@@ -5,10 +5,10 @@ from typing import Final
 
 import trio
 
+from dittofs.chunks.amount import Amount as Chunks
 from dittofs.chunks.compaction import PackShare
 from dittofs.chunks.pack import pack_name
 from dittofs.chunks.store import ChunkStore
-from dittofs.chunks.sweeping import Amount as Chunks
 from dittofs.control.faults import Refusal
 from dittofs.control.storage import (
     Amount,

@@ -342,6 +342,7 @@ class Node:
                 run_blocking=self._run_blocking,
                 save_secrets=partial(self._home.save_secrets, record),
                 storage=self._settings.storage,
+                is_ephemeral=record.is_ephemeral,
             )
             opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
             replica.tree.brake.limits = _limits(self._settings.brake)

@@ -31,6 +31,7 @@ from dittofs.merging.conflicts_view import conflicts_directory
 from dittofs.merging.merge import Merging
 from dittofs.merging.task import Merger
 from dittofs.replication.collector import Collector
+from dittofs.replication.evicting import Evicting
 from dittofs.replication.history_cost import HistoryCost
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
@@ -39,6 +40,7 @@ from dittofs.replication.retirement import Retirement
 from dittofs.replication.scrubbing import Scrubbing
 from dittofs.replication.upkeep import kept_up
 from dittofs.volume.retained import Retained
+from dittofs.volume.usage import Usage
 from dittofs.volume.volume import Volume
 
 log = structlog.get_logger()
@@ -70,7 +72,9 @@ class SharedVolume:
         run_blocking: RunBlocking,
         save_secrets: Callable[[VolumeSecrets], None],
         storage: StorageSettings = DEFAULTS,
+        is_ephemeral: bool = False,
     ) -> None:
+        """`is_ephemeral`: this device leaves the volume soon: nobody lets anything go because it has it."""
         self.name = name
         self.volume = volume
         self.members = members
@@ -97,6 +101,10 @@ class SharedVolume:
         self.collector = Collector(
             peers, retained, self.retirement, grace_s=storage.garbage_grace_hours * HOUR_S
         )
+        self._usage = Usage(volume.state)
+        self.evicting = Evicting(peers, retained, self._usage.why_kept)
+        self.evicting.on_gone = volume.holdings.note
+        peers.proving.keeps = lambda: not (is_ephemeral or self._is_leaving or self.retirement.is_retired)
         self.history_cost = HistoryCost(self.collector, volume.replica.journal.history)
         self.scrubbing = Scrubbing(
             peers,

@@ -11,7 +11,8 @@ from dittofs.errors import ChunkUnavailable, FSError
 from dittofs.history.live_content import LiveContents
 from dittofs.ids import ROOT, Slot
 from dittofs.journal.journal import Journal
-from dittofs.replication.custody import HOLD, KEEPER, NONCE, NONCE_BYTES
+from dittofs.replication.behind import NONCE_BYTES, Behind
+from dittofs.replication.custody import HOLD, KEEPER
 from dittofs.replication.session import Session
 from dittofs.replication.wholeness import whole
 from dittofs.sync import messages as wire
@@ -146,11 +147,23 @@ def check_custody(device: SwarmDevice, others: Sequence[SwarmDevice], chance: ra
         if not believed or other is device:
             continue
         nonce = (journal.get_local(KEEPER, theirs) or b"")[:NONCE_BYTES]
-        if other.is_up and other.volume.replica.journal.get_local(NONCE, b"") != nonce:
+        if _nonce_told(other, device) != nonce:
             continue  # it has said that nothing is to be believed; this device has not met it since
         lost = _lost_by_power_cut(other, [(root, contents[root]) for root in believed], chance)
         false = [root.hex()[:12] for root in lost]
         assert not false, f"{device.number} believes that {other.number} holds {false}"
+
+
+def _nonce_told(other: SwarmDevice, device: SwarmDevice) -> bytes:
+    """What another device would tell this one next, that stands for all it said; also while it is down."""
+    if other.is_up:
+        return other.peers.custody.behind.nonce_for(device.device.id)
+    journal = Journal.open(other.disk.fork(), "journal.db")
+    try:
+        nonce = journal.get_local("custody", b"") or b""
+        return Behind(journal, lambda: nonce).nonce_for(device.device.id)
+    finally:
+        journal.abandon()
 
 
 class Groups:

@@ -255,6 +255,21 @@ async def _sweep(device: SwarmDevice) -> None:
         await collector.collect()
 
 
+def _evict(swarm: "Swarm", _device: SwarmDevice, chance: random.Random) -> None:
+    """Some devices let contents go at the same time, also below the number of copies asked for."""
+    for device in swarm.present:
+        if chance.random() < 0.6 and device.is_up and not device.is_dead and device.nursery is not None:
+            device.nursery.start_soon(_let_go, device, random.Random(chance.random()))
+
+
+async def _let_go(device: SwarmDevice, chance: random.Random) -> None:
+    await trio.sleep(chance.choice((0.0, 0.0, 0.01, 0.3)))
+    items = list(LiveContents(device.volume.replica).content_roots())
+    some = [item for item in items if item[0][0] != "." and chance.random() < 0.8]
+    with suppress(DittoError):
+        await device.shared.evicting.evict(some, is_forced=chance.random() < 0.7)
+
+
 def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
     """A device goes for good, once another one has everything that it has."""
     others = [one for one in swarm.present if one is not device]
@@ -265,6 +280,7 @@ def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None
 async def _go(swarm: "Swarm", device: SwarmDevice) -> None:
     users = swarm.programs[device.number]
     users.plan = ()
+    device.peers.proving.keeps = lambda: False
     await users.finish()
     with trio.move_on_after(RETIRE_S):
         await until(lambda: _is_dispensable(swarm, device), 0.2)
@@ -286,6 +302,8 @@ def _is_dispensable(swarm: "Swarm", device: SwarmDevice) -> bool:
     for other in swarm.devices:
         if other is device or other not in swarm.present or not other.is_up or other.is_dead:
             continue
+        if other.peers.intents:
+            continue  # what it has now may be what it lets go, by this device's word
         theirs = other.volume.replica
         if theirs.root_digest() == replica.root_digest() and all(whole(theirs.chunks, contents)):
             return True
@@ -300,6 +318,7 @@ CAUSES: Final[dict[str, Cause]] = {
     "compact": _compact,
     "cut": _cut,
     "disk errors": _disk_errors,
+    "evict": _evict,
     "full disk": _full_disk,
     "jump": _jump,
     "kill": _kill,

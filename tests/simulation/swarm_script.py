@@ -38,6 +38,9 @@ COLLECTING: Final = 0.8
 REMOVING: Final = 0.3
 """Of the runs with three devices or more: an owner removes one that is out of reach."""
 
+EVICTING: Final = 0.4
+"""Of the runs: devices let contents go that others have, several at once, while all else goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -85,6 +88,9 @@ class Script:
             misfortunes = (*misfortunes, "collect", "collect")
         if random.Random(f"removing {seed}").random() < REMOVING and count > 2:
             misfortunes = (*misfortunes, "remove")
+        is_evicting = random.Random(f"evicting {seed}").random() < EVICTING
+        if is_evicting and "remove" not in misfortunes:  # what a removed device had proven counts no more
+            misfortunes = (*misfortunes, "evict", "evict", "evict")
         steps, events = chance.choice((15, 25, 40)), chance.choice((0, 6, 12, 20))
         topology = chance.choice(("row", "ring", "star", "full", "full"))
         late = chance.choice((0, 0, 1)) if count > 2 else 0

@@ -5,15 +5,18 @@ Who marks, and when a round is over, is `replication.collector`'s; the argument 
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 
+from dittofs.chunks.amount import Amount
 from dittofs.chunks.appender import Appender
 from dittofs.chunks.compaction import PackShare, live_bytes, move_out, worth_compacting
 from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.index import PackIndex
 from dittofs.chunks.index_run import IndexDamaged, encode_entry
+from dittofs.chunks.leaving import Leaving
 from dittofs.chunks.pack_files import PackFiles
 from dittofs.chunks.seal import ChunkKind, Sealer
-from dittofs.chunks.sweeping import Amount, Sweeping
+from dittofs.chunks.sweeping import Sweeping
 from dittofs.errors import DiskError
 from dittofs.ids import ChunkId
 
@@ -113,19 +116,52 @@ class Garbage:
         """There is no round any more, and nothing is swept."""
         self._sweeping.end_round()
 
+    # -- what others have
+
+    def leaving(self, chunks: Iterable[ChunkId]) -> AbstractContextManager[Leaving]:
+        """Chunks that are to go because others are proven to have them; who touches one keeps it."""
+        return self._sweeping.leaving(chunks)
+
+    def locate(self, leaving: Leaving) -> None:
+        """Before it is decided: what does not lie where it does now does not go. DiskError."""
+        try:
+            leaving.locate(self._index().find)
+        except IndexDamaged as error:
+            raise DiskError("the index of the chunks is damaged") from error
+
+    def is_disputed(self, leaving: Leaving) -> bool:
+        """Whether somebody who had a lease when it began still has it, and may name what he touched."""
+        return self._sweeping.holds_any(leaving.leases)
+
+    def evict(self, leaving: Leaving) -> Amount:
+        """What was decided to go is not here any more. Durable when this returns.
+
+        On DiskFull or DiskError all is as before. Room is made by `compact`.
+        """
+        with self._save_lock:
+            try:
+                self._rewrite(kept=leaving.kept)
+            except IndexDamaged as error:
+                self._rebuild(str(error))
+                return Amount()
+        return leaving.gone
+
     # -- room
 
-    def compact(self) -> Generator[PackShare, None, None]:
+    def compact(self, *, is_tight: bool = False) -> Generator[PackShare, None, None]:
         """Move what counts in packs of which less than half does, and remove them; each that went is told.
+
+        `is_tight`: an eighth that does not count is enough, for room is wanted now.
 
         Blocks for a pack at a time, and may be left between two. DiskFull, DiskError: what is left is whole.
         """
         with self._compacting:
             shares = self.shares()
-            if worth_compacting(shares.get(self._appender.active or 0)):
+            if worth_compacting(shares.get(self._appender.active or 0), is_tight=is_tight):
                 self._appender.close_pack()
             for share in shares.values():
-                is_due = share.number != self._appender.active and worth_compacting(share)
+                is_due = worth_compacting(share, is_tight=is_tight)
+                is_due = is_due and share.number != self._appender.active
                 if is_due and self._empty(share):
                     yield share
 

@@ -72,12 +72,10 @@ class ChunkStore:
         self.damaged: set[ChunkId] = set()
         """What was found damaged since the store was opened, and not stored again."""
         self._cache = PlainCache(_CACHE_BYTES)
-        self.chunker_secret = keys.secret
-        """V, from which the chunker's seed is derived."""
+        self.chunker_secret = keys.secret  # V, from which the chunker's seed is derived
         self.notes: list[str] = []
         """What opening found amiss, in sentences: at most a thousand."""
-        self.losses = 0
-        """How often something that was here was found to be lost, or in doubt."""
+        self.losses = 0  # how often something that was here was found to be lost, or in doubt
         self.on_loss: list[Callable[[], None]] = []
         """Told after each further loss, in whatever thread found it."""
 
@@ -137,7 +135,7 @@ class ChunkStore:
     ) -> list[FormatError | Damaged | None]:
         """Store what peers sealed, after opening each; for each None, or why it is not that chunk.
 
-        Raises DiskFull or DiskError if the good ones cannot be stored. Durability as `put`.
+        DiskFull or DiskError: the good ones cannot be stored. Durability as `put`.
         """
         problems: list[FormatError | Damaged | None] = []
         batch: dict[ChunkId, SealedChunk] = {}
@@ -163,9 +161,13 @@ class ChunkStore:
         plain = self._cache.get(chunk)
         if plain is not None:
             return plain
-        plain = self._open(kind, chunk, *self._read(kind, chunk))
+        plain = self.get_stored(kind, chunk)
         self._cache.add(chunk, plain)
         return plain
+
+    def get_stored(self, kind: ChunkKind, chunk: ChunkId) -> bytes:
+        """As `get`, and read from its pack, whatever is in memory."""
+        return self._open(kind, chunk, *self._read(kind, chunk))
 
     def sealed(self, kind: ChunkKind, chunk: ChunkId) -> bytes:
         """The chunk as it is stored, for a peer, and whole. Errors as `get`."""
@@ -236,12 +238,8 @@ class ChunkStore:
 
     def statistics(self) -> StoreStatistics:
         """How much is here, as of now."""
-        return StoreStatistics(
-            chunks=self._index.count,
-            packs=len(self._files.sizes),
-            pack_bytes=self._files.size_bytes,
-            index_bytes=self._index.size_bytes,
-        )
+        packs = self._files
+        return StoreStatistics(self._index.count, len(packs.sizes), packs.size_bytes, self._index.size_bytes)
 
     def close(self) -> None:
         """Make everything durable and close. Nobody may be using the store.

@@ -8,11 +8,12 @@ a *lease* meanwhile, so that no round forgets what was touched for it.
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from dittofs.chunks.amount import Amount
 from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.index_run import ENTRY_BYTES, IndexDamaged, Location, Run, decode_entry, write_run
+from dittofs.chunks.leaving import Leaving
 from dittofs.chunks.seal import ChunkKind
 from dittofs.disk import Disk, read_whole, replace_whole
 from dittofs.errors import DittoError
@@ -22,14 +23,6 @@ CANDIDATES: Final = "candidates"
 TOUCHED: Final = "touched"
 _FILTER_BYTES_MAX: Final = 1 << 30
 _END: Final = b"\xff" * (ENTRY_BYTES + 1)  # above every entry
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """So many chunks, and their bytes in packs."""
-
-    chunks: int = 0
-    bytes: int = 0
 
 
 class Sweep:
@@ -77,12 +70,14 @@ class Sweeping:
         self._disk = disk
         self._directory = directory
         self._guard = threading.Lock()
-        self._leases = 0
+        self._leases: set[int] = set()
+        self._lease = 0
         self._offset = 0
         self._touched = IdFilter(0)
         self._candidates: Run | None = None
         self.sweep: Sweep | None = None
         """What is being swept right now: it is not here any more."""
+        self._leaving: Leaving | None = None
 
     def begin(self, expected: int) -> None:
         """Blocking, once: take up the round that the last process left, if it ended in order.
@@ -125,6 +120,8 @@ class Sweeping:
         """Somebody is about to rely on this chunk. Whether it is here is looked up after this, not before."""
         with self._guard:
             self._touched.add(chunk)
+            if self._leaving is not None:
+                self._leaving.keep(chunk)
 
     def touch_all(self, chunks: Iterable[ChunkId]) -> None:
         """As `touch`, for many."""
@@ -139,15 +136,37 @@ class Sweeping:
     def lease(self) -> Iterator[None]:
         """What is put inside is not swept before the block has ended, however long that takes."""
         with self._guard:
-            self._leases += 1
+            self._lease += 1
+            lease = self._lease
+            self._leases.add(lease)
         try:
             yield
         finally:
             with self._guard:
-                self._leases -= 1
+                self._leases.discard(lease)
+
+    @contextlib.contextmanager
+    def leaving(self, chunks: Iterable[ChunkId]) -> Iterator[Leaving]:
+        """From now on whoever touches one of these chunks keeps it. One at a time."""
+        with self._guard:
+            assert self._leaving is None, "one at a time"
+            leaving = self._leaving = Leaving(chunks, frozenset(self._leases))
+        try:
+            yield leaving
+        finally:
+            with self._guard:
+                self._leaving = None
+
+    def holds_any(self, leases: frozenset[int]) -> bool:
+        """Whether one of these leases is still held."""
+        with self._guard:
+            return not leases.isdisjoint(self._leases)
 
     def takes(self, chunk: ChunkId, location: Location) -> bool:
-        """Whether the chunk that lies there is being swept right now."""
+        """Whether the chunk that lies there is being swept, or evicted, right now."""
+        leaving = self._leaving
+        if leaving is not None and leaving.takes(chunk, location):
+            return True
         sweep = self.sweep
         if sweep is None:
             return False

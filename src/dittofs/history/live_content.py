@@ -43,6 +43,11 @@ class LiveContents:
             if size:
                 yield InodeId(f".{root.hex()[-PSEUDO_DIGITS:]}"), root, size
 
+    def is_live(self, inode: InodeId, root: bytes) -> bool:
+        """Whether the file has that content now, shown or as a conflict entry."""
+        tree = self._replica.tree
+        return tree.kind(inode) is Kind.FILE and any(one.root == root for one in tree.versions(inode))
+
     def roots_of(self, change: Change) -> tuple[Sequence[Item], Sequence[Item]]:
         """The contents that came with a change, and those that went.
 

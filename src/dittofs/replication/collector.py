@@ -12,18 +12,18 @@ import msgspec
 import structlog
 import trio
 
+from dittofs.chunks.amount import Amount
 from dittofs.chunks.compaction import PackShare
 from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.marking import ROOT_BYTES, Marker, Named, named_root
 from dittofs.chunks.seal import ChunkKind
-from dittofs.chunks.sweeping import Amount
 from dittofs.clock import SECOND_NS
 from dittofs.errors import DiskError, DiskFull, DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.replication import garbage_rounds as rounds
 from dittofs.replication.answers import Answers
-from dittofs.replication.custody import HOLD, WHOLE
+from dittofs.replication.custody import EVICTED, HOLD, WHOLE
 from dittofs.replication.garbage_rounds import Outstanding
 from dittofs.replication.garbage_status import (
     LAST_ROW,
@@ -299,11 +299,14 @@ class Collector:
         self._put({OPEN: None, SWEPT: LastSweep(self._now(), swept.chunks, swept.bytes, room)})
         log.info("garbage was swept", chunks=swept.chunks, bytes=swept.bytes, room=room)
 
-    async def make_room(self) -> int:
-        """Compact packs that are mostly garbage; the bytes that are free for it."""
+    async def make_room(self, *, is_tight: bool = False) -> int:
+        """Compact packs that are mostly garbage, or if room is wanted now (`is_tight`) to some part.
+
+        The bytes that are free for it.
+        """
         chunks = self._replica.chunks
         before = chunks.statistics().pack_bytes
-        steps = chunks.garbage.compact()
+        steps = chunks.garbage.compact(is_tight=is_tight)
         try:
             while await self._replica.run_blocking(_next, steps) is not None:
                 pass
@@ -318,7 +321,7 @@ class Collector:
     async def _forget_unnamed(self, marks: IdFilter) -> None:
         """What was noted of contents that nothing names: who holds them, and that they are whole here."""
         journal = self._replica.journal
-        for kind in (HOLD, WHOLE):
+        for kind in (HOLD, WHOLE, EVICTED):
             rows = [key for key, _ in journal.scan_local(kind, b"")]
             for start in range(0, len(rows), ROWS_AT_ONCE):
                 dead = [key for key in rows[start : start + ROWS_AT_ONCE] if _is_dead(key, marks)]

@@ -18,6 +18,8 @@ from dittofs.chunks.seal import ChunkKind
 from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import InodeId
+from dittofs.replication.behind import NONCE_BYTES, Behind
+from dittofs.replication.intents import Intents
 from dittofs.replication.lonely import Lonely, LonelyContents, Tally
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.wholeness import is_single, whole
@@ -28,11 +30,12 @@ log = structlog.get_logger()
 HOLD: Final = "hold"  # device id, root -> empty
 KEEPER: Final = "keeper"  # device id -> the custody nonce of its store, and how often it told what it holds
 WHOLE: Final = "whole"  # root of a content of several chunks that is whole here -> empty
+EVICTED: Final = "evicted"  # root of a content that was let go although there are fewer copies than should
 NONCE: Final = "custody"
 TOLD: Final = "told"
-NONCE_BYTES: Final = 16
 SLICE: Final = 200  # contents looked at between two requests of others
 CAME_S: Final = 2.0
+PSEUDO: Final = "."  # in place of an inode, of what a snapshot keeps
 
 Item = tuple[InodeId, bytes, int]
 
@@ -44,6 +47,7 @@ class Custody:
         self,
         replica: LocalReplica,
         content: LiveContent,
+        intents: Intents,
         *,
         members: Callable[[], Sequence[DeviceId]],
         copies: Callable[[], int],
@@ -52,15 +56,15 @@ class Custody:
         self._replica = replica
         self.content = content
         """Which contents the tree refers to."""
+        self.intents = intents  # what is to go from here
+        self.behind = Behind(replica.journal, lambda: self.nonce)
+        """Who did not hear what has gone from here."""
         self._members = members
         """The other devices that may hold content."""
         self._copies = copies
         """How many devices should hold each content."""
         self._is_alone = is_alone
-        """Whether there never was another member: then all of the tree is here, and nothing needs a list.
-
-        Where the others are retired something may be on them alone.
-        """
+        """Whether there never was another member, retired or not: then all of the tree is here."""
         self._lonely = LonelyContents(copies)
         self._came: set[bytes] = set()
         self._became_here: set[bytes] | None = None
@@ -69,8 +73,7 @@ class Custody:
         self._wake = trio.Event()
         self._must_scan = True
         self._is_idle = False
-        self.changed = trio.Event()
-        """Set, and replaced, whenever something is known that was not."""
+        self.changed = trio.Event()  # set, and replaced, whenever something is known that was not
         self.on_here: Callable[[Sequence[bytes]], None] = lambda _roots: None
         """Told which contents became whole here; they are durable."""
         self.on_absent: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _contents: None
@@ -164,6 +167,24 @@ class Custody:
                 journal.delete_local(HOLD, device + root)
         self.recount()
 
+    def counts_no_more(self, device: DeviceId, items: Sequence[Item]) -> None:
+        """`device` lets these contents go, or may: it holds them again when it says so again."""
+        journal = self._replica.journal
+        gone = [item for item in items if journal.get_local(HOLD, device + item[1]) is not None]
+        if gone:
+            with journal.transaction():
+                for _, root, _ in gone:
+                    journal.delete_local(HOLD, device + root)
+                    if (lonely := self._lonely.find(root)) is not None:
+                        lonely.holders -= {device}
+                        self._lonely.settle(lonely)
+            self.look_again(gone)
+
+    def look_again(self, items: Iterable[Item]) -> None:
+        """What is known of these contents may not be so any more."""
+        self._queue.extend(items)
+        self._wake.set()
+
     def here(self, roots: Sequence[bytes]) -> None:
         """These contents became whole and durable here."""
         journal = self._replica.journal
@@ -172,6 +193,8 @@ class Custody:
                 self.is_known_whole(root)  # it is promised, so it is not swept before that is taken back
                 if root[0] != ChunkKind.DATA:
                     journal.put_local(WHOLE, root, b"")
+                if journal.get_local(EVICTED, root) is not None:
+                    journal.delete_local(EVICTED, root)
         if self._became_here is not None:
             self._became_here.update(roots)
         for root in roots:
@@ -292,7 +315,7 @@ class Custody:
                     self._queue.extendleft(reversed(arrived))
                 else:
                     came.extend(arrived)
-            else:
+            elif one[0][0] == PSEUDO or self.content.is_live(one[0], one[1]):
                 came.append(one)
                 is_live = False  # many at once: whoever holds them says so when asked
         await self._examine(came, is_live=is_live)
@@ -303,10 +326,13 @@ class Custody:
         if not items:
             return
         meanwhile: set[bytes] = set()
-        self._became_here = meanwhile
+        self._became_here, evictions = meanwhile, self.intents.evictions
         here = await self._whole_here({root: size for _, root, size in items})
         self._became_here = None
         here.update(dict.fromkeys(meanwhile & here.keys(), True))
+        if evictions != self.intents.evictions:
+            self._queue.extendleft(items)  # what was here may have gone meanwhile
+            return
         members = self._members()
         became: list[bytes] = []
         absent: list[tuple[bytes, int]] = []
@@ -328,7 +354,7 @@ class Custody:
             except DittoError as error:
                 log.error("what is here could not be made durable", reason=str(error))
             else:
-                self.on_here(became)
+                self.on_here([root for root in became if root not in self.intents])
         elif not is_live:
             self.on_lonely([root for root in told if self._lonely.find(root) is not None])
         self.on_absent(absent)
@@ -340,6 +366,9 @@ class Custody:
         found: dict[bytes, bool] = {}
         unknown: list[tuple[bytes, int]] = []
         for root, size in contents.items():
+            if root in self.intents:
+                found[root] = False  # it is looked at again when it has gone, or stays
+                continue
             try:
                 is_one = is_single(root, size)
             except DittoError:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from dittofs.chunks.sweeping import Amount
+from dittofs.chunks.amount import Amount
 from dittofs.identity.keys import DeviceId
 from dittofs.replication.garbage_rounds import Outstanding
 

@@ -23,7 +23,7 @@ async def dialled(link: Link, peers: Peers) -> str:
 
     Raises Refused in the peer's words, LinkBroken, or ProtocolError.
     """
-    reader, ours = FrameReader(MEMBERS_BYTES_MAX), peers.hello()
+    reader, ours = FrameReader(MEMBERS_BYTES_MAX), peers.hello(link.peer)
     await _say(link, ours)
     theirs = await _hear(link, reader)
     if theirs.volume != ours.volume:
@@ -46,7 +46,7 @@ async def accepted(
 
 async def answered(link: Link, peers: Peers, theirs: wire.Hello, reader: FrameReader) -> str:
     """Greet back and hold the session. Returns why it ended."""
-    ours = peers.hello()
+    ours = peers.hello(link.peer)
     await _say(link, ours)
     return await peers.serve(link, reader, Outbox(), ours, theirs)
 

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from dittofs.errors import DittoError
-from dittofs.replication.custody import Custody
+from dittofs.replication.custody import EVICTED, Custody
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
 from dittofs.replication.lonely import Lonely
@@ -120,8 +120,11 @@ class Keeping:
                     self.keep(session, wire.decode_sized_roots(body))
                 case wire.Holds(number=number):
                     self.holds(session, wire.decode_roots(body), number)
-                case wire.Released():
+                case wire.Released(number=number):
                     self.released(session, wire.decode_roots(body))
+                    if number:
+                        await self._replica.run_blocking(self._replica.journal.sync)
+                        session.send(wire.Forgotten(number))
 
     def _ask_all(self, roots: Sequence[bytes]) -> None:
         """Which of these contents does anybody have?"""
@@ -151,7 +154,9 @@ class Keeping:
             await session.outbox.put_bulk(wire.Ask(), wire.encode_roots(some))
 
     async def answer(self, session: Session, roots: Sequence[bytes]) -> None:
-        """Say which of these contents are whole and durable here."""
+        """Say which of these contents are whole and durable here, and are to stay."""
+        intents, evictions = self._custody.intents, self._custody.intents.evictions
+        roots = [root for root in roots if root not in intents]
         known = [(root, one.size) for root in roots if (one := self._custody.find(root)) is not None]
         found = await self._replica.run_blocking(whole, self._replica.chunks, known)
         here = [root for (root, _), is_here in zip(known, found, strict=True) if is_here]
@@ -160,6 +165,10 @@ class Keeping:
         if not here:
             return
         await self._replica.run_blocking(self._replica.chunks.sync)
+        if evictions != intents.evictions:  # what was here may have gone meanwhile
+            await self.answer(session, here)
+            return
+        here = [root for root in here if root not in intents]
         found_now = {root for root in here if (one := self._custody.find(root)) and not one.is_here}
         if found_now:  # its chunks came one by one, for other contents or readers: all who listen are told
             self._custody.here(list(found_now))
@@ -184,11 +193,20 @@ class Keeping:
         self._custody.released(session.device, roots)
 
     def keep(self, session: Session, contents: Contents) -> None:
-        """A peer asks us to hold these contents."""
+        """A peer asks us to hold these contents. What was let go on purpose is not taken back."""
+        unwanted = {root for root, _ in contents if self._is_unwanted(root)}
+        if unwanted:
+            session.send(wire.Released(), wire.encode_roots(list(unwanted)))
+            contents = [one for one in contents if one[0] not in unwanted]
         if len(self._wanted) + len(contents) > WANTED_MAX or self._free_bytes() < FREE_BYTES_MIN:
             session.send(wire.Released(), wire.encode_roots([root for root, _ in contents]))
             return
         self._want(contents)
+
+    def _is_unwanted(self, root: bytes) -> bool:
+        """Whether a content is to go, or was let go on purpose."""
+        evicted = self._replica.journal.get_local(EVICTED, root)
+        return root in self._custody.intents or evicted is not None
 
     def _want(self, contents: Iterable[tuple[bytes, int]]) -> None:
         for root, size in contents:
@@ -200,7 +218,7 @@ class Keeping:
 
     def _want_if_all(self, contents: Contents) -> None:
         if self._wants_all():
-            self._want(contents)
+            self._want([one for one in contents if not self._is_unwanted(one[0])])
         if contents:
             self._push_wake.set()
 
@@ -320,14 +338,18 @@ class Keeping:
             except DittoError as error:
                 log.debug("contents could not be fetched", reason=str(error))
         failed, done = [root for root, _ in batch], []
+        intents, evictions = self._custody.intents, -1
         try:
-            found = await self._replica.run_blocking(whole, self._replica.chunks, batch)
-            await self._replica.run_blocking(self._replica.chunks.sync)
+            while evictions != intents.evictions:  # what was here may have gone meanwhile
+                evictions = intents.evictions
+                found = await self._replica.run_blocking(whole, self._replica.chunks, batch)
+                await self._replica.run_blocking(self._replica.chunks.sync)
         except DittoError as error:
             log.error("what was fetched could not be made durable", reason=str(error))
         else:
-            done = [root for (root, _), is_here in zip(batch, found, strict=True) if is_here]
-            failed = [root for (root, _), is_here in zip(batch, found, strict=True) if not is_here]
+            here = {root for (root, _), is_here in zip(batch, found, strict=True) if is_here}
+            done = [root for root, _ in batch if root in here and root not in intents]
+            failed = [root for root, _ in batch if root not in here or root in intents]
         if done:
             self._custody.here(done)
         if failed:

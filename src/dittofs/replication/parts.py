@@ -118,6 +118,9 @@ class LiveContent(Protocol):
     def content_roots(self) -> Iterable[tuple[InodeId, bytes, int]]:
         """(inode, root, size) of every live version that has bytes."""
 
+    def is_live(self, inode: InodeId, root: bytes) -> bool:
+        """Whether a file has that content now, shown or as a conflict entry."""
+
     def roots_of(
         self, change: Change
     ) -> tuple[Sequence[tuple[InodeId, bytes, int]], Sequence[tuple[InodeId, bytes, int]]]:

@@ -13,9 +13,11 @@ from dittofs.identity.membership import Membership
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
+from dittofs.replication.copies import Copies
 from dittofs.replication.custody import Custody
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
+from dittofs.replication.intents import Intents
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
 from dittofs.replication.lost_chunks import LostChunks
@@ -24,7 +26,9 @@ from dittofs.replication.outbox import Outbox
 from dittofs.replication.pace import Pace
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.peer_status import PeerStatus, status_of
-from dittofs.replication.policy import SETTING, Policy
+from dittofs.replication.policy import Policy
+from dittofs.replication.proving import Proving
+from dittofs.replication.questions import Questions
 from dittofs.replication.round import Filling
 from dittofs.replication.session import Session
 from dittofs.replication.stream import Stream
@@ -73,10 +77,17 @@ class Peers:
         self._banned: dict[DeviceId, float] = {}
         self.filling = Filling()
         self.stream = Stream(replica, content, self._live)
+        self.intents = Intents(device)
+        self._copies = Copies(replica.tree.settings, self._recount)
         self.custody = Custody(
-            replica, content, members=self._holders, copies=self.copies, is_alone=lambda: not self.others
+            replica,
+            content,
+            self.intents,
+            members=self.holders,
+            copies=self.copies,
+            is_alone=lambda: not self.others,
         )
-        self.fetcher = Fetcher(replica, self._ban)
+        self.fetcher = Fetcher(replica, self.ban)
         self.fetcher.on_read = self.custody.came
         self.fetcher.is_alone = lambda: not self.others
         self.keeping = Keeping(
@@ -88,6 +99,8 @@ class Peers:
             pushes=lambda: self.policy.pushes,
             free_bytes=free_bytes,
         )
+        self.proving = Proving(replica, self.custody, self.intents, lambda: self.role(device))
+        self.questions = Questions()
         self.pace = Pace()
         """Of what is here and on too few other devices."""
         self.on_progress: Callable[[], None] = lambda: None
@@ -102,13 +115,11 @@ class Peers:
         self._is_closed = False
         self._holders_of: Membership | None = None
         self._holder_ids: list[DeviceId] = []
-        self._policy_text: bytes | None = None
         self._retired: frozenset[DeviceId] = frozenset()
-        self.policy = Policy()
         self._writer = replica.tree.client_id
         members.listeners.append(self._members_changed)
         replica.listeners.append(self._tree_changed)
-        self._read_policy()
+        self._copies.read()
 
     @property
     def others(self) -> list[DeviceId]:
@@ -118,7 +129,7 @@ class Peers:
 
     def out_of_reach(self) -> frozenset[DeviceId]:
         """The other devices that may hold content and cannot be asked now."""
-        return frozenset(self._holders()) - {session.device for session in self.open_sessions}
+        return frozenset(self.holders()) - {session.device for session in self.open_sessions}
 
     def writers(self) -> list[DeviceId]:
         """The other members that may publish."""
@@ -130,21 +141,14 @@ class Peers:
 
     # -- policy
 
-    def _read_policy(self) -> None:
-        text = self.replica.tree.settings().get(SETTING, b"")
-        if text == self._policy_text:
-            return
-        self._policy_text = text
-        try:
-            self.policy = Policy.parse(text.decode("ascii", "replace")) if text else Policy()
-        except FormatError as error:
-            log.error("the number of copies cannot be understood; two are kept", reason=str(error))
-            self.policy = Policy()
-        self.custody.recount()
+    @property
+    def policy(self) -> Policy:
+        """How many devices should hold each content."""
+        return self._copies.policy
 
     def _tree_changed(self, change: Change) -> None:
         if change.is_round or any(document == META_SHARD for document, _, _ in change.updates):
-            self._read_policy()
+            self._copies.read()
             if (retired := self.retired()) != self._retired:  # whoever retired a device, or took it back
                 self._retired = retired
                 self.custody.recount()
@@ -152,11 +156,14 @@ class Peers:
             self._writer = self.replica.tree.client_id
             self._end_all("this device goes on as another writer, and says anew what it holds")
 
+    def _recount(self) -> None:
+        self.custody.recount()
+
     def copies(self) -> int:
         """How many devices should hold each content, of those there are."""
-        return self.policy.copies(1 + len(self._holders()))
+        return self.policy.copies(1 + len(self.holders()))
 
-    def _holders(self) -> list[DeviceId]:
+    def holders(self) -> list[DeviceId]:
         """The other devices that may hold content; worked out once for each set of records."""
         membership = self.members.membership
         if membership is not self._holders_of:
@@ -167,13 +174,13 @@ class Peers:
 
     # -- sessions
 
-    def hello(self) -> wire.Hello:
+    def hello(self, device: DeviceId) -> wire.Hello:
         """What this side says first."""
         return wire.Hello(
             wire.VERSION,
             self.volume,
             self._instance,
-            self.custody.nonce,
+            self.custody.behind.nonce_for(device),
             self.custody.told,
             self.members.membership.digest(),
             self.label,
@@ -255,9 +262,14 @@ class Peers:
 
     def opened(self, session: Session) -> None:
         """The session is open: everything that wants to know does."""
+        if self.custody.behind.is_stale(session.device, session.ours.custody):
+            session.end("something went from here while the session began")
+            return
+        self.custody.behind.met(session.device)
         self.custody.met(session.device, session.theirs.custody, session.theirs.told)
         self.fetcher.connected(session)
         self.keeping.connected(session)
+        self.proving.connected(session)
         self._signal()
         self._on_event("up", session.device)
         log.info("peer connected", peer=session.device.hex()[:16], link=session.link.description)
@@ -270,6 +282,8 @@ class Peers:
         was_open = self.keeping.knows(session)
         self.fetcher.disconnected(session)
         self.keeping.disconnected(session)
+        self.proving.disconnected(session)
+        self.questions.disconnected(session)
         self._signal()
         if was_open:
             if self.session(session.device) is None:  # else another link has taken its place
@@ -280,7 +294,8 @@ class Peers:
         self.changed.set()
         self.changed = trio.Event()
 
-    def _ban(self, session: Session, why: str) -> None:
+    def ban(self, session: Session, why: str) -> None:
+        """End a session, and let none begin for a while: the device sent what was wrong."""
         self._banned[session.device] = trio.current_time() + BANNED_S
         session.end(why)
 
@@ -315,6 +330,13 @@ class Peers:
 
     def take_roots(self, session: Session, message: wire.AnyMessage, body: bytes) -> None:
         self.keeping.take(session, message, body)
+
+    def take_proof(self, session: Session, message: wire.AnyMessage, body: bytes) -> None:
+        match message:
+            case wire.Prove():
+                self.proving.take(session, message, body)
+            case wire.Proof(request=number) | wire.Forgotten(number=number):
+                self.questions.answered(session, number, body)
 
     async def durable(self) -> None:
         await self.stream.flushed()

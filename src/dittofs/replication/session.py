@@ -76,6 +76,8 @@ class Sessions(Protocol):
 
     def take_roots(self, session: "Session", message: wire.AnyMessage, body: bytes) -> None: ...
 
+    def take_proof(self, session: "Session", message: wire.AnyMessage, body: bytes) -> None: ...
+
     async def durable(self) -> None: ...
 
     def chunk_lost(self) -> None: ...
@@ -95,6 +97,7 @@ class Session:
     ) -> None:
         self.link = link
         self.device = link.peer
+        self.ours = ours
         self.theirs = theirs
         self.outbox = outbox
         self.live = Live(self, sessions.replica)
@@ -295,6 +298,9 @@ class Session:
             case wire.Ask() | wire.Keep() | wire.Holds() | wire.Released():
                 self._charge()
                 self._sessions.take_roots(self, message, body)
+            case wire.Prove() | wire.Proof() | wire.Forgotten():
+                self._charge()
+                self._sessions.take_proof(self, message, body)
             case _:
                 raise ProtocolError(f"{type(message).__name__} in an open session")
 

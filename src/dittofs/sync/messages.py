@@ -15,7 +15,7 @@ from dittofs.sync.frame import HEADER_BYTES_MAX
 
 Value = TypeVar("Value")
 
-VERSION: Final = 1
+VERSION: Final = 2
 WANTS_MAX: Final = 64
 """Chunks in one `Get`."""
 REQUESTS_MAX: Final = 256
@@ -206,12 +206,38 @@ class Holds(Message, frozen=True, tag=19):
 class Released(Message, frozen=True, tag=20):
     """These contents are not, or not any more, whole here. The body: roots."""
 
+    number: Count = 0
+    """Not 0: to be answered by `Forgotten`, once the receiver counts on them no more."""
+
 
 class Ping(Message, frozen=True, tag=21):
     number: Count
 
 
 class Pong(Message, frozen=True, tag=22):
+    number: Count
+
+
+class Prove(Message, frozen=True, tag=23):
+    """Prove that these pieces of contents are with you now, and keep them: the sender's are to go.
+
+    The body: pieces (`proofs`).
+    """
+
+    request: Count
+    nonce: Id
+    """Fresh."""
+
+
+class Proof(Message, frozen=True, tag=24):
+    """The answer to `Prove`. The body: proofs (`proofs`)."""
+
+    request: Count
+
+
+class Forgotten(Message, frozen=True, tag=25):
+    """What a `Released` with this number says is so here, durably."""
+
     number: Count
 
 
@@ -238,6 +264,9 @@ AnyMessage: TypeAlias = (
     | Released
     | Ping
     | Pong
+    | Prove
+    | Proof
+    | Forgotten
 )
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

@@ -92,6 +92,11 @@ class Holdings:
         self._lost.set()
         self._wake.set()
 
+    def note(self, inodes: Iterable[InodeId]) -> None:
+        """Some of what these files have may have gone, or come."""
+        self._unsure.update(dict.fromkeys(inodes))
+        self._wake.set()
+
     def _follow(self, change: Change) -> None:
         is_from_here = not change.via and not change.is_round
         if is_from_here and not any(

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 
 import pytest
 
+from dittofs.chunks.amount import Amount
 from dittofs.chunks.check import Problem
 from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.pack import pack_name
 from dittofs.chunks.pack_files import PackFiles
 from dittofs.chunks.seal import ChunkKind
 from dittofs.chunks.store import AbsentChunk, ChunkStore
-from dittofs.chunks.sweeping import Amount, Sweep
+from dittofs.chunks.sweeping import Sweep
 from dittofs.errors import DiskFull
 from dittofs.ids import ChunkId
 from tests.simulation.disk import SimulatedDisk

@@ -88,7 +88,7 @@ async def test_an_update_that_no_replica_makes_ends_the_session(
         (wire.Part(1, 3, 0, b"", False), b""),
         (wire.Want(1), wire.encode_states([])),
         (wire.States(1), wire.encode_states([])),
-        (wire.Hello(1, b"v" * 32, b"i" * 16, b"c" * 16, 0, b"m" * 32, "again", 0), b""),
+        (wire.Hello(wire.VERSION, b"v" * 32, b"i" * 16, b"c" * 16, 0, b"m" * 32, "again", 0), b""),
         (wire.Ready(b"r" * 32), b""),
         (wire.Pull(1), b"not 257 digests"),
         (wire.Holds(1), b"\xc1"),
@@ -181,9 +181,11 @@ async def test_a_second_live_device_with_the_same_key_is_refused_and_the_first_g
         first = target.peers.session(other.device.id)
         twin = Attacker(target, other.device)
         nursery.start_soon(twin.serve)
-        hello = target.peers.hello()
+        hello = target.peers.hello(other.device.id)
         membership = target.members.membership.digest()
-        await twin.say(wire.Hello(1, hello.volume, b"\x77" * 16, b"\x78" * 16, 0, membership, "twin", 0))
+        await twin.say(
+            wire.Hello(wire.VERSION, hello.volume, b"\x77" * 16, b"\x78" * 16, 0, membership, "twin", 0)
+        )
         message, _ = await twin.hear_a(wire.Refuse)
         assert isinstance(message, wire.Refuse)
         assert message.code == "duplicate"
@@ -202,9 +204,11 @@ async def test_a_removed_device_is_refused_and_told_so(autojump_clock: MockClock
         again = Attacker(target, attacker.device)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(again.serve)
-            hello = target.peers.hello()
+            hello = target.peers.hello(again.device.id)
             await again.say(
-                wire.Hello(1, hello.volume, b"\x01" * 16, b"\x02" * 16, 0, hello.members, "back", 0)
+                wire.Hello(
+                    wire.VERSION, hello.volume, b"\x01" * 16, b"\x02" * 16, 0, hello.members, "back", 0
+                )
             )
             message, _ = await again.hear_a(wire.Refuse)
             assert isinstance(message, wire.Refuse)

@@ -11,7 +11,8 @@ from trio.testing import MockClock
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import ChunkUnavailable, Damaged
 from dittofs.identity.records import Role
-from dittofs.replication.custody import KEEPER, NONCE_BYTES
+from dittofs.replication.behind import NONCE_BYTES
+from dittofs.replication.custody import KEEPER
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.replication.pair import Side, connect, sides, until
 

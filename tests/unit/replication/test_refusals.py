@@ -16,7 +16,7 @@ async def test_a_refused_link_that_is_gone_already_is_let_go_without_an_error(
     async with sides(Role.WRITER) as (one, other):
         near, far = trio.testing.memory_stream_pair()
         link = MemoryLink(far, other.device.id, is_dialer=False)
-        ours = one.peers.hello()
+        ours = one.peers.hello(other.device.id)
         theirs = wire.Hello(
             wire.VERSION + 1, ours.volume, ours.instance, ours.custody, ours.told, ours.members, "x", 0
         )

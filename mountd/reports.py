@@ -122,6 +122,11 @@ class Reports:
             has_owner_key=opened.secrets.root is not None,
             held=tuple(held(opened)),
             has_untaken=opened.peers.has_untaken,
+            pins=len(opened.pins),
+            pins_missing=len(opened.pinning.missing),
+            pins_missing_bytes=sum(opened.pinning.missing),
+            pins_problem=opened.pinning.problem,
+            cache_over_bytes=opened.cache_limit.over_bytes,
             untold=sum(one.untold for one in self._mounting.all_of_volume(name)),
             **where,
         )

@@ -36,6 +36,7 @@ from dittofs.control.files import (
     ListRequest,
 )
 from dittofs.control.paths import components, path_bytes, path_fields
+from dittofs.control.placement import PlaceRequest, PlaceResult
 from dittofs.control.protocol import (
     CheckItem,
     CheckRequest,
@@ -94,6 +95,7 @@ from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.outsider import outside, require_writer
 from mountd.pinging import ping
+from mountd.placement import PlacementDesk
 from mountd.reports import Reports
 from mountd.sharing import Sharing
 from mountd.storage import StorageDesk, elsewhere_of
@@ -119,6 +121,7 @@ class DaemonService:
         self._undoing = UndoDesk(node)
         self._storage = StorageDesk(node, self._reports)
         self._history = HistoryDesk(node)
+        self._placement = PlacementDesk(node)
         self._told: set[tuple[str, Finding]] = set()
 
     def health(self) -> Health:
@@ -196,11 +199,12 @@ class DaemonService:
     def list(self, request: ListRequest) -> Iterator[ListItem]:
         browsing = self._browsing(request.volume)
         names = components(path_bytes(request))
+        pins = self._node.require_open(request.volume).pins
         for seen in browsing.walk(names, recursive=request.recursive):
             is_file = seen.stat.kind is Kind.FILE
             if request.missing and not seen.missing_bytes:
                 continue
-            yield self._entry(seen)
+            yield self._entry(seen, is_pinned=pins.of(seen.inode) is not None)
             parts = list(browsing.presence(seen.shown)) if is_file and request.chunks else []
             for start in range(0, len(parts), CHUNK_IDS_MAX):
                 run = parts[start : start + CHUNK_IDS_MAX]
@@ -214,8 +218,9 @@ class DaemonService:
                     here=tuple(part.is_here for part in run),
                 )
 
-    def _entry(self, seen: Seen) -> Entry:
+    def _entry(self, seen: Seen, *, is_pinned: bool) -> Entry:
         return Entry(
+            is_pinned=is_pinned,
             kind=KIND_NAMES[seen.stat.kind],
             size=seen.stat.size,
             mtime_ns=seen.stat.mtime,
@@ -319,6 +324,9 @@ class DaemonService:
 
     async def retire(self, request: RetireRequest) -> RetireResult:
         return await self._storage.retire(request)
+
+    async def place(self, request: PlaceRequest) -> PlaceResult:
+        return await self._placement.place(request)
 
     def undo(self, request: UndoRequest) -> AsyncGenerator[UndoItem, None]:
         return self._undoing.undo(request)

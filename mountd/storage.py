@@ -48,6 +48,7 @@ class StorageDesk:
         before = collector.status().swept
         if request.collect and not request.is_dry:
             await collector.collect()
+            await opened.cache_limit.step()
         status = collector.status()
         replica = opened.volume.replica
         measured = await collector.measure()

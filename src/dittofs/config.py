@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from dittofs.address import Address
+from dittofs.cache_settings import NO_LIMIT, CacheSettings, is_bytes, is_part
 from dittofs.errors import ConfigError, FormatError
 from dittofs.server_urls import IceServer, SignalUrl
 
@@ -117,6 +118,8 @@ class Settings:
     """STUN and TURN servers, beside the signalling server itself."""
     storage: StorageSettings = StorageSettings()
     """How the chunk store is kept."""
+    cache: CacheSettings = NO_LIMIT
+    """How much of the disk contents may take that other devices have, too."""
     brake: BrakeSettings = BrakeSettings()
     """When the removals of another device are held."""
     history: HistorySettings = HistorySettings()
@@ -157,6 +160,7 @@ class Settings:
             signal=SignalUrl.parse(signal) if isinstance(signal, str) else None,
             ice=tuple(map(IceServer.parse, ice)) if isinstance(ice, list) else (),
             storage=_storage(given.get("storage", {}), given.get("check", {})),
+            cache=CacheSettings.of(given.get("cache", {})),
             brake=_brake(given.get("brake", {})),
             history=_history(given.get("history", {})),
             merge_programs=tuple(
@@ -306,6 +310,12 @@ _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
     "storage": {
         "garbage_grace_hours": _Rule(_is_hours, "a number of hours from 0 on"),
         "retire_after_days": _Rule(_is_natural, "a whole number of days; 0: never"),
+    },
+    "cache": {
+        "bytes_max": _Rule(is_bytes, "a whole number of bytes; 0: no limit"),
+        "disk_share_max": _Rule(is_part, "a part of the disk, from 0 (no limit) to 1"),
+        "free_bytes_min": _Rule(is_bytes, "a whole number of bytes; 0: no floor"),
+        "free_share_min": _Rule(is_part, "a part of the disk, from 0 (no floor) to 1"),
     },
     "check": {"scrub_bytes_per_second": _Rule(_is_natural, "a whole number of bytes; 0: never")},
     "brake": {

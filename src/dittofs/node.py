@@ -31,7 +31,7 @@ from dittofs.replication.members import Members
 from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
 from dittofs.server_urls import SignalUrl
-from dittofs.shared_volume import SharedVolume
+from dittofs.shared_volume import SharedVolume, room_of
 from dittofs.tree.brake import Limits
 from dittofs.volume.opening import JOURNAL
 from dittofs.volume.replica import Replica
@@ -72,6 +72,7 @@ class Node:
         self._settings = settings
         self._open: dict[str, SharedVolume] = {}
         self._opening = trio.Lock()
+        self._making_room = trio.Lock()
         self._failures: dict[str, DittoError] = {}
         self._opened_home: Home | None = None
         self._instance = entropy(INSTANCE_BYTES)
@@ -342,8 +343,11 @@ class Node:
                 run_blocking=self._run_blocking,
                 save_secrets=partial(self._home.save_secrets, record),
                 storage=self._settings.storage,
+                cache=self._settings.cache,
                 is_ephemeral=record.is_ephemeral,
             )
+            opened.cache_limit.room = partial(room_of, self._open, replica.disk)
+            opened.cache_limit.turn = self._making_room
             opened.merging.drivers = Drivers(dict(self._settings.merge_programs))
             replica.tree.brake.limits = _limits(self._settings.brake)
             opened.retention.keep = Keep.chosen(self._settings.history)

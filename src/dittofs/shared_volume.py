@@ -1,6 +1,6 @@
 """A volume in use on this device: what programs see of it, its members, and the sessions with them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -10,9 +10,11 @@ import structlog
 import trio
 
 from dittofs.blocking import RunBlocking
+from dittofs.cache_settings import NO_LIMIT, CacheSettings
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.clock import Entropy
 from dittofs.config import StorageSettings
+from dittofs.disk import Disk
 from dittofs.errors import ConfigError, DittoError
 from dittofs.history.at import At
 from dittofs.history.retention import Retention
@@ -30,15 +32,18 @@ from dittofs.ids import VolumeId
 from dittofs.merging.conflicts_view import conflicts_directory
 from dittofs.merging.merge import Merging
 from dittofs.merging.task import Merger
+from dittofs.replication.cache_limit import CacheLimit, Room
 from dittofs.replication.collector import Collector
 from dittofs.replication.evicting import Evicting
 from dittofs.replication.history_cost import HistoryCost
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
+from dittofs.replication.pinning import Pinning
 from dittofs.replication.policy import SETTING, Policy
 from dittofs.replication.retirement import Retirement
 from dittofs.replication.scrubbing import Scrubbing
 from dittofs.replication.upkeep import kept_up
+from dittofs.volume.pins import Pins
 from dittofs.volume.retained import Retained
 from dittofs.volume.usage import Usage
 from dittofs.volume.volume import Volume
@@ -54,6 +59,13 @@ DEFAULTS: Final = StorageSettings()
 def keys_of(secrets: VolumeSecrets) -> VolumeKeys:
     """The part of a volume's secrets that chunks are sealed with."""
     return VolumeKeys(secrets.volume_id, secrets.secret, secrets.generations, secrets.current)
+
+
+def room_of(volumes: Mapping[str, "SharedVolume"], disk: Disk) -> Room:
+    """What the stores of volumes take together, on the disk they lie on."""
+    stores = [one.volume.replica.chunks.statistics() for one in volumes.values()]
+    stored = sum(one.pack_bytes + one.index_bytes for one in stores)
+    return Room(stored, disk.total_bytes(), disk.free_bytes())
 
 
 class SharedVolume:
@@ -72,6 +84,7 @@ class SharedVolume:
         run_blocking: RunBlocking,
         save_secrets: Callable[[VolumeSecrets], None],
         storage: StorageSettings = DEFAULTS,
+        cache: CacheSettings = NO_LIMIT,
         is_ephemeral: bool = False,
     ) -> None:
         """`is_ephemeral`: this device leaves the volume soon: nobody lets anything go because it has it."""
@@ -101,9 +114,21 @@ class SharedVolume:
         self.collector = Collector(
             peers, retained, self.retirement, grace_s=storage.garbage_grace_hours * HOUR_S
         )
-        self._usage = Usage(volume.state)
+        self.pins = Pins(volume.state)
+        self.pinning = Pinning(
+            peers, lambda inode: self.pins.of(inode) is not None, lambda: len(self.pins) > 0
+        )
+        self._usage = Usage(volume.state, self.pins)
         self.evicting = Evicting(peers, retained, self._usage.why_kept)
         self.evicting.on_gone = volume.holdings.note
+        used = volume.state.used = {} if cache.is_set else None
+        self.cache_limit = CacheLimit(
+            peers,
+            self.evicting,
+            cache,
+            used={} if used is None else used,
+            make_room=partial(self.collector.make_room, is_tight=True),
+        )
         peers.proving.keeps = lambda: not (is_ephemeral or self._is_leaving or self.retirement.is_retired)
         self.history_cost = HistoryCost(self.collector, volume.replica.journal.history)
         self.scrubbing = Scrubbing(
@@ -158,6 +183,8 @@ class SharedVolume:
                 nursery.start_soon(kept_up, self.collector.run)
                 nursery.start_soon(kept_up, self.scrubbing.run)
                 nursery.start_soon(kept_up, self.history_cost.run)
+                nursery.start_soon(kept_up, self.pinning.run, self.pinning.look_again)
+                nursery.start_soon(kept_up, self.cache_limit.run)
 
     def _found_damage(self, sentence: str) -> None:
         self.volume.note_damage(sentence)
@@ -177,6 +204,7 @@ class SharedVolume:
         while True:
             await self.peers.changed.wait()
             self.volume.source_changed()
+            self.pinning.connected()
             self._merger.look_again()
 
     # -- members

@@ -20,8 +20,8 @@ from dittofs.ids import Slot
 from dittofs.journal.journal import Journal
 from dittofs.journal.writer import Incarnations
 from dittofs.replication import garbage_rounds
-from dittofs.replication.evidence import Asking
 from dittofs.replication.custody import Custody
+from dittofs.replication.evidence import Asking
 from dittofs.replication.intents import Intents
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live

@@ -96,6 +96,7 @@ def entry_line(entry: Entry, now_ns: int, *, verbose: bool) -> str:
     size = human_size(entry.size) if entry.kind in ("file", "symlink") else "-"
     notes = [
         *(["local only"] if entry.is_local else []),
+        *(["pinned"] if entry.is_pinned else []),
         *(["conflict"] if entry.is_conflict else []),
         *(
             [f"{human_size(entry.size - entry.bytes_here)} not here"]

@@ -206,6 +206,7 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
             "not yet safe from a power cut"
         )
     found += _custody_lines(volume)
+    found += _placement_lines(volume)
     if volume.history_bytes:
         found.append(f"  HISTORY     {human_size(volume.history_bytes)} on disk for what was    dittofs log")
     if volume.has_owner_key:
@@ -219,6 +220,22 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
             found.append(f"  watchers    did not hear of {counted(volume.untold, 'change')} elsewhere")
         if volume.options:
             found.append(f"  options     {escaped(','.join(volume.options))}")
+    return found
+
+
+def _placement_lines(volume: VolumeStatus) -> list[str]:
+    """What is kept here by its user's word, and what is too much."""
+    found = []
+    if volume.pins:
+        left = f"; {human_size(volume.pins_missing_bytes)} still to be fetched" if volume.pins_missing else ""
+        why = f": {volume.pins_problem}" if volume.pins_problem else ""
+        found.append(f"  PINNED      {counted(volume.pins, 'name')} kept here{left}{why}    dittofs list")
+    if volume.cache_over_bytes:
+        over = human_size(volume.cache_over_bytes)
+        found.append(
+            f"  CACHE       {over} above the limit: pinned, in use, or on too few other devices"
+            "    dittofs copies"
+        )
     return found
 
 

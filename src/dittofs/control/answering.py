@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from dittofs.control import conflicts, files, history, protocol, routes, sharing, storage, undoing
+from dittofs.control import conflicts, files, history, placement, protocol, routes, sharing, storage, undoing
 from dittofs.control.connection import BYTES_TYPE, ITEMS_TYPE, ClientGone, Connection
 from dittofs.control.faults import Refusal, refusal_of
 from dittofs.control.paths import components, path_bytes
@@ -130,7 +130,7 @@ def _check_path(request: object) -> None:
             components(path_bytes(request))
             if not (request.directory_raw or request.directory.encode()).startswith(b"/"):
                 raise Refusal("usage", "the directory to write to must be given as an absolute path")
-        case undoing.UndoRequest():
+        case undoing.UndoRequest() | placement.PlaceRequest():
             components(path_bytes(request))
         case conflicts.ConflictsRequest() | conflicts.ResolveRequest() | conflicts.ImportRequest():
             components(path_bytes(request))
@@ -181,6 +181,8 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             reply = await service.snapshots(request)
         case routes.CACHE, storage.CacheRequest():
             reply = await service.cache(request)
+        case routes.PLACE, placement.PlaceRequest():
+            reply = await service.place(request)
         case routes.RETIRE, storage.RetireRequest():
             reply = await service.retire(request)
         case routes.STOP, None:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from dittofs.control import conflicts, files, history, protocol, routes, sharing, storage, undoing
+from dittofs.control import conflicts, files, history, placement, protocol, routes, sharing, storage, undoing
 from dittofs.control.faults import FAULTS, Refusal
 from dittofs.control.protocol import Failure
 from dittofs.control.routes import Carried, Item, Route
@@ -162,6 +162,9 @@ class Client:
 
     def history_file(self, request: history.HistoryFileRequest) -> Download:
         return Download(self._ask(routes.HISTORY_FILE, request, None))
+
+    def place(self, request: placement.PlaceRequest) -> placement.PlaceResult:
+        return cast(placement.PlaceResult, self._value(routes.PLACE, request, None))
 
     def trash(self, request: history.TrashRequest) -> Iterator[history.TrashItem]:
         return cast(Iterator[history.TrashItem], self._items(routes.TRASH, request))

@@ -40,6 +40,7 @@ class Entry(Struct, frozen=True, tag="entry"):
     number: int = 0  # st_ino
     id: str = ""  # the inode's id
     is_conflict: bool = False
+    is_pinned: bool = False  # kept on this device by its user's word, itself or by a directory above
     is_local: bool = False  # ignored, or not yet published: only on this device
 
 

@@ -132,6 +132,12 @@ class VolumeStatus(Struct, frozen=True):
     has_owner_key: bool = False  # the recovery words were not written down yet
     held: tuple[HeldBatch, ...] = ()  # by the brake: what is shown as it was until somebody decides
     has_untaken: bool = False  # this device may only read now, and others lack what it wrote before
+    pins: int = 0  # files and directories that are pinned here themselves
+    pins_missing: int = 0  # contents of pinned files that are still to be fetched
+    pins_missing_bytes: int = 0
+    pins_problem: str = ""  # why they are not fetched
+    cache_over_bytes: int = 0  # above the limit of `[cache]`, and could not be freed
+    disk_low: tuple[str, ...] = ()  # devices that take nothing more, for their disk is nearly full
     untold: int = 0  # changes elsewhere that programs which watch the mount did not hear of
 
 

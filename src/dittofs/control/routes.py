@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dittofs.control import conflicts, files, history, protocol, sharing, storage, undoing
+from dittofs.control import conflicts, files, history, placement, protocol, sharing, storage, undoing
 from dittofs.control.protocol import PREFIX, Failure
 
 Reply = (
@@ -29,6 +29,7 @@ Reply = (
     | conflicts.PolicyResult
     | storage.CacheReport
     | storage.RetireResult
+    | placement.PlaceResult
 )
 Item = (
     files.ListItem
@@ -179,6 +180,9 @@ CACHE: Final = Route(
 RETIRE: Final = Route(
     "POST", f"{PREFIX}/retire", Carried.JSON, storage.RetireRequest, Answered.VALUE, storage.RetireResult
 )
+PLACE: Final = Route(
+    "POST", f"{PREFIX}/place", Carried.JSON, placement.PlaceRequest, Answered.VALUE, placement.PlaceResult
+)
 UNDO: Final = Route(
     "POST", f"{PREFIX}/undo", Carried.JSON, undoing.UndoRequest, Answered.ITEMS, undoing.UndoItem | Failure
 )
@@ -260,6 +264,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         CHECKOUT,
         CACHE,
         RETIRE,
+        PLACE,
         UNDO,
         BRAKE,
         CONFLICTS,

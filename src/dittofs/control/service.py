@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from dittofs.control import conflicts, history, sharing, storage, undoing
+from dittofs.control import conflicts, history, placement, sharing, storage, undoing
 from dittofs.control.files import AddRequest, AddResult, ChunksRequest, FileRequest, ListItem, ListRequest
 from dittofs.control.protocol import (
     CheckItem,
@@ -141,6 +141,13 @@ class Service(Protocol):
 
     async def retire(self, request: storage.RetireRequest) -> storage.RetireResult:
         """Wait for a device no more, or take this one back; durable when this returns."""
+
+    async def place(self, request: placement.PlaceRequest) -> placement.PlaceResult:
+        """Let contents go from this device that others prove to have, or keep them here; when its client
+        leaves, what has gone until then has.
+
+        Refuses with "not_found" if there is nothing at the path.
+        """
 
     def undo(self, request: undoing.UndoRequest) -> AsyncGenerator[undoing.UndoItem, None]:
         """Undo what a device did; ends with `UndoDone`. When the client leaves it stops: what was undone

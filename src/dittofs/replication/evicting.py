@@ -19,13 +19,13 @@ from dittofs.chunks.marking import Named, named_root
 from dittofs.chunks.seal import ChunkKind
 from dittofs.errors import DiskError, DiskFull, FormatError
 from dittofs.ids import InodeId
-from dittofs.replication.evidence import Asking
 from dittofs.replication.custody import EVICTED, WHOLE, Item
+from dittofs.replication.evidence import Asking
 from dittofs.replication.parts import Retained
 from dittofs.replication.peers import Peers
 from dittofs.replication.pieces import keep_children, present, sharing
 from dittofs.replication.session import Session
-from dittofs.replication.targets import Evicted, Target, batches, going, stay
+from dittofs.replication.targets import NOT_HERE, Evicted, Target, batches, going, stay
 from dittofs.sync import messages as wire
 from dittofs.tree.entry import Change
 
@@ -35,7 +35,7 @@ NAMED_AT_ONCE: Final = 64  # looked at between two requests of others
 MANIFESTS_AT_ONCE: Final = 32
 DISPUTED_S: Final = 30.0  # so long a publication is waited for that was under way
 LOOK_S: Final = 0.05
-NOT_HERE: Final = "nothing of it is on this device"
+
 SHARED: Final = "another file, or a program, has the same content"
 BUSY: Final = "something is being published or brought back: try again"
 

@@ -201,14 +201,15 @@ class Keeping:
         if len(self._wanted) + len(contents) > WANTED_MAX or self._free_bytes() < FREE_BYTES_MIN:
             session.send(wire.Released(), wire.encode_roots([root for root, _ in contents]))
             return
-        self._want(contents)
+        self.want(contents)
 
     def _is_unwanted(self, root: bytes) -> bool:
         """Whether a content is to go, or was let go on purpose."""
         evicted = self._replica.journal.get_local(EVICTED, root)
         return root in self._custody.intents or evicted is not None
 
-    def _want(self, contents: Iterable[tuple[bytes, int]]) -> None:
+    def want(self, contents: Iterable[tuple[bytes, int]]) -> None:
+        """Fetch these contents, and say so to all when they are whole and durable here."""
         for root, size in contents:
             if root not in self._is_wanted:
                 self._is_wanted.add(root)
@@ -218,7 +219,7 @@ class Keeping:
 
     def _want_if_all(self, contents: Contents) -> None:
         if self._wants_all():
-            self._want([one for one in contents if not self._is_unwanted(one[0])])
+            self.want([one for one in contents if not self._is_unwanted(one[0])])
         if contents:
             self._push_wake.set()
 
@@ -277,7 +278,7 @@ class Keeping:
         due = [root for root, at in self._scattered.items() if at <= now and root not in self._failed]
         self._gathered.update(due)
         self._scattered.update(dict.fromkeys(due, now + DECLINED_S))
-        self._want((root, scattered[root]) for root in due)
+        self.want((root, scattered[root]) for root in due)
 
     def may_gather(self, root: bytes) -> bool:
         """Whether a content that no device is known to hold whole may still be had from several."""

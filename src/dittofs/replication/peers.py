@@ -71,6 +71,7 @@ class Peers:
         self.label = label
         self._instance = instance
         self._port = port
+        self.free_bytes = free_bytes
         self._on_event = on_event
         """Told `up` and `down` with the device."""
         self._sessions: dict[DeviceId, Session] = {}

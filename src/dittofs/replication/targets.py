@@ -14,6 +14,7 @@ from dittofs.sync.proofs import PIECES_MAX, PROVE_BYTES_MAX, Piece
 
 BATCH_BYTES: Final = 1 << 30
 BATCH_CONTENTS: Final = 4096
+NOT_HERE: Final = "nothing of it is on this device"
 
 
 @dataclass(slots=True, eq=False)

@@ -74,6 +74,8 @@ class Files:
             self._state.remember(inode)
         inode.opens += 1
         inode.writers += is_writer
+        if self._state.used is not None:
+            self._state.used[inode.id] = self._state.replica.clock.now_ns()
         local = self._state.local.get(inode.id)
         if is_writer and local is not None and not local.is_ignored:
             self._young.setdefault(inode, self._state.replica.clock.monotonic())

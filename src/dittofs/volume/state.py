@@ -105,6 +105,8 @@ class State:
     """Whether what is published may name chunks that are not here."""
     holes: HoleBlocks = field(default_factory=HoleBlocks)
     """What of the contents is hole."""
+    used: dict[InodeId, int] | None = None
+    """When programs opened files last, nanoseconds since 1970; None: nobody wants to know."""
     rules_inode: InodeId | None = None
     asides: dict[InodeId, set[bytes]] = field(default_factory=dict)
     """By directory, names of conflict entries that programs have looked up: no change names them."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 import msgspec
 import trio
 
-from dittofs.control import conflicts, history, storage, undoing
+from dittofs.control import conflicts, history, placement, storage, undoing
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.files import (
@@ -397,6 +397,19 @@ class SmallService:
         self.retired = self.retired - {name} if is_rejoin else self.retired | {name}
         only_there = 0 if is_rejoin else 2
         return storage.RetireResult(name, "ab" * 32, is_changed, 0, only_there, 10 * only_there)
+
+    async def place(self, request: placement.PlaceRequest) -> placement.PlaceResult:
+        if request.path == "absent":
+            raise Refusal("not_found", "absent: No such file or directory", "dittofs list Shared:")
+        if request.action != "evict":
+            return placement.PlaceResult(request.volume, request.action, 2, 30, was_so=request.path == "so")
+        kept = placement.Kept("open.txt", "a program has it open")
+        few = placement.Kept(
+            "few.txt", "copies = 3: so many others would have to hold it, and only 1 other has"
+        )
+        if request.is_forced or request.is_dry:
+            return placement.PlaceResult(request.volume, "evict", 2, 5_000_000, 4_000_000)
+        return placement.PlaceResult(request.volume, "evict", 1, 10, 0, (kept, few), 2, 20)
 
     async def check(self, request: CheckRequest) -> AsyncGenerator[CheckItem, None]:
         if request.volume != "Shared":

@@ -8,6 +8,7 @@ from dittofs.replication.custody import Item
 from dittofs.replication.evicting import Evicting
 from dittofs.replication.targets import Evicted
 from dittofs.replication.wholeness import whole
+from dittofs.volume.pins import Pins
 from dittofs.volume.retained import Retained
 from dittofs.volume.usage import Usage
 from tests.unit.replication.pair import Side
@@ -19,8 +20,9 @@ class Evictor:
     def __init__(self, side: Side) -> None:
         self.side = side
         volume = side.rig.volume
+        self.pins = Pins(volume.state)
         retained = Retained(volume.state, partial(snapshot_roots, volume.replica))
-        self.evicting = Evicting(side.peers, retained, Usage(volume.state).why_kept)
+        self.evicting = Evicting(side.peers, retained, Usage(volume.state, self.pins).why_kept)
 
     def items(self, *names: str) -> list[Item]:
         """The contents of files; of all, if none is named."""

@@ -1,4 +1,4 @@
-"""What lies on a device by its user's word: evict, pin, a cache limit. Two daemons, real stores, real mounts."""
+"""What lies on a device by its user's word: evict, pin, a cache limit. Two daemons, real stores."""
 
 import json
 import os

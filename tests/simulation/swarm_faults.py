@@ -22,7 +22,6 @@ from dittofs.journal.writer import Incarnations
 from dittofs.replication import garbage_rounds
 from dittofs.replication.custody import Custody
 from dittofs.replication.evidence import Asking
-from dittofs.replication.intents import Intents
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
 from dittofs.replication.rounds import Rounds
@@ -223,11 +222,6 @@ def _evict_without_proof(stack: ExitStack) -> None:
     stack.enter_context(patch.object(Asking, "prove", prove))
 
 
-def _prove_what_goes(stack: ExitStack) -> None:
-    """Who lets a content go gives his word for it all the same: two that do so at once both have proofs."""
-    stack.enter_context(patch.object(Intents, "yields_to", lambda *_: True))
-
-
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A fault: how it is made, within how many seeds it must be found, by which misfortunes (none: any)."""
@@ -256,7 +250,6 @@ FAULTS: Final = {
     "old nonce": Plant(_old_nonce, 40, ("back up", "restore", "audit", "policy")),
     "sweep without acknowledgement": Plant(_unasked_sweep, 60, ("collect", *_APART)),
     "evict without proof": Plant(_evict_without_proof, 20, ("evict",)),
-    "prove what goes": Plant(_prove_what_goes, 40, ("evict",)),
     "no cycle breaking": Plant(_no_cycle_breaking, 100, level="tree"),
 }
 

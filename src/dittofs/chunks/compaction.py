@@ -13,6 +13,7 @@ from dittofs.errors import Damaged, FormatError
 
 GARBAGE_BYTES_MIN: Final = 1 << 20
 """A pack with less garbage than this is left alone."""
+TIGHT_BYTES_MIN: Final = 128 << 10
 TIGHT_PART: Final = 8
 _AT_ONCE_BYTES: Final = 4 << 20
 
@@ -34,7 +35,7 @@ class PackShare:
 
 def worth_compacting(share: PackShare | None, *, is_tight: bool = False) -> bool:
     """Whether less than half of a pack counts, and that is worth the writing; `is_tight`: seven eighths."""
-    if share is None or share.garbage_bytes < GARBAGE_BYTES_MIN:
+    if share is None or share.garbage_bytes < (TIGHT_BYTES_MIN if is_tight else GARBAGE_BYTES_MIN):
         return False
     return TIGHT_PART * share.garbage_bytes >= share.size if is_tight else 2 * share.live_bytes < share.size
 

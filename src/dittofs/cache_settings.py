@@ -50,3 +50,10 @@ def is_part(value: object) -> bool:
 
 
 NO_LIMIT: Final = CacheSettings()
+CACHE_RULES: Final = {
+    "bytes_max": (is_bytes, "a whole number of bytes; 0: no limit"),
+    "disk_share_max": (is_part, "a part of the disk, from 0 (no limit) to 1"),
+    "free_bytes_min": (is_bytes, "a whole number of bytes; 0: no floor"),
+    "free_share_min": (is_part, "a part of the disk, from 0 (no floor) to 1"),
+}
+"""Of each setting what it must be, and how that is said."""

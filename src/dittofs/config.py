@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from dittofs.address import Address
-from dittofs.cache_settings import NO_LIMIT, CacheSettings, is_bytes, is_part
+from dittofs.cache_settings import CACHE_RULES, NO_LIMIT, CacheSettings
 from dittofs.errors import ConfigError, FormatError
 from dittofs.server_urls import IceServer, SignalUrl
 
@@ -119,7 +119,6 @@ class Settings:
     storage: StorageSettings = StorageSettings()
     """How the chunk store is kept."""
     cache: CacheSettings = NO_LIMIT
-    """How much of the disk contents may take that other devices have, too."""
     brake: BrakeSettings = BrakeSettings()
     """When the removals of another device are held."""
     history: HistorySettings = HistorySettings()
@@ -184,18 +183,7 @@ def _storage(storage: Mapping[str, object], check: Mapping[str, object]) -> Stor
 
 
 def _history(given: Mapping[str, object]) -> HistorySettings:
-    default = HistorySettings()
-
-    def number(name: str, usual: int) -> int:
-        value = given.get(name, usual)
-        return value if isinstance(value, int) else usual
-
-    return HistorySettings(
-        all_hours=number("all_hours", default.all_hours),
-        hourly_days=number("hourly_days", default.hourly_days),
-        daily_days=number("daily_days", default.daily_days),
-        weekly_days=number("weekly_days", default.weekly_days),
-    )
+    return HistorySettings(**{name: value for name, value in given.items() if isinstance(value, int)})
 
 
 def _brake(given: Mapping[str, object]) -> BrakeSettings:
@@ -311,12 +299,7 @@ _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
         "garbage_grace_hours": _Rule(_is_hours, "a number of hours from 0 on"),
         "retire_after_days": _Rule(_is_natural, "a whole number of days; 0: never"),
     },
-    "cache": {
-        "bytes_max": _Rule(is_bytes, "a whole number of bytes; 0: no limit"),
-        "disk_share_max": _Rule(is_part, "a part of the disk, from 0 (no limit) to 1"),
-        "free_bytes_min": _Rule(is_bytes, "a whole number of bytes; 0: no floor"),
-        "free_share_min": _Rule(is_part, "a part of the disk, from 0 (no floor) to 1"),
-    },
+    "cache": {name: _Rule(*rule) for name, rule in CACHE_RULES.items()},
     "check": {"scrub_bytes_per_second": _Rule(_is_natural, "a whole number of bytes; 0: never")},
     "brake": {
         "on": _Rule(lambda value: isinstance(value, bool), "true or false"),

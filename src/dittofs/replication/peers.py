@@ -9,11 +9,10 @@ import trio
 
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
-from dittofs.identity.membership import Membership
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
-from dittofs.replication.copies import Copies
+from dittofs.replication.copies import Copies, Holders
 from dittofs.replication.custody import Custody
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
@@ -79,7 +78,8 @@ class Peers:
         self.filling = Filling()
         self.stream = Stream(replica, content, self._live)
         self.intents = Intents(device)
-        self._copies = Copies(replica.tree.settings, self._recount)
+        self._copies = Copies(replica.tree.settings, lambda: self.custody.recount())
+        self.holders = Holders(members, device, lambda: self.retired())
         self.custody = Custody(
             replica,
             content,
@@ -114,8 +114,6 @@ class Peers:
         """The members that nobody waits for, and whose copies do not count."""
         self.lost_chunks = LostChunks(replica.chunks, self._tell_of_loss)
         self._is_closed = False
-        self._holders_of: Membership | None = None
-        self._holder_ids: list[DeviceId] = []
         self._retired: frozenset[DeviceId] = frozenset()
         self._writer = replica.tree.client_id
         members.listeners.append(self._members_changed)
@@ -157,21 +155,9 @@ class Peers:
             self._writer = self.replica.tree.client_id
             self._end_all("this device goes on as another writer, and says anew what it holds")
 
-    def _recount(self) -> None:
-        self.custody.recount()
-
     def copies(self) -> int:
         """How many devices should hold each content, of those there are."""
         return self.policy.copies(1 + len(self.holders()))
-
-    def holders(self) -> list[DeviceId]:
-        """The other devices that may hold content; worked out once for each set of records."""
-        membership = self.members.membership
-        if membership is not self._holders_of:
-            self._holders_of = membership
-            self._holder_ids = [one.device for one in membership.readers() if one.device != self.device]
-        gone = self.retired()
-        return [device for device in self._holder_ids if device not in gone] if gone else self._holder_ids
 
     # -- sessions
 

@@ -126,6 +126,7 @@ class Reports:
             pins_missing=len(opened.pinning.missing),
             pins_missing_bytes=sum(opened.pinning.missing),
             pins_problem=opened.pinning.problem,
+            disk_low=tuple(opened.membership.name(one) or one.hex()[:8] for one in opened.peers.keeping.full),
             cache_over_bytes=opened.cache_limit.over_bytes,
             untold=sum(one.untold for one in self._mounting.all_of_volume(name)),
             **where,

@@ -230,6 +230,8 @@ def _placement_lines(volume: VolumeStatus) -> list[str]:
         left = f"; {human_size(volume.pins_missing_bytes)} still to be fetched" if volume.pins_missing else ""
         why = f": {volume.pins_problem}" if volume.pins_problem else ""
         found.append(f"  PINNED      {counted(volume.pins, 'name')} kept here{left}{why}    dittofs list")
+    if volume.disk_low:
+        found.append(f"  DISK LOW    {listed(volume.disk_low)}: nearly full, and nothing more is sent there")
     if volume.cache_over_bytes:
         over = human_size(volume.cache_over_bytes)
         found.append(

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from dittofs.errors import DittoError
+from dittofs.identity.keys import DeviceId
 from dittofs.replication.custody import EVICTED, Custody
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
@@ -63,6 +64,8 @@ class Keeping:
         """What each peer was asked to keep and has not answered yet, with sizes."""
         self._roots: dict[Session, trio.MemorySendChannel[tuple[wire.AnyMessage, bytes]]] = {}
         self._declined: dict[tuple[Session, bytes], float] = {}
+        self._full: dict[Session, float] = {}
+        """Whose disk is nearly full, and when it said so."""
         self._wanted: deque[tuple[bytes, int]] = deque()
         self._is_wanted: set[bytes] = set()
         self._scattered: dict[bytes, float] = {}
@@ -98,6 +101,7 @@ class Keeping:
     def disconnected(self, session: Session) -> None:
         self._sessions.pop(session, None)
         self._roots.pop(session, None)
+        self._full.pop(session, None)
         for key in [key for key in self._declined if key[0] is session]:
             del self._declined[key]
         self._push_wake.set()
@@ -120,7 +124,9 @@ class Keeping:
                     self.keep(session, wire.decode_sized_roots(body))
                 case wire.Holds(number=number):
                     self.holds(session, wire.decode_roots(body), number)
-                case wire.Released(number=number):
+                case wire.Released(number=number, is_full=is_full):
+                    if is_full and session in self._sessions:
+                        self._full[session] = trio.current_time()
                     self.released(session, wire.decode_roots(body))
                     if number:
                         await self._replica.run_blocking(self._replica.journal.sync)
@@ -198,10 +204,19 @@ class Keeping:
         if unwanted:
             session.send(wire.Released(), wire.encode_roots(list(unwanted)))
             contents = [one for one in contents if one[0] not in unwanted]
-        if len(self._wanted) + len(contents) > WANTED_MAX or self._free_bytes() < FREE_BYTES_MIN:
-            session.send(wire.Released(), wire.encode_roots([root for root, _ in contents]))
+        is_full = self._free_bytes() < FREE_BYTES_MIN
+        if is_full or len(self._wanted) + len(contents) > WANTED_MAX:
+            roots = [root for root, _ in contents]
+            if roots:
+                session.send(wire.Released(is_full=is_full), wire.encode_roots(roots))
             return
         self.want(contents)
+
+    @property
+    def full(self) -> list[DeviceId]:
+        """The connected devices that take nothing more, for their disks are nearly full."""
+        now = trio.current_time()
+        return [one.device for one, at in self._full.items() if at + 3 * DECLINED_S > now]
 
     def _is_unwanted(self, root: bytes) -> bool:
         """Whether a content is to go, or was let go on purpose."""
@@ -252,14 +267,18 @@ class Keeping:
         now = trio.current_time()
         copies = self._copies()
         batches: dict[Session, list[tuple[bytes, int]]] = {session: [] for session in self._sessions}
-        room = {session: KEEP_BYTES - sum(asked.values()) for session, asked in self._sessions.items()}
+        room = {
+            session: KEEP_BYTES - sum(asked.values())
+            for session, asked in self._sessions.items()
+            if self._full.get(session, -DECLINED_S) + DECLINED_S <= now
+        }
         for one in self._custody.lonely():
             if not any(left > 0 for left in room.values()):
                 break
             if not one.is_here:
                 continue
             for session in self._keepers(one, copies - one.copies, now):
-                if room[session] > 0 and one.root not in self._sessions[session]:
+                if room.get(session, 0) > 0 and one.root not in self._sessions[session]:
                     batches[session].append((one.root, one.size))
                     self._sessions[session][one.root] = one.size
                     room[session] -= one.size

@@ -102,12 +102,9 @@ class Peers:
         )
         self.proving = Proving(replica, self.custody, self.intents, lambda: self.role(device))
         self.questions = Questions()
-        self.pace = Pace()
-        """Of what is here and on too few other devices."""
-        self.on_progress: Callable[[], None] = lambda: None
-        """Told, not too often, that more is known of who holds what."""
-        self.changed = trio.Event()
-        """Set, and replaced, when a session opens or ends."""
+        self.pace = Pace()  # of what is here and on too few other devices
+        self.on_progress: Callable[[], None] = lambda: None  # told that more is known of who holds what
+        self.changed = trio.Event()  # set, and replaced, when a session opens or ends
         self.on_doubt: Callable[[], None] = lambda: None
         """Told when a session has fallen silent: its device had better be dialled anew."""
         self.retired: Callable[[], frozenset[DeviceId]] = frozenset
@@ -176,9 +173,7 @@ class Peers:
 
     @property
     def has_untaken(self) -> bool:
-        """Whether there are changes here that nobody takes: this device made them while it might write, and
-        a connected device lacks them.
-        """
+        """Whether a connected device lacks what this one made while it might write, and does not take it."""
         is_refused = self.role(self.device) < Role.WRITER
         return is_refused and any(session.rounds.is_ahead for session in self.open_sessions)
 

@@ -208,6 +208,8 @@ class Released(Message, frozen=True, tag=20):
 
     number: Count = 0
     """Not 0: to be answered by `Forgotten`, once the receiver counts on them no more."""
+    is_full: bool = False
+    """In answer to `Keep`: the sender's disk is nearly full, and it takes nothing."""
 
 
 class Ping(Message, frozen=True, tag=21):

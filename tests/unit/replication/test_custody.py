@@ -60,3 +60,20 @@ async def test_a_device_that_tells_another_it_has_a_content_counts_it_as_here_it
         assert (tally().only_elsewhere, tally().missing) == (0, 0)
         assert a.peers.custody.told == told + 1, "it is said once"
         nursery.cancel_scope.cancel()
+
+
+async def test_whose_disk_is_nearly_full_is_sent_nothing_more_and_that_is_said_until_there_is_room(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        b.peers.keeping._free_bytes = lambda: 1 << 20
+        connect(nursery, a, b)
+        data = random.Random(2).randbytes(3 << 20)
+        await a.write("large", data)
+        await until(lambda: a.peers.keeping.full == [b.device.id])
+        assert a.peers.custody.tally().only_here == 1
+        assert not b.peers.keeping.bytes_wanted
+        b.peers.keeping._free_bytes = lambda: 1 << 40
+        await until(lambda: not a.peers.custody.tally().only_here, 200)
+        await until(lambda: not a.peers.keeping.full, 200)
+        nursery.cancel_scope.cancel()

@@ -45,10 +45,10 @@ class StorageDesk:
         """See `Service.cache`."""
         opened = self._node.require_open(request.volume)
         collector = opened.collector
-        before = collector.status().swept
+        before, freed = collector.status().swept, 0
         if request.collect and not request.is_dry:
             await collector.collect()
-            await opened.cache_limit.step()
+            freed = await opened.cache_limit.step()
         status = collector.status()
         replica = opened.volume.replica
         measured = await collector.measure()
@@ -76,6 +76,8 @@ class StorageDesk:
             problem=status.problem,
             owed=tuple(f"{self._name(opened, device)}: {why}" for device, why in status.owed),
             is_swept_now=status.swept != before,
+            freed_bytes=freed,
+            over_bytes=opened.cache_limit.over_bytes,
             packs=tuple(_pack(share) for share in shares.values()) if request.is_detailed else (),
             sampled_chunks=sampled,
             sampled_plain_bytes=plain,

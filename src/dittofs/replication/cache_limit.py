@@ -84,19 +84,21 @@ class CacheLimit:
             await trio.sleep(LOOK_S)
             await self.step()
 
-    async def step(self) -> None:
-        """Free what is above the limit, as far as that can be."""
+    async def step(self) -> int:
+        """Free what is above the limit, as far as that can be. The bytes that are given back to the disk."""
         if not self._settings.is_set:
-            return
+            return 0
         async with self.turn:
             self._save_uses()
-            over = excess(self._settings, self.room())
+            room = self.room()
+            over = excess(self._settings, room)
             if over > 0:
                 try:
                     await self._free(over + over // SLACK)
                 except DittoError as error:
                     log.error("room could not be made", reason=str(error))
             self.over_bytes = excess(self._settings, self.room())
+            return max(0, room.stored_bytes - self.room().stored_bytes)
 
     async def _free(self, wanted: int) -> None:
         """Garbage first, then the least recently used, a few at a time."""

@@ -218,12 +218,12 @@ class InodeTable:
         another device brought back or took the number along to gets one of its own, as long as programs know
         it. (What is written would else be published as something else, or by nobody.)
         """
-        inode = self._by_number.get(number)
+        inode, known = self._by_number.get(number), self._by_ref.get(ref)
+        if known is not None and known is not inode and self.is_written(known):
+            return known  # what is written has one number: another device has given it this one meanwhile
         is_taken = inode is not None and self._is_taken(inode, ref)
-        if inode is None or is_taken:
-            known = self._by_ref.get(ref)
-            if known is not None and known.face == number:
-                return known
+        if (inode is None or is_taken) and known is not None and known.face == number:
+            return known
         if is_taken:
             free = number
             while free in self._by_number:

@@ -317,6 +317,24 @@ async def test_a_writer_of_what_another_device_saves_over_goes_on_alone_and_make
         assert sorted(shown) == [b"new", b"old, mine, later"]
 
 
+async def test_what_is_being_written_is_found_by_the_number_that_a_save_elsewhere_gave_it(pair: Pair) -> None:
+    await both_have(pair, "f", b"old")
+    writer = pair.b.open_file("f", os.O_WRONLY)
+    await pair.b.write_at(writer, 0, b"O")
+    await pair.a.write("f.new", b"new")
+    await pair.a.rename("f.new", "f")
+    await pair.a.publish()
+    pair.carry()
+    number = pair.a.stat("f").number
+    assert number != writer.inode.number
+    assert pair.b.volume.names.by_number(number) is writer.inode
+    pair.b.volume.save()
+    assert pair.b.volume.publisher.is_idle, "it is known to be written"
+    pair.b.close_file(writer)
+    await pair.settle()
+    assert sorted([await pair.a.fetch(name) for name in pair.a.listing("")]) == [b"Old", b"new"]
+
+
 async def test_a_number_nobody_has_open_is_stale_after_a_save_elsewhere(pair: Pair) -> None:
     await both_have(pair, "f", b"old")
     old = known(pair.b, "f")

@@ -33,8 +33,8 @@ from dittofs.server_urls import IceServer
 
 CONNECT_S: Final = 30.0
 PING_S: Final = 2.0
-SILENCE_S: Final = 10.0
-"""A connection on which nothing came for so long is dead: ICE itself notices after 30 s."""
+SILENCE_S: Final = 25.0
+"""A connection on which nothing came for so long is dead. Not less: pings wait behind what is sent again."""
 LINGER_S: Final = 10.0
 """So long the other side has to take what was sent before the daemon closed."""
 CLOSE_S: Final = 2.0

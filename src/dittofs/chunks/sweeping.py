@@ -7,7 +7,7 @@ a *lease* meanwhile, so that no round forgets what was touched for it.
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from dittofs.chunks.amount import Amount
@@ -123,10 +123,13 @@ class Sweeping:
             if self._leaving is not None:
                 self._leaving.keep(chunk)
 
-    def touch_all(self, chunks: Iterable[ChunkId]) -> None:
+    def touch_all(self, chunks: Sequence[ChunkId]) -> None:
         """As `touch`, for many."""
         with self._guard:
             self._touched.update(chunks)
+            if self._leaving is not None:
+                for chunk in chunks:
+                    self._leaving.keep(chunk)
 
     def was_touched(self, chunk: ChunkId) -> bool:
         """Whether somebody relies on the chunk since the round began."""

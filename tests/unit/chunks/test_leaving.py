@@ -74,3 +74,11 @@ def test_a_pack_is_emptied_for_an_eighth_when_room_is_wanted() -> None:
     assert list(store.garbage.compact()) == []
     assert len(list(store.garbage.compact(is_tight=True))) == 1
     assert all(store.has(DATA, one) for one in ids[20:])
+
+
+def test_what_is_adopted_meanwhile_keeps_what_it_has_in_common() -> None:
+    store = open_store(SimulatedDisk())
+    ids = store.put([(DATA, plain) for plain in PLAINS[:4]])
+    with store.garbage.leaving(ids) as leaving:
+        store._sweeping.touch_all(ids[:2])
+        assert leaving.chunks() == ids[2:]

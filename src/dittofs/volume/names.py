@@ -15,6 +15,7 @@ from dittofs.volume.inodes import Inode
 from dittofs.volume.rows import LocalEntry
 from dittofs.volume.state import NAME_BYTES_MAX, Caller, State, owner_of, owner_row, replace_entry
 from dittofs.volume.transaction import Transaction
+from dittofs.volume.unseen import Seen
 
 SYMLINK_BYTES_MAX = 4_095
 SET_GID = 0o2000
@@ -242,20 +243,22 @@ class Names:
         self, parent: Inode, name: bytes, find: Callable[[Inode, bytes], Found]
     ) -> Coroutine[Any, Any, None] | None:
         inode, entry = find(parent, name)
+        seen = Seen.of(self._state, inode)
         if isinstance(entry, Entry) and not self._barrier.is_idle:
-            return self._take_away_later(parent, name, find)
-        self._remove(parent, inode, entry, name)
+            return self._take_away_later(parent, name, find, seen)
+        self._remove(parent, (inode, entry), name, seen)
         return None
 
     async def _take_away_later(
-        self, parent: Inode, name: bytes, find: Callable[[Inode, bytes], Found]
+        self, parent: Inode, name: bytes, find: Callable[[Inode, bytes], Found], seen: Seen
     ) -> None:
         await self._barrier.drain()
-        self._remove(parent, *find(parent, name), name)
+        found = find(parent, name)
+        self._remove(parent, found, name, seen.still(self._state, found[0]))
 
-    def _remove(self, parent: Inode, inode: Inode, entry: LocalEntry | Entry, name: bytes) -> None:
+    def _remove(self, parent: Inode, found: Found, name: bytes, seen: Seen) -> None:
         with self._state.replica.change() as change:
-            self.remove(parent, inode, entry, name, change)
+            self.remove(parent, found, name, seen, change)
         self._state.announce(parent, name)
 
     def _removable(self, parent: Inode, name: bytes) -> Found:
@@ -283,11 +286,12 @@ class Names:
             raise FSError(errno.ENOTEMPTY)
         return inode, entry
 
-    def remove(
-        self, parent: Inode, inode: Inode, entry: LocalEntry | Entry, name: bytes, change: Transaction
-    ) -> None:
-        """Within a transaction: take one name away from a file, or an empty directory out of its parent."""
-        state = self._state
+    def remove(self, parent: Inode, found: Found, name: bytes, seen: Seen, change: Transaction) -> None:
+        """Within a transaction: take one name away from a file, or an empty directory out of its parent.
+
+        The last name of a file takes along what was `seen`. If another device has saved it since, it stays.
+        """
+        state, (inode, entry) = self._state, found
         stamp = state.tick()
         if isinstance(entry, LocalEntry):
             rest = [one for one in entry.names if one[1] != name or one[0] not in state.members(parent.id)]
@@ -301,9 +305,14 @@ class Names:
             self.detach(inode, change)
             change.group.rmdir(parent.id, entry, stamp=stamp)
         else:
-            if state.stat(inode).nlink <= 1:
+            is_last = state.stat(inode).nlink <= 1
+            is_hiding = is_last and seen.hides(state)
+            if is_last:
                 self.detach(inode, change)
-            change.group.unlink(parent.id, entry, stamp=stamp)
+            if is_hiding:
+                seen.remove(state, change)
+            else:
+                change.group.unlink(parent.id, entry, stamp=stamp)
 
     def detach(self, inode: Inode, change: Transaction) -> None:
         """Within a transaction: `inode` loses its last name; open descriptors keep what it holds."""

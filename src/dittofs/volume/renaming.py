@@ -20,9 +20,12 @@ from dittofs.volume.published import UNBORN
 from dittofs.volume.rows import LocalEntry, Taken
 from dittofs.volume.state import NAME_BYTES_MAX, State, replace_entry
 from dittofs.volume.transaction import Transaction
+from dittofs.volume.unseen import Seen
 
 NOREPLACE = 1
 EXCHANGE = 2
+Over = tuple[Found, Seen]
+"""What a rename takes the place of, and what that showed when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +55,29 @@ class Renaming:
             raise FSError(errno.EINVAL)
         move = Move(parent, name, new_parent, new_name, flags)
         source, target = self._find(move)
+        seen = None if target is None else Seen.of(self._state, target[0])
         if self._must_settle(source, target, flags):
-            return self._rename_settled(move, source[0])
+            return self._rename_settled(move, source[0], seen)
         is_local = isinstance(source[1], LocalEntry) and (
             target is None
             or isinstance(target[1], LocalEntry)
             or (self._is_local_save(source, target) and self._state.contents.get(target[0].ref) is None)
         )
         if not is_local and not self._publisher.is_idle:
-            return self._rename_later(move)
-        self._rename(move)
+            return self._rename_later(move, seen)
+        self._rename(move, seen)
         return None
 
-    async def _rename_later(self, move: Move) -> None:
+    async def _rename_later(self, move: Move, seen: Seen | None) -> None:
         await self._publisher.drain()
         source, target = self._find(move)
         if self._must_settle(source, target, move.flags):
             await self._publisher.settle(source[0].ref)
-        self._rename(move)
+        self._rename(move, seen)
 
-    async def _rename_settled(self, move: Move, inode: Inode) -> None:
+    async def _rename_settled(self, move: Move, inode: Inode, seen: Seen | None) -> None:
         await self._publisher.settle(inode.ref)
-        await self._rename_later(move)
+        await self._rename_later(move, seen)
 
     def _find(self, move: Move) -> tuple[Found, Found | None]:
         state = self._state
@@ -138,20 +142,23 @@ class Renaming:
             return True
         return not self._is_local_save(source, target)
 
-    def _rename(self, move: Move) -> None:
-        """Decide and do, without waiting."""
+    def _rename(self, move: Move, seen: Seen | None) -> None:
+        """Decide and do, without waiting. `seen`: what the new name showed when this was asked for."""
         source, target = self._find(move)
         if target is not None and target[0] is source[0]:
             return  # two names of one file: rename(2) does nothing
+        over: Over | None = None
+        if target is not None:
+            over = target, (seen or Seen.of(self._state, target[0])).still(self._state, target[0])
         stamp = self._state.tick()
         with self._state.replica.change() as change:
             if move.flags & EXCHANGE:
                 assert target is not None
                 self._exchange(move, source, target, stamp, change)
             elif isinstance(source[1], LocalEntry):
-                self._move_local(move, source, target, stamp, change)
+                self._move_local(move, source, over, stamp, change)
             else:
-                self._move_tree(move, source, target, stamp, change)
+                self._move_tree(move, source, over, stamp, change)
         self._state.announce(move.parent, move.name)
         self._state.announce(move.new_parent, move.new_name)
 
@@ -191,28 +198,25 @@ class Renaming:
             change.after(lambda: self._publisher.enter(InodeId(entry.inode)))
 
     def _move_local(
-        self, move: Move, source: Found, target: Found | None, stamp: Stamp, change: Transaction
+        self, move: Move, source: Found, over: Over | None, stamp: Stamp, change: Transaction
     ) -> None:
-        inode, entry = source
+        _, entry = source
         assert isinstance(entry, LocalEntry)
-        if target is not None and isinstance(target[1], Entry) and self._is_local_save(source, target):
-            self._save(move, inode, entry, target[0], stamp, change)
+        if over is not None and isinstance(over[0][1], Entry) and self._is_local_save(source, over[0]):
+            self._save(move, source, over, stamp, change)
             return
-        if target is not None:
-            self._names.remove(move.new_parent, target[0], target[1], move.new_name, change)
+        if over is not None:
+            self._names.remove(move.new_parent, over[0], move.new_name, over[1], change)
         self._place(move, entry, stamp, change)
 
-    def _save(
-        self, move: Move, inode: Inode, entry: LocalEntry, over: Inode, stamp: Stamp, change: Transaction
-    ) -> None:
-        """The unpublished file becomes the next version of the file it is renamed over."""
-        state = self._state
+    def _save(self, move: Move, source: Found, over: Over, stamp: Stamp, change: Transaction) -> None:
+        """The unpublished file becomes the next version of the file it is renamed over, as that was shown."""
+        state, (inode, entry), ((target, _), seen) = self._state, source, over
+        assert isinstance(entry, LocalEntry)
         content = state.contents.get(inode.ref)
-        shown = state.shown(over)
-        pending = state.contents.get(over.ref)
-        replaces = pending.published.replaces if pending is not None else shown.replaces
-        target_ref = over.ref
-        self._names.detach(over, change)
+        replaces = (seen.version or state.shown(target)).replaces
+        target_ref = target.ref
+        self._names.detach(target, change)
         state.local.remove(inode.id, change)
         if content is None:
             content = state.contents.begin(inode.ref, UNBORN)
@@ -232,26 +236,33 @@ class Renaming:
         follow(state, self._publisher, held, target_ref, change)
 
     def _move_tree(
-        self, move: Move, source: Found, target: Found | None, stamp: Stamp, change: Transaction
+        self, move: Move, source: Found, over: Over | None, stamp: Stamp, change: Transaction
     ) -> None:
         inode, entry = source
+        target = None if over is None else over[0][0]
         assert isinstance(entry, Entry)
         state, new_parent, new_name = self._state, move.new_parent, move.new_name
         if state.local.get(new_parent.id) is not None:
             raise FSError(errno.EXDEV, "a replicated entry cannot move into an ignored directory")
-        over: Entry | None = None
-        if target is not None and isinstance(target[1], LocalEntry):
-            self._names.remove(new_parent, target[0], target[1], new_name, change)
-        elif target is not None:
-            over = target[1] if isinstance(target[1], Entry) else None
-            nlink = state.stat(target[0]).nlink
-            if target[0].kind is Kind.DIRECTORY or nlink <= 1:
-                self._names.detach(target[0], change)
         held, saved = Held.of(state, inode), state.replica.tree.version(inode.ref)
-        target_ref = target[0].ref if target is not None else None
-        node = self._node(saved, target[0]) if over is not None and target is not None else b""
+        replaced: Entry | None = None
+        if over is not None and isinstance(over[0][1], LocalEntry):
+            self._names.remove(new_parent, over[0], new_name, over[1], change)
+        elif over is not None:
+            (found_inode, found_entry), seen = over
+            assert isinstance(found_entry, Entry)
+            replaced = found_entry
+            is_last = found_inode.kind is Kind.DIRECTORY or state.stat(found_inode).nlink <= 1
+            is_hiding = is_last and seen.hides(state)
+            if is_last:
+                self._names.detach(found_inode, change)
+            if is_hiding:
+                self._replace_seen(move, held, entry, seen, change)
+                return
+        target_ref = target.ref if target is not None else None
+        node = self._node(saved, target) if replaced is not None and target is not None else b""
         is_save = change.group.rename(
-            move.parent.id, entry, new_parent.id, new_name, over=over, stamp=stamp, node=node
+            move.parent.id, entry, new_parent.id, new_name, over=replaced, stamp=stamp, node=node
         )
         if is_save:
             assert target_ref is not None
@@ -263,6 +274,17 @@ class Renaming:
             found = state.replica.tree.lookup(new_parent.id, new_name)
             if found is not None:
                 held.follow(state, self._publisher, (found.inode, found.dot), change)
+
+    def _replace_seen(self, move: Move, held: Held, entry: Entry, seen: Seen, change: Transaction) -> None:
+        """The file takes the place of what the new name showed, beside what another device saved there."""
+        state, inode = self._state, held.inode
+        if entry.kind is not Kind.FILE:
+            raise FSError(errno.ESTALE)
+        if inode.ref[1] is None:
+            self._names.move_local_attributes(inode.id, seen.ref[0])
+        ref = seen.replace(state, inode.ref, change)
+        change.group.unlink(move.parent.id, entry, stamp=state.tick())
+        held.follow(state, self._publisher, ref, change)
 
     def _node(self, saved: Version | None, target: Inode) -> bytes:
         """A version node for what is moved over another file: it comes from both. Empty if there is none.

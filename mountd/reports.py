@@ -121,7 +121,7 @@ class Reports:
             members=tuple(self.members(opened)),
             has_owner_key=opened.secrets.root is not None,
             held=tuple(held(opened)),
-            has_untaken=opened.peers.has_untaken,
+            has_untaken=opened.peers.untaken.is_some,
             pins=len(opened.pins),
             pins_missing=len(opened.pinning.missing),
             pins_missing_bytes=sum(opened.pinning.missing),

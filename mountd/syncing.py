@@ -23,6 +23,7 @@ COUNT_S: Final = 10.0
 GRACE_S: Final = 3.0
 """What is only just being sent has so long to arrive before anybody is refused, or goes without it."""
 MOVED_BYTES: Final = 16 << 10  # less in that time is questions and pings, no content
+UNTAKEN: Final = "what was written here before this device could only read exists only"
 NOBODY: Final = "no other device is connected"
 
 
@@ -81,7 +82,7 @@ async def only_here(opened: Opened) -> str | None:
     """
     peers = opened.peers
     if not peers.others or not (peers.policy.pushes or peers.policy.wants_all):
-        return None
+        return UNTAKEN if peers.untaken.is_some else None
     return await nowhere_else(opened)
 
 
@@ -105,6 +106,8 @@ def nowhere_else_now(opened: Opened) -> str | None:
     if files:
         size = human_size(tally.only_here_bytes + pending.pending_bytes)
         return f"{counted(files, 'file')} ({size}) exist{'s' if files == 1 else ''} only"
+    if opened.peers.untaken.is_some:
+        return UNTAKEN
     return "it is not known yet which files exist only" if tally.is_counting else None
 
 
@@ -142,7 +145,7 @@ class _Watch:
         return any(
             one.copies < copies
             and (
-                not connected <= one.holders
+                self._peers.untaken.may_push and not connected <= one.holders
                 if one.is_here
                 else self._peers.keeping.may_gather(one.root)
                 if not one.holders
@@ -224,6 +227,8 @@ class _Watch:
                 reasons.append(self._unconfirmed() if not (waiting or tally.unsent) else NOBODY)
             elif not is_in_step:
                 reasons.append("the connected devices have not confirmed every change")
+            elif peers.untaken.is_some:
+                reasons.append(f"{UNTAKEN} here, until an owner lets this device write again")
             if tally.is_counting:
                 reasons.append("not everything is counted yet")
             if tally.unsent:

@@ -29,7 +29,11 @@ def test_a_writer_that_becomes_a_reader_keeps_what_it_wrote_apart_and_sends_it_w
     assert (a.root / "letter").read_text() == "of alder"
     assert (b.root / "poem").read_text() == "of birch"
     eventually(lambda: "UNTAKEN" in b.run("status", check=False).stdout, 30)
-    assert b.run("status", check=False).returncode == 3
+    done = b.run("status", check=False)
+    assert (done.returncode, "ONLY HERE   2 files" in done.stdout, "SAFE" in done.stdout) == (3, True, False)
+    for words in (("sync",), ("unmount", b.root), ("leave", "Shared")):
+        refused = b.run(*words, check=False)
+        assert refused.returncode == 3, (words, refused.stdout, refused.stderr)
     assert "UNTAKEN" not in a.run("status").stdout
 
     a.run("grant", "birch", "writer")

@@ -129,7 +129,7 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
     found = []
     if custody.is_counting:
         found.append("  COUNTING    not everything was looked at yet: there may be more of what follows")
-    if custody.safe and not custody.is_counting:
+    if custody.safe and not (custody.is_counting or volume.has_untaken):
         found.append(f"  SAFE        {counted(custody.safe, 'file')} on 2 or more devices")
     if custody.only_here:
         what = f"{counted(custody.only_here, 'file')}, {human_size(custody.only_here_bytes)}"

@@ -31,6 +31,7 @@ from dittofs.replication.questions import Questions
 from dittofs.replication.round import Filling
 from dittofs.replication.session import Session
 from dittofs.replication.stream import Stream
+from dittofs.replication.untaken import Untaken
 from dittofs.replication.upkeep import kept_up
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import FrameReader
@@ -91,13 +92,14 @@ class Peers:
         self.fetcher = Fetcher(replica, self.ban)
         self.fetcher.on_read = self.custody.came
         self.fetcher.is_alone = lambda: not self.others
+        self.untaken = Untaken(lambda: self.role(device), lambda: self.open_sessions)
         self.keeping = Keeping(
             replica,
             self.custody,
             self.fetcher,
             copies=self.copies,
             wants_all=lambda: self.policy.wants_all,
-            pushes=lambda: self.policy.pushes,
+            pushes=lambda: self.policy.pushes and self.untaken.may_push,
             free_bytes=free_bytes,
         )
         self.proving = Proving(replica, self.custody, self.intents, lambda: self.role(device))
@@ -170,12 +172,6 @@ class Peers:
             self.label,
             self._port(),
         )
-
-    @property
-    def has_untaken(self) -> bool:
-        """Whether a connected device lacks what this one made while it might write, and does not take it."""
-        is_refused = self.role(self.device) < Role.WRITER
-        return is_refused and any(session.rounds.is_ahead for session in self.open_sessions)
 
     def session(self, device: DeviceId) -> Session | None:
         """The open session with a device."""
@@ -361,7 +357,8 @@ class Peers:
         while session.is_open:
             await self.stream.flushed()
             if session.live.is_in_step:
-                if not session.may_write or session.rounds.found_equal_at >= since:
+                rounds = session.rounds
+                if not session.may_write or max(rounds.found_equal_at, rounds.found_ahead_at) >= since:
                     return
                 if not session.rounds.is_pulling:
                     session.rounds.begin()

@@ -90,8 +90,8 @@ class Rounds:
         self.is_pulling = False
         self.found_equal_at = -1.0
         """When all documents were last seen to be equal on both sides."""
-        self.is_ahead = False
-        """This side may not write, and has what the peer lacked at the last comparison."""
+        self.found_ahead_at = -1.0
+        """When this side, which may not write, was last seen to have what the peer lacks."""
 
     def begin(self) -> None:
         """Pull soon; live groups are held back from now on. One round at a time."""
@@ -102,10 +102,15 @@ class Rounds:
     def compare(self, root: bytes, sequence: int) -> None:
         """The peer's digest after a pause. What is still under way explains a difference."""
         if root == self._replica.root_digest():
-            self.found_equal_at, self.is_ahead = trio.current_time(), False
+            self.found_equal_at = trio.current_time()
             self._note_no_more(())
         elif sequence == self._session.live.received:
             self.begin()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether this side has what the peer lacks, and will not take."""
+        return self.found_ahead_at > self.found_equal_at
 
     async def ended(self) -> None:
         """Return when the round under way, or the next one, has ended."""
@@ -191,8 +196,9 @@ class Rounds:
             is_new = bool(parts) and (replica.receive_round(parts, session.device, lacks) or is_first)
         except Behind:
             return False
-        if replica.not_allowed is not None:  # whoever may write sends what it is ahead with
-            self.is_ahead = any(replica.difference(*one) is not None for one in theirs)
+        is_refused = replica.not_allowed is not None  # whoever may write sends what it is ahead with
+        if is_refused and any(replica.difference(*one) is not None for one in theirs):
+            self.found_ahead_at = trio.current_time()
         is_enough = session.live.release(message.through)
         if is_enough:
             left_out = {number for number, state in theirs if replica.tree.exchange.lacks(number, state)}

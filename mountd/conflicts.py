@@ -1,6 +1,5 @@
 """`dittofs conflicts`: what stands aside, how it differs, and what is to become of it."""
 
-import difflib
 import errno
 import shlex
 from collections.abc import AsyncGenerator, Sequence
@@ -41,6 +40,7 @@ from dittofs.merging.policy import (
     setting_name,
 )
 from dittofs.merging.resolving import Resolving, Unclear, chosen
+from dittofs.merging.unified import unified
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
 from dittofs.tree.record import Kind
@@ -248,22 +248,10 @@ async def _difference(opened: SharedVolume, old: _Named, new: _Named) -> Differe
         before = await opened.merging.read(old[1].root, old[1].size)
         after = await opened.merging.read(new[1].root, new[1].size)
         if is_text([before, after]):
-            lines = await opened.volume.replica.run_blocking(_unified, old[0], new[0], before, after)
+            lines = await opened.volume.replica.run_blocking(unified, old[0], new[0], before, after)
             return Difference(old[0], new[0], *sizes, lines=lines)
     first = await _first_difference(opened, old[1], new[1])
     return Difference(old[0], new[0], *sizes, is_text=False, first=first)
-
-
-def _unified(old: str, new: str, before: bytes, after: bytes) -> str:
-    """Blocking."""
-    lines = difflib.unified_diff(
-        before.decode(errors="replace").split("\n"),
-        after.decode(errors="replace").split("\n"),
-        old,
-        new,
-        lineterm="",
-    )
-    return "\n".join(lines)
 
 
 async def _first_difference(opened: SharedVolume, old: Published, new: Published) -> int:

@@ -53,7 +53,7 @@ def merge(base: bytes, one: bytes, other: bytes) -> bytes | None:
     Lines are compared with their ends, so that a change from LF to CRLF is a change of every line.
     """
     numbers: dict[bytes, int] = {}
-    texts = [_lines(content) for content in (base, one, other)]
+    texts = [lines_of(content) for content in (base, one, other)]
     if any(len(lines) > LINES_MAX for lines in texts):
         return None
     ids = [[numbers.setdefault(line, len(numbers)) for line in lines] for lines in texts]
@@ -71,7 +71,7 @@ def merge(base: bytes, one: bytes, other: bytes) -> bytes | None:
     return b"".join(merged)
 
 
-def _lines(content: bytes) -> list[bytes]:
+def lines_of(content: bytes) -> list[bytes]:
     """Lines with their ends; a lone CR ends none."""
     lines = content.split(b"\n")
     last = lines.pop()

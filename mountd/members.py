@@ -2,8 +2,8 @@
 
 import os
 import shlex
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -59,7 +59,8 @@ class MemberDesk:
         """See `Service.remove`."""
         opened = self._node.require_open(request.volume)
         member = self._another(opened, request.device, f"dittofs leave {shlex.quote(opened.name)}")
-        invited = await opened.remove_member(DeviceId(member.device))
+        with _told_where(opened, f"devices remove {shlex.quote(member.name)}"):
+            invited = await opened.remove_member(DeviceId(member.device))
         return RemoveResult(
             volume=opened.name,
             device=member.name,
@@ -71,7 +72,8 @@ class MemberDesk:
         """See `Service.grant`."""
         opened = self._node.require_open(request.volume)
         member = self._another(opened, request.device, "Another owner can give it another role")
-        await opened.give_role(member, Role[request.role.upper()])
+        with _told_where(opened, f"grant {shlex.quote(member.name)} {request.role}"):
+            await opened.give_role(member, Role[request.role.upper()])
         return GrantResult(
             opened.name, member.name, member.device.hex(), request.role, ROLE_NAMES[member.role]
         )
@@ -258,6 +260,19 @@ class MemberDesk:
         opened.set_copies(policy)
         await trio.lowlevel.checkpoint()
         return show(str(policy), was=was)
+
+
+@contextmanager
+def _told_where(opened: SharedVolume, command: str) -> Iterator[None]:
+    """Refuses ("forbidden") what is not this device's to do, with where `command` can be run."""
+    try:
+        yield
+    except NotAllowed as error:
+        name = shlex.quote(opened.name)
+        mend = f"Run it on an owner's device:  dittofs {command} {name}"
+        if opened.role is Role.OWNER:
+            mend = f"Who that is:  dittofs devices {name}"
+        raise outside(opened, "forbidden") or Refusal("forbidden", f"{error}; {UNCHANGED}", mend) from error
 
 
 def _require_none(opened: SharedVolume, alone: str | None, unchanged: str) -> None:

@@ -48,7 +48,7 @@ def test_a_writer_that_becomes_a_reader_keeps_what_it_wrote_apart_and_sends_it_w
 def test_a_role_is_given_by_owners_to_other_devices_or_refused_with_the_reason(pair: Pair) -> None:
     _, a, b = pair
     refused = (
-        (b, "alder", "only an owner can"),
+        (b, "alder", "only an owner can give roles"),
         (a, "alder", "is this very device"),
         (a, "nobody", "is called 'nobody'"),
     )

@@ -32,7 +32,7 @@ class NotAllowed(DittoError):
 
 
 def require_owner(membership: Membership, device: DeviceId, wish: str = "invite") -> None:
-    """Return if `device` may invite and remove others. Otherwise `NotAllowed`, which names the owners."""
+    """Return if `device` may do what only owners may. Otherwise `NotAllowed`, which names `wish` and them."""
     role = membership.role(device)
     if role == Role.OWNER:
         return

@@ -39,7 +39,7 @@ def grant(
     """
     assert role > Role.NONE
     if isinstance(author, Device):
-        require_owner(membership, author.id)
+        require_owner(membership, author.id, "give roles")
     draft = Draft(membership, author)
     wraps = wraps_for(membership, secrets, publics) if role >= Role.READER else []
     draft.member(publics.device, role, publics, name, wraps)

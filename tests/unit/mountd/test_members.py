@@ -14,6 +14,7 @@ from dittofs.blocking import run_in_thread
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
 from dittofs.control.faults import Refusal
+from dittofs.control.sharing import GrantRequest, RemoveRequest
 from dittofs.home import GONE, VOLUMES
 from dittofs.identity.records import Role
 from dittofs.node import Node
@@ -239,3 +240,14 @@ async def test_a_crash_while_a_volume_is_removed_leaves_nothing_of_it(tmp_path: 
         assert list((tmp_path / "state" / VOLUMES).iterdir()) == [places["Kept"]]
         await again.close()
         nursery.cancel_scope.cancel()
+
+
+async def test_who_is_no_owner_is_told_where_roles_are_given_and_devices_removed(tmp_path: Path) -> None:
+    async with guest_of(tmp_path, "on-demand") as guest:
+        with pytest.raises(Refusal, match=r"only an owner can give roles, .* nothing was changed") as refused:
+            await guest.desk.grant(GrantRequest(NAME, "host", "reader"))
+        assert refused.value.code == "forbidden"
+        assert refused.value.mend == "Run it on an owner's device:  dittofs grant host reader Shared"
+        with pytest.raises(Refusal, match="only an owner can remove devices") as refused:
+            await guest.desk.remove(RemoveRequest(NAME, "host"))
+        assert refused.value.mend == "Run it on an owner's device:  dittofs devices remove host Shared"

@@ -91,7 +91,7 @@ def _list(asked: Client, places: Sequence[Place], *, as_json: bool, judge: bool,
         for conflict in asked.list_conflicts(_request(place, judge=judge)):
             count += 1
             last = shlex.quote(str(Place(place.volume, path_bytes(conflict))))
-            keep = "|".join(choices(conflict, judged=judge))
+            keep = "|".join(choices(conflict))
             if as_json:
                 say_json(conflict)
             else:
@@ -123,8 +123,8 @@ def lines(volume: str, conflict: Conflict, now_ns: int, *, judged: bool = False)
     return found
 
 
-def choices(conflict: Conflict, *, judged: bool = False) -> list[str]:
-    """What `resolve` takes for this one, the plainest words for it."""
+def choices(conflict: Conflict) -> list[str]:
+    """What `resolve` takes for this one, the plainest words for it; `merged` only once it was judged."""
     sides = conflict.sides
     sets = {
         "mine": [side for side in sides if side.is_mine],
@@ -137,7 +137,7 @@ def choices(conflict: Conflict, *, judged: bool = False) -> list[str]:
     is_fixed = main is not None and "directory" in {side.kind for side in sides}
     taken = [word for word, found in sets.items() if len(found) == 1 and (not is_fixed or found == [main])]
     plain = [word for word in taken if word in ("mine", "theirs")] or taken
-    can_merge = conflict.are_versions and main is not None and (conflict.can_merge or not judged)
+    can_merge = conflict.are_versions and main is not None and conflict.can_merge
     return [*plain, "both", *(["merged"] if can_merge else [])]
 
 
@@ -170,7 +170,7 @@ def _diff(asked: Client, places: Sequence[Place], *, as_json: bool) -> int:
 
 
 def _say_difference(difference: Difference) -> None:
-    if difference.is_text:
+    if difference.is_text and difference.lines:
         for line in difference.lines.split("\n"):
             say(_plain(line))
         return
@@ -178,7 +178,7 @@ def _say_difference(difference: Difference) -> None:
     say(f"--- {escaped(difference.old)}")
     say(f"+++ {escaped(difference.new)}")
     at = f"first different at byte {difference.first:,}" if difference.first >= 0 else "they are equal"
-    say(f"No text: {sizes}, {at}")
+    say(f"{'Text' if difference.is_text else 'No text'}: {sizes}, {at}")
 
 
 def _plain(line: str) -> str:

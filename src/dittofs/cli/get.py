@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
             download = asked.get_file(FileRequest(volume=place.volume, **path_fields(place.path)))
         except Refusal as refusal:
             mend = refusal.mend or f"What there is:  dittofs list {shlex.quote(place.volume)}:"
-            raise Refusal(refusal.code, f"{label}: {refusal.message}", mend) from refusal
+            said = refusal.message.removeprefix(f"{os.fsdecode(place.path)}: ")  # it is named once
+            raise Refusal(refusal.code, f"{label}: {said}", mend) from refusal
     else:
         volume = arguments.volume or locate(None, volumes, "--volume VOLUME").volume
         hashes = tuple(one.strip().lower() for one in arguments.hashes.split(",") if one.strip())

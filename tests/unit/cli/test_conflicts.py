@@ -1,11 +1,12 @@
 """`conflicts` and `import` against a small service; whole: tests/e2e/test_conflicts.py and test_import.py."""
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from dittofs.control.conflicts import Conflict, ConflictSide
+from dittofs.control.conflicts import Conflict, ConflictSide, ConflictsRequest, Difference
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
 
@@ -27,7 +28,7 @@ def test_a_conflict_is_listed_with_its_sides_and_what_to_do_next(shell: Shell, c
         assert "  beside   laptop (this device), " in shell.out
         assert "40 bytes   [40 bytes not here]   notes (conflict, laptop).txt\n" in shell.out
         last = shell.out.splitlines()[-1]
-        assert last == "Decide:  dittofs conflicts resolve Shared:notes.txt --keep mine|theirs|both|merged"
+        assert last == "Decide:  dittofs conflicts resolve Shared:notes.txt --keep mine|theirs|both"
     assert shell.run("conflicts", "--json") == 4
     assert shell.json()["sides"][0]["device"] == "desktop"
 
@@ -119,8 +120,8 @@ def test_an_import_says_what_was_done_and_what_is_to_be_decided(
     ("sides", "are_versions", "offered"),
     [
         ((replace(SHOWN, kind="directory"), BESIDE), False, "theirs|both"),
-        ((SHOWN, replace(BESIDE, is_mine=False)), True, "shown|beside|both|merged"),
-        ((SHOWN, BESIDE, replace(BESIDE, device="phone", is_mine=False)), True, "mine|both|merged"),
+        ((SHOWN, replace(BESIDE, is_mine=False)), True, "shown|beside|both"),
+        ((SHOWN, BESIDE, replace(BESIDE, device="phone", is_mine=False)), True, "mine|both"),
         ((BESIDE, replace(BESIDE, device="phone", is_mine=False)), True, "mine|theirs|both"),
     ],
 )
@@ -130,3 +131,22 @@ def test_only_what_resolve_takes_is_offered(
     service.standing_aside.append(Conflict("notes.txt", sides, are_versions=are_versions))
     assert shell.run("conflicts") == 4
     assert shell.out.splitlines()[-1].endswith(f"Shared:notes.txt --keep {offered}")
+
+
+def test_a_merge_is_offered_once_it_is_known_to_be_clean(
+    shell: Shell, service: SmallService, conflict: Conflict
+) -> None:
+    service.standing_aside[:] = [replace(conflict, can_merge=True, reason="")]
+    assert shell.run("conflicts", "show", "Shared:notes.txt") == 4
+    assert shell.out.splitlines()[-1].endswith("--keep mine|theirs|both|merged")
+
+
+def test_versions_of_equal_text_are_said_to_be_equal(
+    shell: Shell, service: SmallService, conflict: Conflict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def equal(_request: ConflictsRequest) -> AsyncGenerator[Difference, None]:
+        yield Difference("one", "other", 3, 3)
+
+    monkeypatch.setattr(service, "differences", equal)
+    assert shell.run("conflicts", "diff", f"Shared:{conflict.path}") == 4
+    assert shell.out == "--- one\n+++ other\nText: 3 and 3 bytes, they are equal\n"

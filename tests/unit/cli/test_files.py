@@ -189,3 +189,9 @@ def test_a_check_that_does_not_reach_its_end_is_a_failure(shell: Shell, service:
     service.files = {b"a": b"endless"}
     assert shell.run("check") == 1
     assert "proves nothing" in shell.err
+
+
+def test_what_get_does_not_find_is_named_once(shell: Shell, service: SmallService) -> None:
+    assert service.files == {}
+    assert shell.run("get", "Shared:docs/absent") == 1
+    assert shell.err.startswith("dittofs: Shared:docs/absent: No such file or directory\n")

@@ -359,7 +359,7 @@ class SmallService:
     async def get_file(self, request: FileRequest) -> Content:
         content = self.files.get(path_bytes(request))
         if content is None:
-            raise Refusal("not_found", f"there is no {request.path}")
+            raise Refusal("not_found", f"{request.path}: No such file or directory")  # as `Browsing.find`
         end = len(content) if request.length < 0 else request.offset + request.length
         wanted = content[request.offset : end]
         return Content(len(wanted), self._parts(wanted), 0o640, 1_700_000_000_000_000_001)

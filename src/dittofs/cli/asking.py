@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dittofs.cli.guess import did_you_mean
 from dittofs.cli.output import escaped
 from dittofs.config import Paths
 from dittofs.control.client import Client
@@ -74,11 +75,13 @@ def _example(word: str | None, volumes: Sequence[VolumeStatus]) -> str:
     return escaped(f"{shlex.quote(volumes[0].name)}:{shlex.quote(word) if word else ''}")
 
 
-def which_volume(word: str | None, volumes: Sequence[VolumeStatus], command: str) -> str:
+def which_volume(
+    word: str | None, volumes: Sequence[VolumeStatus], command: str, *, instead: Sequence[str] = ()
+) -> str:
     """The volume that `word` means: its name, or a directory that is mounted or in a mount.
 
     None is the volume around the working directory, else the only one. Refuses ("usage", "not_found");
-    `command` is how VOLUME would be given.
+    `command` is how VOLUME would be given, `instead` what could have stood in its place.
     """
     if word is not None and any(volume.name == word for volume in volumes):
         return word
@@ -88,6 +91,13 @@ def which_volume(word: str | None, volumes: Sequence[VolumeStatus], command: str
     if mounted is not None:
         return mounted.volume
     names = ", ".join(escaped(volume.name) for volume in volumes)
+    if instead and "/" not in word:
+        guess = did_you_mean(word, [*instead, *(volume.name for volume in volumes)])
+        text = (
+            f"{escaped(word)} is none of {', '.join(instead)}, and no volume of this device "
+            f"(it has: {names}){guess}"
+        )
+        raise Refusal("usage", text, " ".join([*command.split()[:2], "--help"]))
     text = f"{escaped(word)} is neither a volume of this device (it has: {names}) nor in a mount of one"
     raise Refusal("not_found", text, "dittofs status")
 

@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     volumes = asked.status().volumes
     if words or action != "list":
         usage = f"dittofs brake {action} VOLUME"
-        names = [which_volume(words[0] if words else _held_one(volumes), volumes, usage)]
+        word = words[0] if words else _held_one(volumes)
+        names = [which_volume(word, volumes, usage, instead=() if arguments.words[0] in ACTIONS else ACTIONS)]
     else:
         names = [volume.name for volume in volumes if volume.state != "failed" or volume.members]
     done = []

@@ -1,6 +1,7 @@
 """`dittofs conflicts`"""
 
 import argparse
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Final
 
 from dittofs.cli.add import file_parts
 from dittofs.cli.asking import Place, client, locate, which_volume
+from dittofs.cli.guess import did_you_mean
 from dittofs.cli.output import Progress, counted, escaped, human_size, listed, say, say_json, when
 from dittofs.control.client import Client
 from dittofs.control.conflicts import (
@@ -43,6 +45,7 @@ EXAMPLE = """\
   dittofs conflicts policy set '*.csv' both              never merge these by themselves"""
 
 ACTIONS: Final = ("list", "show", "diff", "resolve", "policy")
+_POLICY_ACTIONS: Final = ("list", "set", "remove")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal("usage", "--keep, --file and --dry-run belong to resolve", "dittofs conflicts --help")
     asked = client()
     volumes = asked.status().volumes
+    if action == "list" and words:
+        _require_path(asked, words[0], volumes)
     if action == "policy":
         return _policy(asked, volumes, words, arguments)
     if not words and action != "list":
@@ -74,6 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     if action == "diff":
         return _diff(asked, places, as_json=arguments.json)
     return _list(asked, places, as_json=arguments.json, judge=action == "show", is_asked=bool(words))
+
+
+def _require_path(asked: Client, word: str, volumes: Sequence[VolumeStatus]) -> None:
+    """Refuse what is nearer to an action than to a path: no conflict is there, and no file here."""
+    guess = did_you_mean(word, ACTIONS)
+    if not guess or word in ACTIONS or "/" in word or ":" in word or os.path.lexists(word):
+        return
+    if not any(True for _ in asked.list_conflicts(_request(locate(word, volumes)))):
+        text = f"{escaped(word)} is none of {', '.join(ACTIONS)}, and the path of no conflict{guess}"
+        raise Refusal("usage", text, "dittofs conflicts --help")
 
 
 def _is_open(volume: VolumeStatus) -> bool:
@@ -269,7 +284,12 @@ def _policy(
         case ["remove", pattern]:
             request = PolicyRequest(volume, pattern)
         case _:
-            text = "policy takes: list, set PATTERN merge|both|newest|mine, or remove PATTERN"
+            guess = ""
+            if words[0] not in _POLICY_ACTIONS:
+                guess = did_you_mean(words[0], _POLICY_ACTIONS)
+            elif words[0] == "set" and len(words) == 3:
+                guess = did_you_mean(words[2], POLICIES)
+            text = f"policy takes: list, set PATTERN merge|both|newest|mine, or remove PATTERN{guess}"
             raise Refusal("usage", text, "dittofs conflicts policy set '*.csv' both")
     result = asked.conflict_policy(request)
     if arguments.json:

@@ -1,9 +1,10 @@
 """`dittofs copies`"""
 
 import argparse
-import shlex
+from typing import Final
 
 from dittofs.cli.asking import client, which_volume
+from dittofs.cli.guess import did_you_mean
 from dittofs.cli.output import counted, escaped, say, say_json
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.sharing import CopiesRequest, CopiesResult
@@ -16,6 +17,8 @@ EXAMPLE = """\
   dittofs copies
   dittofs copies all
   dittofs copies Photos 3"""
+
+POLICIES: Final = ("all", "on-demand")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -36,15 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     is_policy = bool(words) and (len(words) == 2 or (is_like_policy(words[0]) and words[0] not in names))
     policy = words[-1] if is_policy else ""
     place = words[0] if len(words) == 2 or (words and not is_policy) else None
-    try:
-        volume = which_volume(place, volumes, f"dittofs copies VOLUME {policy}".rstrip())
-    except Refusal as refusal:
-        if refusal.code != "not_found" or not volumes:
-            raise
-        mend = (
-            f"dittofs copies {shlex.quote(volumes[0].name)} N   where N is all, on-demand or a number from 2"
-        )
-        raise Refusal("not_found", refusal.message, mend) from refusal
+    if is_policy and not is_like_policy(policy) and (guess := did_you_mean(policy, POLICIES)):
+        raise Refusal("usage", f"{escaped(policy)} is no policy{guess}", "dittofs copies --help")
+    instead = (*POLICIES, "a number") if len(words) == 1 else ()
+    volume = which_volume(place, volumes, f"dittofs copies VOLUME {policy}".rstrip(), instead=instead)
     result = asked.copies(CopiesRequest(volume=volume, copies=policy))
     if arguments.json:
         say_json(result)
@@ -55,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def is_like_policy(word: str) -> bool:
     """Whether a single word is meant as a policy, not as a volume."""
-    return word in ("all", "on-demand") or word.isdecimal()
+    return word in POLICIES or word.isdecimal()
 
 
 def sentence(result: CopiesResult) -> str:

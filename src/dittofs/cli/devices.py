@@ -3,8 +3,10 @@
 import argparse
 import shlex
 import time
+from typing import Final
 
 from dittofs.cli.asking import client, which_volume
+from dittofs.cli.guess import did_you_mean
 from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.protocol import DeviceStatus, MemberStatus, VolumeStatus
@@ -21,6 +23,8 @@ EXAMPLE = """\
   dittofs devices remove phone Photos      of one volume among several
   dittofs devices retire tablet            it may never come back
   dittofs devices rejoin                   on the tablet, if it does"""
+
+ACTIONS: Final = ("remove", "retire", "rejoin")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     if words[:1] in (["retire"], ["rejoin"]):
         return _retire(words, is_forced=arguments.force, as_json=arguments.json)
     if len(words) > 1:
-        text = "devices takes at most one volume"
+        text = f"devices takes at most one volume{did_you_mean(words[0], ACTIONS)}"
         raise Refusal("usage", text, "To remove one:  dittofs devices remove NAME")
     volumes = client().status().volumes
     if words or not volumes:
-        name = which_volume(words[0] if words else None, volumes, "dittofs devices VOLUME")
+        name = which_volume(words[0] if words else None, volumes, "dittofs devices VOLUME", instead=ACTIONS)
         volumes = tuple(volume for volume in volumes if volume.name == name)
     if arguments.json:
         say_json([{"volume": volume.name, "devices": volume.members} for volume in volumes])

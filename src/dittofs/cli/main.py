@@ -6,7 +6,9 @@ import keyword
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast
+
+from dittofs.cli.guess import did_you_mean
 
 if TYPE_CHECKING:
     from dittofs.control.faults import Refusal
@@ -130,7 +132,7 @@ def _run(words: list[str]) -> int:
         return 0 if words else 2
     name = ALIASES.get(words[0], words[0])
     if name not in {verb.name for verb in VERBS}:
-        text = f"there is no command {name!r}{_nearest(name)}"
+        text = f"there is no command {name!r}{did_you_mean(name, (verb.name for verb in VERBS))}"
         return _refuse_usage(text, "All of them: dittofs --help", words)
     command = cast(Command, importlib.import_module(f"dittofs.cli.{module_of(name)}"))
     parser = _Parser(
@@ -159,7 +161,13 @@ class _Usage(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises `_Usage` where its base ends the process."""
+    """Raises `_Usage` where its base ends the process, and guesses which of a few words was meant."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            words = [str(one) for one in action.choices]
+            text = f"{value!r} is none of {', '.join(words)}{did_you_mean(str(value), words)}"
+            raise argparse.ArgumentError(action, text)
 
     def error(self, message: str) -> NoReturn:
         raise _Usage(message)
@@ -211,13 +219,6 @@ def _tell(refusal: "Refusal", *, as_json: bool) -> int:
 
 def module_of(name: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
-
-
-def _nearest(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, [verb.name for verb in VERBS], n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _closed_early() -> int:

@@ -58,6 +58,50 @@ def test_a_mistyped_verb_is_guessed(shell: Shell) -> None:
     assert "did you mean 'unmount'?" in shell.err
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("brake rejct", "reject"),
+        ("brake accpt Shared", "accept"),
+        ("brake Shred", "Shared"),
+        ("devices rejion", "rejoin"),
+        ("devices remvoe phone", "remove"),
+        ("copies al", "all"),
+        ("copies Shared on-demnad", "on-demand"),
+        ("conflicts shwo", "show"),
+        ("conflicts shwo Shared:notes.txt", "show"),
+        ("conflicts resolv Shared:notes.txt", "resolve"),
+        ("conflicts policy st *.csv both", "set"),
+        ("conflicts policy set *.csv botth", "both"),
+        ("trash restor Shared:notes.txt", "restore"),
+        ("cache gv", "gc"),
+        ("snapshot craete before", "create"),
+        ("grant phone raeder", "reader"),
+        ("share --role raeder", "reader"),
+        ("completion bsah", "bash"),
+        ("mount Shared --frontend kernl", "kernel"),
+    ],
+)
+def test_a_mistyped_word_of_a_few_is_guessed_and_nothing_is_done(
+    shell: Shell, service: SmallService, words: str, meant: str
+) -> None:
+    assert service.files == {}
+    assert shell.run(*words.split()) == 2
+    assert f"did you mean {meant!r}?" in shell.err
+    assert shell.out == ""
+
+
+@pytest.mark.parametrize("words", ["brake frob", "devices frob", "copies frob"])
+def test_a_word_that_is_no_action_and_no_volume_is_a_slip_and_what_could_stand_there_is_said(
+    shell: Shell, service: SmallService, words: str
+) -> None:
+    assert service.files == {}
+    assert shell.run(*words.split()) == 2
+    assert "frob is none of " in shell.err
+    assert "no volume of this device (it has: Shared)" in shell.err
+    assert shell.err.endswith(f"\ndittofs {words.split()[0]} --help\n")
+
+
 @pytest.mark.parametrize("name", ["status", "list", "check"])
 def test_without_a_daemon_the_next_command_is_named(shell: Shell, name: str) -> None:
     assert shell.run(name) == 1

@@ -189,7 +189,7 @@ class NotEmpty(Refusal):
             "refused",
             f"{path} is not empty: a mount would hide its {self.holds}; nothing was changed",
             f"Choose a new directory, into which `dittofs import {shlex.quote(path)}` takes what is here: "
-            f"{_suggest(path, inside=True)}",
+            f"{_suggest(path)}",
         )
 
     def of_unmounted(self) -> Refusal:
@@ -304,6 +304,14 @@ def _cannot(path: str, error: OSError) -> Refusal:
     return Refusal(code, f"{path} cannot be mounted on: {error.strerror}", _suggest("~/Shared"))
 
 
-def _suggest(path: str, *, inside: bool = False) -> str:
-    chosen = path if path.startswith("~") else f"{path}/Shared" if inside else f"{path}-shared"
-    return f"dittofs mount {chosen if chosen.startswith('~') else shlex.quote(chosen)}"
+def _suggest(path: str) -> str:
+    return f"dittofs mount {path if path.startswith('~') else shlex.quote(_beside(path))}"
+
+
+def _beside(path: str) -> str:
+    """A directory that is not there yet, beside `path`; in the home if nothing can be made there."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where none is known
+    if not os.access(os.path.dirname(path), os.W_OK):  # noqa: PTH120 - names that are not UTF-8
+        path = f"{home}/{os.path.basename(path)}"  # noqa: PTH119 - as above
+    names = (f"{path}-shared{number}" for number in ("", *range(2, 100)))
+    return next((name for name in names if not os.path.lexists(name)), f"{path}-shared")

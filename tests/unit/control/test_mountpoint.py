@@ -97,7 +97,20 @@ def test_a_command_that_is_suggested_can_be_pasted(tmp_path: Path) -> None:
     path = tmp_path / "my $(files)"
     path.mkdir()
     (path / "a").touch()
-    assert refusal(path).mend.endswith(f"dittofs mount '{path}/Shared'")
+    assert refusal(path).mend.endswith(f"dittofs mount '{path}-shared'")
+
+
+def test_what_is_to_be_imported_is_not_mounted_inside_of_itself_nor_where_something_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "photos"
+    path.mkdir()
+    (path / "a").touch()
+    (tmp_path / "photos-shared").touch()
+    assert refusal(path).mend.endswith(f"dittofs mount {tmp_path}/photos-shared2")
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert refusal(path).mend.endswith("dittofs mount /home/ada/photos-shared")
 
 
 def test_inside_a_mount_of_ours_is_refused_and_beside_it_is_not(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import trio
 
 from dittofs.address import Address
 from dittofs.control.faults import Refusal, refusal_of
-from dittofs.control.invitations import read_code, read_signal
+from dittofs.control.invitations import read_code, read_signal, read_ticket
 from dittofs.control.mountpoint import for_join, inspect, require_fuse
 from dittofs.control.options import parse_options
 from dittofs.control.paths import path_bytes
@@ -27,7 +27,7 @@ from dittofs.identity.invitations import PairingRefused, Reason
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.pairing import Joined
 from dittofs.identity.records import Role
-from dittofs.identity.tickets import BadTicket, Ticket, parse_ticket
+from dittofs.identity.tickets import Ticket
 from dittofs.links.link import HandshakeRefused, LinkBroken
 from dittofs.node import Node
 from dittofs.pairing_desk import MEETING_S
@@ -48,6 +48,9 @@ _MENDS: Final = {
     Reason.MALFORMED: "On both:  dittofs version",
     Reason.OWN: "Run the command on the other device",
 }
+_NOT_REACHED: Final = """\
+There:  dittofs share   says the address and the port to use, and waits for this device
+Does a firewall there, or a router between, stop TCP port {port}?  There:  dittofs doctor"""
 _NOT_HEARD: Final = """\
 Is it on another network, or is the code older than ten minutes?  There:  dittofs share
 Where devices do not hear each other:  dittofs join HOST:PORT   with the address that `share` shows"""
@@ -95,7 +98,8 @@ class Joining:
             text = f"{address} was reached, and no device with an open invitation is there ({error})"
             raise Refusal("refused", text, INVITE_THERE) from error
         except LinkBroken as error:
-            raise Refusal("failed", f"nobody was reached: {error}", "There:  dittofs status") from error
+            text = f"nobody was reached at {address}: {error}; nothing was changed here"
+            raise Refusal("failed", text, _NOT_REACHED.format(port=address.port)) from error
         return MeetResult(str(address), device.hex())
 
     async def join(self, request: JoinRequest) -> AsyncGenerator[JoinItem, None]:
@@ -232,13 +236,9 @@ def _key(request: JoinRequest) -> _Key:
     """What the request means. Refuses ("usage") what means nothing."""
     text = request.invitation
     server = read_signal(request.signal) if request.signal else None
-    try:
-        if not is_like_code(text):
-            ticket = parse_ticket(text)
-            return _Key(text, ticket=ticket, inviter=ticket.device, server=server)
-    except BadTicket as error:
-        mend = "Copy the whole command that `dittofs share` printed, quotes too"
-        raise Refusal("usage", f"{error}; nothing was done", mend) from error
+    if not is_like_code(text):
+        ticket = read_ticket(text)
+        return _Key(text, ticket=ticket, inviter=ticket.device, server=server)
     code = read_code(text)
     if not request.address:
         return _Key(text, code, server=server)

@@ -137,13 +137,17 @@ def test_a_device_that_is_not_to_be_heard_of_offers_its_ticket_first(laptop: Nod
 def test_a_ticket_that_is_of_no_use_says_why_and_changes_nothing(laptop: Node, desktop: Node) -> None:
     ticket = laptop.json("share")["ticket"]
     for wrong, code, says in (
-        ("nonsense", 2, "this is no ticket"),
+        ("nonsense", 2, '"nonsense" is no code, no ticket and no HOST:PORT'),
         (ticket[:-3], 2, "the token"),
         (ticket[:-2] + ("BA" if ticket[-2:] != "BA" else "CA"), 1, "the other device"),
     ):
         done = desktop.run("join", wrong, desktop.root, check=False)
         assert (done.returncode, says in done.stderr) == (code, True), done.stderr
         assert not desktop.root.is_mount()
+    nobody = desktop.run("join", "127.0.0.1:1", desktop.root, check=False)
+    assert nobody.returncode == 1
+    for said in ("nobody was reached at 127.0.0.1:1", "dittofs share", "firewall", "TCP port 1?"):
+        assert said in nobody.stderr
     full = desktop.directory / "full"
     full.mkdir()
     (full / "mine").touch()

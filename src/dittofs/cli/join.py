@@ -16,7 +16,7 @@ from dittofs.cli.starting import ensure_daemon, is_answering
 from dittofs.config import Paths
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_FINE, Refusal
-from dittofs.control.invitations import read_code, read_signal
+from dittofs.control.invitations import read_code, read_signal, read_ticket
 from dittofs.control.mountpoint import (
     canonical,
     for_join,
@@ -107,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal("usage", "--fingerprint goes with HOST:PORT", "dittofs join HOST:PORT")
     if is_like_code(invitation):
         read_code(invitation)  # a slip is told before anything is started
+    elif address is None:
+        read_ticket(invitation)
     paths = Paths.find()
     path = None if arguments.directory is None else canonical(arguments.directory)
     client = Client(paths.socket)

@@ -12,9 +12,10 @@ from dittofs.cli.output import Progress
 from dittofs.control.protocol import MemberStatus
 from dittofs.control.sharing import ShareEnded
 from tests.unit.cli.conftest import Shell
-from tests.unit.control.small_service import SmallService
+from tests.unit.control.small_service import LATE, SLOW, SmallService
 
 needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
+CODE = "7-cabin-velvet"
 NAS = MemberStatus("nas", "cd" * 32, "writer")
 DESKTOP = MemberStatus(
     "desktop", "ef" * 32, "reader", is_online=True, path="tcp 192.0.2.7:7347", round_trip_s=0.003
@@ -74,10 +75,35 @@ def test_a_directory_that_cannot_be_used_is_refused_before_the_ticket_is(
     shell: Shell, home: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    assert shell.run("join", "ticket", tmp_path / "file") == 1
-    assert shell.run("join", "ticket", tmp_path) == 1
+    assert shell.run("join", CODE, tmp_path / "file") == 1
+    assert shell.run("join", CODE, tmp_path) == 1
     assert "not empty" in shell.err
-    assert f"dittofs join ticket {tmp_path}/Shared" in shell.err  # mount would make another volume
+    assert f"dittofs join {CODE} {tmp_path}-shared" in shell.err  # mount would make another volume
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("", "nothing was given to join with"),
+        ("10.0.0.1:xx", '"xx" is not a port: that is a number from 1 to 65535'),
+        ("10.0.0.1:", '"" is not a port'),
+        ("nas.local:70000", '"70000" is not a port'),
+        ("1.2.3.400:7347", "'1.2.3.400' is not an IPv4 address"),
+        ("99x", '"99x" is no whole code, which is a number and two words'),
+        ("cabin-velvet", '"cabin-velvet" is no whole code'),
+        ("7-cabin", "a code has a number and two words, or three, as in 7-cabin-velvet; this has 1"),
+        ("nas", '"nas" is no code, no ticket and no HOST:PORT'),
+        ("https://example.org/1", "is no code, no ticket and no HOST:PORT"),
+        ("dittofs://join/1?d=x", "the device id in the ticket"),
+    ],
+)
+def test_what_nobody_can_join_with_is_told_by_what_is_wrong_and_nothing_is_started(
+    shell: Shell, home: Path, word: str, why: str
+) -> None:
+    assert shell.run("join", word) == 2
+    assert why in shell.err
+    assert "; nothing was done\n" in shell.err
     assert not home.exists()
 
 
@@ -85,13 +111,13 @@ def test_a_directory_that_cannot_be_used_is_refused_before_the_ticket_is(
 def test_joining_says_role_inviter_and_what_follows(
     shell: Shell, service: SmallService, tmp_path: Path
 ) -> None:
-    assert shell.run("join", "ticket", tmp_path / "new") == 5  # a small service mounts nothing
+    assert shell.run("join", CODE, tmp_path / "new") == 5  # a small service mounts nothing
     assert 'Joined "Shared" as reader, invited by desktop' in shell.out
     assert "contents follow" in shell.out
     assert service.mounted_at == os.fsencode(tmp_path / "new")
-    assert shell.run("join", "slow", tmp_path / "new") == 5
+    assert shell.run("join", SLOW, tmp_path / "new") == 5
     assert "the rest of the names follows" in shell.out
-    assert shell.run("join", "late", tmp_path / "new") == 1
+    assert shell.run("join", LATE, tmp_path / "new") == 1
     assert "older than ten minutes" in shell.err
 
 

@@ -1,6 +1,7 @@
 """How much of a content is hole, as far as that is known without reading: what st_blocks leaves out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from dittofs.chunks.content import ContentReader
 from dittofs.chunks.manifest import HOLE_BLOCK_BYTES
@@ -19,6 +20,18 @@ def blocks_within(start: int, end: int, size: int) -> int:
     """Whole blocks of a hole; the last one of a content of `size` bytes ends with it."""
     last = blocks_of(end) if end == size else end // HOLE_BLOCK_BYTES
     return max(0, last - blocks_of(start))
+
+
+def blocks_touched(ranges: Iterable[tuple[int, int]]) -> int:
+    """Blocks of which a byte lies in one of these ranges, which are disjoint and ascend."""
+    found = counted = 0
+    for start, end in ranges:
+        first = start // HOLE_BLOCK_BYTES
+        if first < counted:  # no max(): there may be 100,000 ranges, and a call takes as long as the rest
+            first = counted
+        counted = -(-end // HOLE_BLOCK_BYTES)
+        found += counted - first
+    return found
 
 
 def count_hole_blocks(content: ContentReader) -> int:
@@ -48,21 +61,25 @@ class HoleBlocks:
         return self._blocks.get(root, 0)
 
     def of_layers(self, published: Published, layers: Sequence[Layer]) -> int:
-        """The same of what is written over a published content.
+        """The same of what is written over a published content: never a block that may have data.
 
-        Exact for a file that was not there before. Bytes written over a base count once more, up to its size,
-        until they are published.
+        Exact for a file that was not there before, or had no hole. Where a base has its holes is not known,
+        only how many: what is punched may have been hole before, and what is written counts once more, up to
+        its size, until that is published.
         """
-        holes = self.of(published.root)
-        size, taken = published.size, blocks_of(published.size) - holes
+        size, taken = published.size, blocks_of(published.size) - self.of(published.root)
         for layer in layers:
+            most = blocks_of(layer.size)
+            if taken == blocks_of(size) and not layer.holes and layer.base_limit >= layer.size:
+                taken = most  # all of it lies in a base without holes
+            else:
+                taken = min(most, min(taken, _shown_blocks(layer)) + blocks_touched(layer.ranges))
             size = layer.size
-            if not holes and not layer.holes and layer.base_limit >= size:
-                taken = blocks_of(size)  # all of it lies in the base
-                continue
-            punched = sum(end - start for start, end in layer.holes.within(0, layer.base_limit))
-            below = max(0, min(taken, blocks_of(layer.base_limit)) - punched // HOLE_BLOCK_BYTES)
-            own = max(blocks_of(layer.ranges.total()), len(layer.ranges))
-            taken = min(below + own, blocks_of(size))
-            holes = blocks_of(size) - taken
         return blocks_of(size) - taken
+
+
+def _shown_blocks(layer: Layer) -> int:
+    """Blocks of its base of which a byte may be seen through a layer."""
+    limit = layer.base_limit
+    hidden = chain(layer.holes.within(0, limit), layer.ranges.within(0, limit))
+    return blocks_of(limit) - sum(blocks_within(start, end, limit) for start, end in hidden)

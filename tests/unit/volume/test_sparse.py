@@ -222,6 +222,87 @@ async def test_a_dense_file_takes_its_size_however_it_came_to_be(rig: Rig) -> No
     assert told_blocks(rig, "link") == 0
 
 
+async def test_a_hole_punched_where_one_is_already_takes_no_block_away(rig: Rig) -> None:
+    data = random.Random(1).randbytes(100 * BLOCK)
+    handle = writer(rig)
+    await rig.write_at(handle, 0, data)
+    rig.truncate("a", 200 * BLOCK)
+    rig.close_file(handle)
+    await rig.publish()
+    assert told_blocks(rig, "a") == 100
+    handle = writer(rig)
+    for _ in range(2):
+        rig.volume.holes.allocate(handle.inode, 100 * BLOCK, 100 * BLOCK, PUNCH)
+        assert told_blocks(rig, "a") == 100
+    await rig.write_at(handle, 10 * BLOCK, data[: 5 * BLOCK])
+    assert told_blocks(rig, "a") >= 100
+    rig.close_file(handle)
+    assert told_blocks(rig, "a") >= 100
+    await rig.publish()
+    assert told_blocks(rig, "a") == 100
+
+
+async def test_what_is_punched_out_of_a_dense_file_is_told_at_once(rig: Rig) -> None:
+    await rig.write("a", random.Random(1).randbytes(100 * BLOCK - 10))
+    await rig.publish()
+    handle = writer(rig)
+    rig.volume.holes.allocate(handle.inode, 80 * BLOCK, 20 * BLOCK, PUNCH)
+    await rig.write_at(handle, 10 * BLOCK, b"x" * 5 * BLOCK)
+    assert told_blocks(rig, "a") == 80
+    rig.close_file(handle)
+
+
+async def test_bytes_that_lie_across_two_blocks_take_both(rig: Rig) -> None:
+    handle = writer(rig)
+    rig.truncate("a", 20 * BLOCK)
+    await rig.write_at(handle, 3 * BLOCK - 1, b"xx")
+    assert told_blocks(rig, "a") == 2
+    await rig.write_at(handle, 3 * BLOCK + 10, b"x")
+    assert told_blocks(rig, "a") == 2, "a block is counted once"
+    rig.close_file(handle)
+
+
+def blocks_with_bytes(data: bytearray) -> int:
+    """As few blocks as any file system could take for it."""
+    return sum(any(data[start : start + BLOCK]) for start in range(0, len(data), BLOCK))
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_no_edit_makes_a_file_tell_fewer_blocks_than_have_data(rig: Rig, seed: int) -> None:
+    """Archivers take a file of no blocks for one hole, and never read it."""
+    chance = random.Random(seed)
+    handle = writer(rig)
+    wanted = bytearray()
+    for number in range(40):
+        place = chance.randrange(BLOCKS * BLOCK)
+        place -= place % BLOCK if chance.random() < 0.6 else 0
+        length = chance.choice([1, BLOCK - 1, BLOCK, 5000, 20_000, 80_000])
+        match chance.choice(["write", "write", "punch", "truncate", "close", "publish"]):
+            case "write":
+                wanted.extend(bytes(max(0, place + length - len(wanted))))
+                wanted[place : place + length] = data = chance.randbytes(length)
+                await rig.write_at(handle, place, data)
+            case "punch":
+                rig.volume.holes.allocate(handle.inode, place, length, PUNCH)
+                end = min(place + length, len(wanted))
+                wanted[place:end] = bytes(max(0, end - place))
+            case "truncate":
+                wanted.extend(bytes(max(0, place - len(wanted))))
+                del wanted[place:]
+                rig.truncate("a", place)
+            case "close":
+                rig.close_file(handle)
+                handle = writer(rig)
+            case _:
+                rig.close_file(handle)
+                await rig.publish()
+                handle = writer(rig)
+        told = told_blocks(rig, "a")
+        assert blocks_with_bytes(wanted) <= told <= -(-len(wanted) // BLOCK), f"edit {number}"
+    assert rig.read("a") == bytes(wanted)
+    rig.close_file(handle)
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_blocks_are_those_with_data_once_a_file_is_published(rig: Rig, seed: int) -> None:
     chance = random.Random(seed)

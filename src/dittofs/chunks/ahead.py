@@ -47,6 +47,7 @@ class AheadPack:
         self.size = PACK_HEADER_BYTES
         self._disk = disk
         self._file: DiskFile | None = disk.open(path, create=True)
+        self._file.truncate(0)  # a crash may have left one
         self._unsynced = 0
         self._ids = bytearray()
         self._offsets = array("I")
@@ -88,10 +89,17 @@ class AheadPack:
             yield ChunkId(chunk), offset, self._lengths[number]
 
     def empty(self) -> None:
-        """Give the room back at once, although somebody may be writing: the file is removed later."""
-        with contextlib.suppress(DittoError):
-            if self._file is not None:
-                self._file.truncate(0)
+        """Give the room back at once, although another thread may be writing: that goes with `remove`.
+
+        By its path: the thread may close its own file at any instant.
+        """
+        with contextlib.suppress(DittoError, FileNotFoundError):
+            file = self._disk.open(self.path)
+            try:
+                file.truncate(0)
+            finally:
+                file.close()
+            self._disk.unlink(self.path)
 
     def remove(self) -> None:
         """Give the file back."""
@@ -174,7 +182,7 @@ class AheadPacks:
         return known.filtered(lambda chunk: chunk in here or claim(ChunkKind.DATA, chunk))
 
     def empty(self) -> None:
-        """As `give_back`, while another thread cuts: the room is there at once, the files go later."""
+        """As `give_back`, while another thread cuts: all room is there at once but what that still writes."""
         for pack in list(self._packs):
             pack.empty()
 
@@ -225,7 +233,8 @@ class AheadMaker:
         """Blocking, at the start: remove what another process cut ahead, as far as the disk does it."""
         with contextlib.suppress(DittoError):
             for name in self._disk.listdir(self._directory):
-                self._disk.unlink(f"{self._directory}/{name}")
+                with contextlib.suppress(DittoError, FileNotFoundError):
+                    self._disk.unlink(f"{self._directory}/{name}")
 
     def pack(self, name: str) -> AheadPack:
         """A fresh file of frames."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from dittofs.chunks import ahead
 from dittofs.chunks.ahead import DIRECTORY as AHEAD
 from dittofs.chunks.ahead import AheadPacks
 from dittofs.chunks.chunker import Chunking
@@ -155,6 +156,36 @@ def test_what_is_given_back_leaves_neither_files_nor_chunks() -> None:
     cutting.packs.give_back()
     assert not disk.listdir(STRAYS)
     assert not list(store.ids())
+
+
+def test_packs_that_were_finished_give_their_room_back_as_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "PACK_BYTES_MAX", MIB // 2)
+    disk = SimulatedDisk()
+    store = open_store(disk)
+    free = disk.free_bytes()
+    cutting = Cutting(store).cut(DATA, len(DATA))
+    assert len(disk.listdir(STRAYS)) == 3
+    cutting.packs.empty()
+    assert disk.free_bytes() == free
+    cutting.packs.give_back()
+    assert not disk.listdir(STRAYS)
+
+
+def test_a_pack_has_nothing_of_a_file_that_was_left_under_its_name() -> None:
+    disk = SimulatedDisk()
+    store = open_store(disk)
+    first = Cutting(store).cut(DATA, len(DATA))
+    (left,) = disk.listdir(STRAYS)
+    long = disk.open(f"{STRAYS}/{left}").size()
+    second = Cutting(store).cut(noise(12, MIB), MIB)
+    assert disk.open(f"{STRAYS}/{left}").size() < long // 2
+    known = second.packs.adopt(second.known)
+    assert len(known)
+    disk.kill()
+    again = open_store(disk)
+    assert not again.notes
+    assert {chunk for _, chunk in again.ids()} == {chunk for _, _, chunk in known}
+    first.packs.give_back()
 
 
 def test_a_pack_of_waste_is_given_back_and_cut_again() -> None:
@@ -316,3 +347,21 @@ def test_a_start_on_a_disk_that_removes_nothing_is_a_start() -> None:
 
     disk.hook = refuse
     assert open_store(disk).get(ChunkKind.DATA, chunk) == b"kept"
+
+
+def test_one_stray_that_cannot_be_removed_keeps_no_other() -> None:
+    disk = SimulatedDisk()
+    store = open_store(disk)
+    for name in ("one", "two", "three"):
+        packs = store.ahead.begin(name, Chunking.CONTENT_DEFINED)
+        packs.cut(lambda low, high: DATA[low:high], 0, MIB)
+    stuck = disk.listdir(STRAYS)[0]
+    disk.kill()
+
+    def refuse(event: str) -> None:
+        if event == f"unlink {STRAYS}/{stuck}":
+            raise DiskError("now")
+
+    disk.hook = refuse
+    open_store(disk)
+    assert disk.listdir(STRAYS) == [stuck]

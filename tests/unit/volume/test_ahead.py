@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from dittofs.chunks import ahead as packs_ahead
 from dittofs.chunks.ahead import DIRECTORY as AHEAD
 from dittofs.errors import DiskError, FSError
 from dittofs.volume import ahead, cut_ahead
@@ -321,6 +322,51 @@ async def test_a_full_disk_takes_back_what_was_cut_before_a_writer_is_refused(
         await stream(rig, handle, data, 4 * 1024 * KIB)
     disk.capacity = 1 << 40
     rig.truncate("long", len(data))
+    rig.close_file(handle)
+    await assert_published(rig, "long", data)
+
+
+@pytest.mark.parametrize("event", ["read", "write"])
+async def test_a_writer_has_the_room_back_while_a_thread_still_cuts(
+    rig: Rig, disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    monkeypatch.setattr(packs_ahead, "PACK_BYTES_MAX", 700 * KIB)  # most packs are finished
+    handle = rig.open_file("long", WRITER)
+    data = noise(4 * 1024 * KIB)
+    await stream(rig, handle, data[: 3 * 1024 * KIB])
+    assert len(strays(rig)) == 3
+    await rig.write_at(handle, 3 * 1024 * KIB, data[3 * 1024 * KIB : -1000])
+    told: list[int] = []
+
+    def write() -> None:
+        """Somebody fills the disk while the thread is at it, and the writer goes on."""
+        if told:
+            return
+        disk.capacity = disk.total_bytes() - disk.free_bytes() + FREE_BYTES_FLOOR
+        rig.volume.files._until_room_check = 0
+        told.append(disk.free_bytes())
+        written = rig.volume.files.write(handle.inode, len(data) - 1000, data[-1000:])
+        assert written == 1000
+        told.append(disk.free_bytes())
+
+    read_own = Layer.read_own
+
+    def reading(self: Layer, start: int, end: int) -> bytes:
+        if event == "read":
+            write()
+        return read_own(self, start, end)
+
+    def writing(what: str) -> None:
+        if event == "write" and what.startswith(f"write {STRAYS}"):
+            write()
+
+    monkeypatch.setattr(Layer, "read_own", reading)
+    disk.hook = writing
+    await cut(rig)
+    before, after = told
+    assert after > before + 2 * 1024 * KIB
+    disk.hook = None
+    disk.capacity = 1 << 40
     rig.close_file(handle)
     await assert_published(rig, "long", data)
 

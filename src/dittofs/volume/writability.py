@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from dittofs.errors import DiskError, DiskFull, ReadOnlyVolume
+from dittofs.errors import DiskError, DiskFull, DittoError, ReadOnlyVolume
 from dittofs.journal.journal import Journal
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Writability:
         log.error("volume turned read-only", reason=reason)
 
     def try_again(self) -> bool:
-        """See whether the journal can be written again. True when it can."""
+        """See whether the journal can be written again. True when it can, and nothing waits for it."""
         if self.reason is None and self._journal.usable:
             return True
         if not self._journal.revive():
@@ -62,7 +62,12 @@ class Writability:
                 self._unfinished[0]()
                 del self._unfinished[0]
         except (DiskFull, DiskError, ReadOnlyVolume):
-            self.reason = before
             return False
+        except DittoError as error:
+            log.error("what opening a volume left undone cannot be done", reason=str(error))
+            return False
+        finally:
+            if self._unfinished:
+                self.reason = before
         log.info("volume is writable again")
         return True

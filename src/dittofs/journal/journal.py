@@ -356,7 +356,7 @@ class _Transaction:
         try:
             self._redo.write()
             self._database.commit()
-        except DittoError:
+        except BaseException:
             self._roll_back()
             raise
         self._log.committed()

@@ -2,12 +2,21 @@
 
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 import trio
 import trio_websocket
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from dittofs.errors import ConfigError, DittoError
 from dittofs.server_urls import SignalUrl
@@ -32,12 +41,12 @@ ROOM = bytes(ROOM_BYTES)
 
 
 @asynccontextmanager
-async def a_server() -> AsyncIterator[SignalUrl]:
-    server = Server("127.0.0.1", 0, entropy=os.urandom)
+async def a_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[SignalUrl]:
+    server = Server("127.0.0.1", 0, entropy=os.urandom, tls=tls)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         with trio.fail_after(60):
-            yield SignalUrl.parse(f"ws://127.0.0.1:{server.port}")
+            yield SignalUrl.parse(f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}")
         nursery.cancel_scope.cancel()
 
 
@@ -170,6 +179,30 @@ async def test_nobody_there_is_told_as_that() -> None:
     with pytest.raises(ServerLost, match="not reached"):
         async with open_connection(SignalUrl.parse("ws://127.0.0.1:1")):
             pass
+
+
+def own_certificate(place: Path) -> ssl.SSLContext:
+    """Of 127.0.0.1, signed by itself: nobody trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    place.write_bytes(secret + signed.public_bytes(Encoding.PEM))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(place)
+    return context
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_as_that(tmp_path: Path) -> None:
+    async with a_server(own_certificate(tmp_path / "both.pem")) as url:
+        with pytest.raises(ServerLost, match=r"its certificate is not trusted here: self.signed"):
+            async with open_connection(url):
+                raise AssertionError
 
 
 async def test_the_same_port_answers_stun() -> None:

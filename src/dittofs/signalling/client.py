@@ -1,5 +1,6 @@
 """A connection to a signalling server, as its client sees it."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -104,9 +105,15 @@ async def open_connection(url: SignalUrl) -> AsyncIterator[SignalConnection]:
 
 async def _stream(url: SignalUrl) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
     host, port = url.address.host, url.address.port
-    if url.is_encrypted:
-        return await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True)
-    return await trio.open_tcp_stream(host, port)
+    if not url.is_encrypted:
+        return await trio.open_tcp_stream(host, port)
+    stream = await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True)
+    try:
+        await stream.do_handshake()  # else it is made by a task that tells nobody why there is none
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 async def _received(connection: WebSocketConnection) -> FromServer:
@@ -134,4 +141,11 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _text(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, trio.TooSlowError) else str(error) or type(error).__name__
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted here: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"it does not speak TLS as it should: {cause.reason or cause}"
+    return str(error) or type(error).__name__

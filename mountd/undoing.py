@@ -110,7 +110,9 @@ def held(opened: SharedVolume, device: str = "", *, with_paths: bool = False) ->
                 named = itertools.islice((names[0] for names in found if names), PATHS_MAX)
                 state = opened.volume.state
                 paths = tuple(
-                    (state.path(above) + entry.name).decode(errors="replace") for above, entry in named
+                    sorted(
+                        (state.path(above) + entry.name).decode(errors="replace") for above, entry in named
+                    )
                 )
             yield HeldBatch(
                 opened.name,

@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             done = item
             continue
         steps.append(item)
+    steps.sort(key=path_bytes)
     assert done is not None, "the daemon's last line"
     left = [step for step in steps if step.kind == "left" or step.reason]
     others = [step for step in steps if not (step.kind == "left" or step.reason)]

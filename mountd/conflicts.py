@@ -99,7 +99,7 @@ class ConflictDesk:
         """When the base was written, and why there is no merge."""
         path = found.path + found.name
         if not found.is_of_versions or found.main is None:
-            return 0, "they are not versions of one file that its name shows"
+            return 0, _no_versions(found)
         base = await _base(opened, found)
         try:
             await opened.merging.merged(found.main.entry.inode, path)
@@ -161,6 +161,9 @@ class ConflictDesk:
 
     async def _resolved(self, opened: SharedVolume, found: Found, request: ResolveRequest) -> ResolveResult:
         resolving = Resolving(opened.volume)
+        place = shlex.quote(f"{request.volume}:{(found.path + found.name).decode(errors='replace')}")
+        one_of_them = f"Keep all of them:  dittofs conflicts resolve {place} --keep both\n"
+        one_of_them += f"Or one; which there are:  dittofs conflicts show {place}"
         where = path_fields(found.path + found.name)
         gone: Sequence[Side] = ()
         kept: list[Kept] = []
@@ -176,7 +179,9 @@ class ConflictDesk:
                     kept.append(Kept(side=told, **path_fields(found.path + name)))
         elif request.keep == "merged":
             if not found.is_of_versions or found.main is None:
-                raise NotMerged("they are not versions of one file that its name shows")
+                raise Refusal(
+                    "conflicts", f"not merged: {_no_versions(found)}; nothing was done", one_of_them
+                )
             merge = await opened.merging.merged(found.main.entry.inode, found.path + found.name)
             gone = found.sides
             if not request.dry_run:
@@ -228,6 +233,13 @@ class ConflictDesk:
             rules = rules_in(replica.tree.settings())
         told = (PolicyRule(rule.pattern, cast(Policy, rule.policy), rule.device) for rule in rules)
         return PolicyResult(request.volume, tuple(told), was, BUILT_IN, NEVER_MERGED)
+
+
+def _no_versions(found: Found) -> str:
+    """Why there is nothing to merge."""
+    if found.main is None:
+        return "the name shows nothing any more, and what stands beside it is all there is"
+    return "they were made apart under one name, so there is no version that both come from"
 
 
 async def _base(opened: SharedVolume, found: Found) -> VersionNode | None:

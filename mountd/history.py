@@ -3,7 +3,7 @@
 import errno
 import os
 import shlex
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -47,6 +47,7 @@ from dittofs.history.times import parse_time, time_name
 from dittofs.history.trash import Removed, forget, trash
 from dittofs.history.versions import Event, Versions, log_below, log_of
 from dittofs.history.views import TimeView, View
+from dittofs.ids import InodeId
 from dittofs.node import Node
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past, PastContent
@@ -134,7 +135,7 @@ class HistoryDesk:
             async for item in self._directory(volume, names, request):
                 yield item
             return
-        inode, content = versions.find(inodes, request.version)
+        inode, content = _found(versions, inodes, request)
         restoring = Restoring(volume)
         if request.dry_run:
             yield await would_be(volume, versions, restoring, inode, content, b"/".join(names))
@@ -227,7 +228,7 @@ class HistoryDesk:
         inodes = Pasts(volume.replica).had_path(names)
         if not inodes:
             raise never_there(names)
-        _, content = Versions(volume.replica).find(inodes, request.version)
+        _, content = _found(Versions(volume.replica), inodes, request)
         parts = _parts(volume, content.root, content.size)
         return Content(content.size, parts, 0o644, content.mtime)
 
@@ -317,6 +318,19 @@ class HistoryDesk:
         async with aclosing(checkout.run(components(path_bytes(request)))) as told_items:
             async for item in told_items:
                 yield item
+
+
+def _found(
+    versions: Versions, inodes: Sequence[InodeId], request: RestoreRequest | HistoryFileRequest
+) -> tuple[InodeId, PastContent]:
+    """The version that is asked for. Refuses what names none, with where the versions are listed."""
+    try:
+        return versions.find(inodes, request.version)
+    except FSError as error:
+        place = shlex.quote(f"{request.volume}:{os.fsdecode(path_bytes(request))}")
+        text = f"{error}; nothing was done"
+        code = "not_found" if error.errno == errno.ENOENT else "usage"
+        raise Refusal(code, text, f"Which there are:  dittofs log {place}") from error
 
 
 def request_path(names: tuple[bytes, ...]) -> str:

@@ -62,7 +62,7 @@ class Unmounting:
         if alone is not None:
             raise Refusal(
                 "unsent",
-                f"not yet: {alone} on this device; they stay here and are sent while the daemon runs",
-                f"Wait for them:  dittofs sync {shlex.quote(mount.name)}      "
+                f"not yet: {alone} on this device; all of it stays here and is sent while the daemon runs",
+                f"Wait for it:  dittofs sync {shlex.quote(mount.name)}      "
                 f"Unmount now:  dittofs unmount --force {shlex.quote(mount.path)}",
             )

@@ -74,7 +74,7 @@ def test_a_simultaneous_edit_is_one_conflict_everywhere_that_each_way_of_decidin
 def test_clean_text_is_merged_by_both_devices_into_one_version_and_the_rest_is_shown_and_decided(
     pair: Pair, tmp_path: Path
 ) -> None:
-    _, a, b = pair
+    net, a, b = pair
     one, other = BASE.replace("line 2\n", "LINE 2\n"), BASE.replace("line 19\n", "LINE 19\n")
     merged = one.replace("line 19\n", "LINE 19\n")
     apart(pair, "notes.txt", BASE, one, other)
@@ -99,6 +99,15 @@ def test_clean_text_is_merged_by_both_devices_into_one_version_and_the_rest_is_s
     a.run("conflicts", "resolve", "Shared:same.txt", "--keep", "merged", "--file", own)
     eventually(lambda: are_alike(a, b) and not conflicts(b), 20)
     assert (b.root / "same.txt").read_text() == own.read_text()
+    net.pull(a, b)
+    write(a.root / "new.txt", "of alder\n")
+    write(b.root / "new.txt", "of birch\n")
+    net.plug(a, b)
+    eventually(lambda: are_alike(a, b) and bool(conflicts(a)), 20)
+    refused = a.run("conflicts", "resolve", "Shared:new.txt", "--keep", "merged", check=False)
+    assert refused.returncode == 4
+    assert "they were made apart under one name, so there is no version" in refused.stderr
+    assert "dittofs conflicts resolve Shared:new.txt --keep both" in refused.stderr
 
 
 def test_rules_of_the_volume_end_conflicts_on_every_device(pair: Pair) -> None:

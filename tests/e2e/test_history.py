@@ -31,6 +31,9 @@ def test_versions_are_listed_and_had_again(node: Node) -> None:
     node.run("restore", f"{file}@{first['version']}", "-o", node.directory / "old.txt")
     assert (node.directory / "old.txt").read_text() == "first"
     assert file.read_text() == "third"
+    wrong = node.run("restore", f"{file}@zzzz", check=False)
+    assert wrong.returncode == 2
+    assert "nothing was done\nWhich there are:  dittofs log " in wrong.stderr
     done = node.run("restore", f"{file}@{second['id']}")
     assert "1 file restored, 6 bytes" in done.stdout
     assert file.read_text() == "second"

@@ -50,7 +50,12 @@ def _target(place: Place, name: str) -> bytes:
 
 def _add(asked: Client, place: Place, name: str, *, to: str | None, replace: bool) -> AddResult:
     # Without O_NONBLOCK a pipe would hold the command up before it can be told from a file.
-    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        where = shlex.quote(os.path.dirname(name) or ".")  # noqa: PTH120 - as it was typed
+        text = f"{name}: {error.strerror}; it was not added"
+        raise Refusal("not_found", text, f"What is there:  ls {where}") from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)

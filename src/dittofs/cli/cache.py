@@ -96,7 +96,7 @@ def gc_lines(report: CacheReport, now_ns: int, *, is_dry: bool) -> Iterator[str]
         yield f"The cache was above its limit: {human_size(report.freed_bytes)} given back to the disk."
     if report.over_bytes:
         yield f"{human_size(report.over_bytes)} above the limit stay: pinned, in use, or on too few devices."
-    if is_dry and not report.is_swept_now:
+    if is_dry and not report.is_swept_now and report.garbage.chunks:
         yield f"Nothing names {counted(report.garbage.chunks, 'chunk')}, {human_size(report.garbage.bytes)}."
         if report.unknown:
             yield f"{counted(report.unknown, 'content')} not known here may name some of it."

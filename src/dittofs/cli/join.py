@@ -200,12 +200,12 @@ def _tell(result: JoinResult, path: str) -> None:
     if volume.read_only:
         warn(f"Read-only: {escaped(volume.read_only)}")
     sizes = f"{counted(volume.files, 'file')}, {human_size(volume.bytes)}"
-    if result.is_complete:
+    if result.is_complete and volume.bytes_here is not None and volume.bytes_here >= volume.bytes:
+        say(f"{sizes}{', all here' if volume.files else ''}.")
+    elif result.is_complete:
         say(f"{sizes}; {how_contents_come(volume.copies)}.")
     else:
         say(f"{sizes} by now: the rest of the names follows while the daemon runs.")
-    said = "was mounted" if result.was_mounted else "Mounted"
+    said = "It is mounted already" if result.was_mounted else "Mounted"
     others = other_devices(volume) or "none yet"
-    say(
-        f"{'It ' if result.was_mounted else ''}{said} at {shown}.   Other devices: {others}.   dittofs status"
-    )
+    say(f"{said} at {shown}.   Other devices: {others}.   dittofs status")

@@ -10,7 +10,7 @@ from dittofs.address import Address
 from dittofs.cli.output import say, say_json
 from dittofs.clock import system_entropy
 from dittofs.control.faults import EXIT_FINE, Refusal
-from dittofs.errors import FormatError
+from dittofs.errors import ConfigError, FormatError
 from dittofs.server_urls import SIGNAL_PORT
 
 DESCRIPTION = """\
@@ -68,7 +68,11 @@ async def _serve(bind: str | None, port: int, tls: ssl.SSLContext | None, as_jso
     from dittofs.signalling.server import Server
 
     structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
-    server = Server(bind, port, entropy=system_entropy, tls=tls)
+    try:
+        server = Server(bind, port, entropy=system_entropy, tls=tls)
+    except ConfigError as error:
+        again = "dittofs signal --port P   (0: any that is free), or --bind ADDRESS of this machine"
+        raise Refusal("refused", f"{error}; no server was started", again) from error
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)

@@ -28,7 +28,10 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.name is None) != (arguments.action == "list"):
-        raise Refusal("usage", f"snapshot {arguments.action} takes {'no' if arguments.name else 'a'} name")
+        text = f"snapshot {arguments.action} takes {'no' if arguments.name else 'a'} name"
+        mends = {"create": "dittofs snapshot create before-the-move", "list": "dittofs snapshot list"}
+        mend = mends.get(arguments.action, "Which there are:  dittofs snapshot list")
+        raise Refusal("usage", text, mend)
     asked = client()
     volumes = asked.status().volumes
     volume = which_volume(arguments.volume, volumes, "--volume VOLUME")

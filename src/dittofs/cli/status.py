@@ -177,8 +177,8 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
     sizes = human_size(volume.bytes)
     if volume.bytes_here is None:
         sizes += " (counting what is here)"
-    elif volume.bytes_here != volume.bytes:
-        sizes += f" ({human_size(volume.bytes_here)} here)"
+    elif (here := human_size(volume.bytes_here)) != sizes:
+        sizes += f" ({here} here)"
     found = [f"{head}   {counted(volume.files, 'file')}, {sizes}", *failed]
     if is_outside(volume):
         found.append(

@@ -88,9 +88,9 @@ def _empty(asked: Client, volume: str, path: bytes, arguments: argparse.Namespac
     if arguments.json:
         say_json(done)
         return EXIT_FINE
-    kept = (
-        f" What {counted(done.kept_by_snapshots, 'snapshot')} name stays." if done.kept_by_snapshots else ""
-    )
+    snapshots = counted(done.kept_by_snapshots, "snapshot")
+    verb = "names" if done.kept_by_snapshots == 1 else "name"
+    kept = f" What {snapshots} {verb} stays." if done.kept_by_snapshots else ""
     say(f"Forgot {counted(done.files, 'removed file')}, {human_size(done.bytes)}.{kept}")
     say("Their room comes back with the next collection:  dittofs cache gc")
     return EXIT_FINE

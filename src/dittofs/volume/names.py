@@ -20,7 +20,7 @@ from dittofs.volume.unseen import Seen
 SYMLINK_BYTES_MAX = 4_095
 SET_GID = 0o2000
 RESERVED = b".dittofs"
-RESERVED_WHY = ".dittofs says what is so, and holds nothing else: the name is reserved"
+RESERVED_WHY = ".dittofs at the top of a volume is shown by DittoFS itself, and nothing can be put there"
 Found = tuple[Inode, LocalEntry | Entry]
 """An inode, and the entry that shows it."""
 

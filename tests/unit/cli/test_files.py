@@ -72,7 +72,7 @@ def test_add_refuses_what_is_no_file(shell: Shell, service: SmallService) -> Non
     assert shell.run("add", "directory") == 2
     assert "directory is a directory; it was not added" in shell.err
     assert shell.run("add", "absent") == 1
-    assert "absent: No such file" in shell.err
+    assert shell.err == "dittofs: absent: No such file or directory; it was not added\nWhat is there:  ls .\n"
     os.mkfifo("pipe")
     assert shell.run("add", "pipe") == 2
     assert service.files == {}

@@ -65,6 +65,7 @@ def test_emptying_the_trash_says_how_much_goes_and_wants_a_yes(shell: Shell, ser
 
 def test_snapshots_are_made_listed_and_deleted(shell: Shell, service: SmallService) -> None:
     assert shell.run("snapshot", "create") == 2
+    assert shell.err.endswith("\ndittofs snapshot create before-the-move\n")
     assert shell.run("snapshot", "create", "one") == 0
     assert "Created snapshot one of Shared" in shell.out
     assert shell.run("snapshot", "list", "--json") == 0

@@ -1,5 +1,6 @@
 """`daemon`, `device` and `demo` up to what needs a daemon; with it: tests/e2e/test_sharing_commands.py."""
 
+import socket
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,13 @@ def test_a_device_that_was_never_used_has_no_identity_to_change(shell: Shell, ho
     assert "no identity yet" in shell.err
     assert not home.exists()
     assert shell.run("device", "old") == 2
+
+
+def test_a_server_whose_port_is_taken_names_the_option_for_another(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert shell.run("signal", "--bind", "127.0.0.1", "--port", str(port)) == 1
+    assert "; no server was started\ndittofs signal --port P" in shell.err
 
 
 def test_a_demonstration_of_one_device_shows_nothing(shell: Shell) -> None:

@@ -111,10 +111,14 @@ def test_what_nobody_can_join_with_is_told_by_what_is_wrong_and_nothing_is_start
 def test_joining_says_role_inviter_and_what_follows(
     shell: Shell, service: SmallService, tmp_path: Path
 ) -> None:
+    service.files[b"elsewhere"] = b"x"
     assert shell.run("join", CODE, tmp_path / "new") == 5  # a small service mounts nothing
     assert 'Joined "Shared" as reader, invited by desktop' in shell.out
     assert "contents follow" in shell.out
     assert service.mounted_at == os.fsencode(tmp_path / "new")
+    del service.files[b"elsewhere"]
+    assert shell.run("join", CODE, tmp_path / "new") == 5
+    assert "\n0 files, 0 bytes.\n" in shell.out  # nothing follows
     assert shell.run("join", SLOW, tmp_path / "new") == 5
     assert "the rest of the names follows" in shell.out
     assert shell.run("join", LATE, tmp_path / "new") == 1

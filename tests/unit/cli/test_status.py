@@ -1,6 +1,7 @@
 """`dittofs status`, from reports."""
 
 import msgspec
+import pytest
 
 from dittofs.cli.status import exit_code, lines
 from dittofs.control.protocol import (
@@ -43,6 +44,12 @@ def test_a_volume_that_is_well_takes_two_lines() -> None:
         "  laptop   this device",
     ]
     assert exit_code(report(GOOD)) == 0
+
+
+@pytest.mark.parametrize("here", [8_561_000, 8_640_000])
+def test_what_is_here_is_not_said_twice(here: int) -> None:
+    volume = msgspec.structs.replace(GOOD, bytes=8_600_000, bytes_here=here)
+    assert lines(report(volume), verbose=False)[0].endswith("files, 8.6 MB")
 
 
 def test_what_needs_attention_is_shown_with_its_command_and_exits_with_5() -> None:

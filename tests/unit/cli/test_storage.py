@@ -31,6 +31,9 @@ def test_cache_gc_says_what_went_and_its_dry_run_what_would(shell: Shell, servic
     assert shell.out.startswith("Nothing names 1 chunk, 100 bytes.")
     assert shell.run("cache", "gc") == 0
     assert shell.out.startswith("Swept 1 chunk, 100 bytes; 100 bytes given back to the disk.")
+    service.stored = msgspec.structs.replace(service.stored, garbage=Amount())
+    assert shell.run("cache", "gc", "--dry-run") == 0
+    assert shell.out == "No garbage.\n"
     assert shell.run("cache", "stats", "--dry-run") == 2
     assert "dittofs cache gc --dry-run" in shell.err
 

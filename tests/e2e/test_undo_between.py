@@ -101,6 +101,10 @@ def test_a_removed_tree_is_held_elsewhere_and_refusing_brings_all_of_it_back(
     listed = b.run("brake", check=False)
     assert listed.returncode == 5
     assert f"{a.label} removed 200 files and 11 directories" in listed.stdout
+    named = b.run("brake", "-v", check=False).stdout.splitlines()
+    paths = [line.strip() for line in named if line.startswith("    ")]
+    assert len(paths) == 100
+    assert paths == sorted(paths)
     told = b.run("brake", "reject")
     assert "200 files" in told.stdout
     eventually(lambda: read(a.root) == made, 20, "everything is back")

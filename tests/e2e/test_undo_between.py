@@ -34,10 +34,10 @@ def content(number: int) -> bytes:
     return b"content of file %d\n" % number * 20
 
 
-def fill(device: Device) -> dict[str, bytes]:
-    """A tree of 200 files in 10 directories; path -> content."""
+def fill(device: Device, files: int = FILES) -> dict[str, bytes]:
+    """A tree of 200 files, or fewer, in 10 directories; path -> content."""
     made = {}
-    for number in range(FILES):
+    for number in range(files):
         path = f"tree/{number % 10}/file {number}"
         (device.root / path).parent.mkdir(parents=True, exist_ok=True)
         (device.root / path).write_bytes(content(number))
@@ -111,6 +111,29 @@ def test_a_removed_tree_is_held_elsewhere_and_refusing_brings_all_of_it_back(
     assert read(b.root) == made
     assert held(a) == held(b) == []
     assert b.run("brake").stdout == "Nothing is held.\n"
+
+
+@pytest.mark.soak
+def test_what_one_device_refused_is_held_by_no_other_any_more(net: Network) -> None:
+    devices = [net.device(label) for label in ("alder", "birch", "cedar")]
+    for device in devices:
+        device.brakes = True
+        device.configure()
+    a, b, c = devices
+    for one, other in ((a, b), (a, c), (b, c)):
+        net.cable(one, other)
+    a.found()
+    a.share_with(b, c)
+    made = fill(a, 40)
+    a.await_in_step()
+    shutil.rmtree(a.root / "tree")
+    eventually(lambda: files_held(b) == files_held(c) == 40, 30, "both hold it")
+    b.run("brake", "reject")
+    eventually(lambda: held(c) == [], 30, "nothing is left to be decided")
+    assert read(c.root) == made
+    eventually(lambda: read(a.root) == made, 30, "everything is back")
+    assert c.run("brake", "accept", check=False).returncode == 0
+    assert read(c.root) == made
 
 
 def test_what_was_accepted_goes_and_undo_brings_it_back(pair: tuple[Network, Device, Device]) -> None:

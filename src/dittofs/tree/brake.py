@@ -24,10 +24,11 @@ from dittofs.tree.epochs import renamed
 from dittofs.tree.hlc import Clock
 from dittofs.tree.holds import Hold, Holds, decoded, encoded
 from dittofs.tree.join import join_all
-from dittofs.tree.losses import Loss, content_of, loss_of, records_of
+from dittofs.tree.losses import Loss, content_of, is_over, loss_of, records_of
 from dittofs.tree.placement import Placement
 from dittofs.tree.record import NEVER, Kind, Record, key_of, shard_of
 from dittofs.tree.rows import Inode, Rows
+from dittofs.tree.rules import meaning_of
 from dittofs.tree.setting_back import difference_back, set_back
 from dittofs.tree.writing import Writing
 
@@ -159,13 +160,39 @@ class Brake:
         if device is not None:
             self._of(device).losses.pop(inode, None)
 
-    def follow(self, inode: InodeId, records: Mapping[str, Record]) -> None:
-        """The documents say something else of a held inode: that is not shown."""
+    def follow(self, inode: InodeId, records: Mapping[str, Record]) -> dict[str, Record] | None:
+        """The documents say something else of a held inode: that is not shown.
+
+        Returns all its records, by link, if nothing is lost by them any more: it is not held from now on.
+        """
         hold = self.holds.get(inode)
         assert hold is not None
         fresh = msgspec.structs.replace(hold, known={**hold.known, **encoded(records)})
+        if self._is_over(inode, fresh):
+            self._let_go(inode, hold)
+            return decoded(fresh.known)
         if fresh != hold:
             self.holds.put(inode, fresh)
+        return None
+
+    def over(self) -> list[InodeId]:
+        """The held inodes of which nothing is lost any more by what the documents had last."""
+        found = ((inode, self.holds.get(inode)) for inode in list(self.holds.all))
+        return [inode for inode, hold in found if hold is not None and self._is_over(inode, hold)]
+
+    def _is_over(self, inode: InodeId, hold: Hold) -> bool:
+        known = decoded(hold.known)
+        now = meaning_of(known.pop(""), known, self._rows.has_seen)
+        # Who writes to a file that was removed has it as it was. What was rewritten may be lost to him, too.
+        is_known_removal = hold.is_removal and hold.device != WHO
+        return is_over(
+            self._rows.inode(inode).meaning,
+            now,
+            lambda slot: is_known_removal and not self._is_by(hold.device, slot),
+        )
+
+    def _is_by(self, device: str, slot: Slot) -> bool:
+        return not self._is_own(slot) and self._label(slot) == device
 
     def settle(self) -> list[HeldNow]:
         """A delivery has been taken: take back what was too much, in the index."""
@@ -268,16 +295,16 @@ class Brake:
         if hold is None:
             return
         records = self.truth(inode, hold)
-        self.holds.delete(inode)
-        self._uncount(hold)
+        self._let_go(inode, hold)
         before, after = self._placement.update(inode, records, encoded(records), now)
         stamp = max(record.latest for record in records.values())
         changed = [(before, after), *self._placement.take_awaited()]
         for one, other in changed:
             yield from effects_of(one, other, stamp, Slot(hold.slot))
 
-    def _uncount(self, hold: Hold) -> None:
-        """What was decided on does not count any more."""
+    def _let_go(self, inode: InodeId, hold: Hold) -> None:
+        """It is not held from now on, and does not count any more."""
+        self.holds.delete(inode)
         if self._recent is not None and hold.device in self._recent and not hold.is_directory:
             held = self._recent[hold.device].held
             if hold.stamp in held:
@@ -291,9 +318,7 @@ class Brake:
         shown = self._rows.inode(inode)
         writing.tell(self.release(inode, UNTOUCHED))
         now = self._rows.inode(inode)
-        back = difference_back(
-            shown, now, lambda slot: not self._is_own(slot) and self._label(slot) == hold.device
-        )
+        back = difference_back(shown, now, lambda slot: self._is_by(hold.device, slot))
         if not back.is_nothing:
             set_back(writing, inode, back, self._clock.tick())
 

@@ -22,7 +22,7 @@ from dittofs.tree.effects import effects_of
 from dittofs.tree.entry import Change, Effect
 from dittofs.tree.epochs import compacted, join_into
 from dittofs.tree.hlc import Clock
-from dittofs.tree.holds import decoded
+from dittofs.tree.holds import decoded, encoded
 from dittofs.tree.join import join_all
 from dittofs.tree.placement import Placement, Touched
 from dittofs.tree.record import DOCUMENTS, META_SHARD, Record, key_of, shard_of, split_key
@@ -131,7 +131,8 @@ class Exchange:
         touched = self._placement.touched = Touched()
         effects: list[Effect] = []
         own: list[Update] = []
-        for number, arrival in delivery.arrivals.items():
+        # The settings first: they say what the device of a writer is called, in its first group too.
+        for number, arrival in sorted(delivery.arrivals.items(), key=lambda one: one[0] != META_SHARD):
             if arrival.whole is None:
                 shard = self._documents.take(number, arrival.updates, arrival.preview)
                 changed: Collection[str] = {key.rpartition(":")[0] for key in arrival.preview.changes}
@@ -232,9 +233,11 @@ class Exchange:
         if not records:
             return []
         if inode in self._brake.holds:
-            self._brake.follow(inode, records)
-            self._clock.observe(max(record.latest for record in records.values()))
-            return []
+            known = self._brake.follow(inode, records)
+            if known is None:
+                self._clock.observe(max(record.latest for record in records.values()))
+                return []
+            records, raw = known, encoded(known)
         before, after = self._placement.update(inode, records, raw, now, made=_names_made(records.values()))
         stamp = max(record.latest for record in records.values())
         self._clock.observe(stamp)

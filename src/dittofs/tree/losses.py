@@ -1,10 +1,12 @@
 """What is lost by a delivery: an inode removed, or its shown content gone and replaced by another."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dittofs.ids import Slot, Stamp
 from dittofs.tree.record import WITH_CONTENT, Record
 from dittofs.tree.rows import Inode
+from dittofs.tree.rules import Meaning
 
 
 @dataclass(slots=True)
@@ -60,3 +62,20 @@ def loss_of(before: Inode, after: Inode, writer: Slot) -> tuple[Slot, Stamp, boo
             if seen.get(slot, 0) < n:
                 return slot, stamp, True
     return writer, stamp, True
+
+
+def is_over(shown: Meaning | None, now: Meaning, is_by_another: Callable[[Slot], bool]) -> bool:
+    """Whether nothing is lost any more of an inode that is `shown` as it was, and is `now` otherwise.
+
+    What it shows is there again, or who `is_by_another` than the device went on with it.
+    """
+    if shown is None:
+        return False
+    if shown.kind not in WITH_CONTENT:
+        return now.is_alive
+    if now.main is None:
+        return False
+    version = now.main.version
+    if shown.main is not None and version.content == shown.main.version.content:
+        return True
+    return is_by_another(version.dot[0])

@@ -1,9 +1,10 @@
-"""What the brake holds, in groups of bounded size: deciding about it, and mending its rows.
+"""What the brake holds, in groups of bounded size: deciding about it, ending and mending its rows.
 
 A crash leaves the rest held, which is a valid state; to decide again does the rest.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -50,6 +51,16 @@ async def reject(replica: Replica, device: str) -> AsyncGenerator[int, None]:
                 change.group.take_back(inode)
         await trio.lowlevel.checkpoint()
         yield start + len(batch)
+
+
+def end_over(replica: Replica) -> None:
+    """What nothing is lost of any more is not held any more. Blocking, when opened.
+
+    Mostly that ends when it is heard of; not while a save that brings it back waits for its other half.
+    """
+    over = replica.mended(replica.tree.brake.over)
+    if over:
+        replica.mended(partial(replica.show_held, over))
 
 
 def mend_held(replica: Replica) -> None:

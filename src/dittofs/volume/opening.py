@@ -18,7 +18,7 @@ from dittofs.journal.journal import Journal
 from dittofs.journal.rescue import Loss, rescue, set_aside
 from dittofs.tree.record import DOCUMENTS
 from dittofs.tree.tree import Tree
-from dittofs.volume.braking import mend_held
+from dittofs.volume.braking import end_over, mend_held
 from dittofs.volume.carried import put_back
 from dittofs.volume.mending import Documents
 from dittofs.volume.recovery import RESCUED
@@ -175,6 +175,8 @@ def _join(
         log.info("the index is of another format and made anew")
         replica.renew_index()
     replica.mended(tree.recall)
+    if full is None:
+        end_over(replica)
     return replica
 
 

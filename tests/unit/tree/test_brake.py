@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from dittofs.errors import ReadOnlyVolume
 from dittofs.tree.brake import Limits
+from dittofs.tree.entry import Entry
+from dittofs.tree.holds import encoded
 from dittofs.tree.record import NewVersion
 from dittofs.tree.setting_back import SetBack
 from dittofs.tree.view import view
@@ -459,3 +462,219 @@ def test_setting_a_held_file_back_keeps_what_a_third_device_wrote_to_it_meanwhil
     for rig in devices.rigs:
         of_it = [content for name, content in rig.show().items() if name.startswith("d/f3")]
         assert sorted(of_it) == [b"a day of work", b"content 3"]
+
+
+def test_what_was_refused_elsewhere_is_held_no_more() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    before = c.show()
+    remove_all(a)
+    entry = a.entry("d")
+    a.do(lambda group, stamp: group.rmdir(a.place("d")[0], entry, stamp=stamp))
+    devices.carry(a)
+    reject(b)
+    devices.carry(b)
+    assert held(c) == 0
+    assert a.show() == b.show() == c.show() == before
+    for rig in devices.rigs:
+        check(rig)
+
+
+def test_what_was_refused_elsewhere_is_held_no_more_by_a_device_that_was_away() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    before = c.show()
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    c.restart()
+    c.tree.brake.limits = MANY
+    reject(b)
+    pull(c, b)
+    assert held(c) == 0
+    assert c.show() == before
+    check(c)
+
+
+def test_what_is_held_and_was_taken_back_before_this_device_looked_ends_when_it_starts() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    before = c.show()
+    remove_all(a)
+    devices.carry(a)
+    rows = [(inode, c.tree.brake.holds.get(inode)) for inode in c.tree.brake.holds.all]
+    reject(b)
+    devices.carry(b)
+    with c.replica.journalled():  # as who let nothing end by itself has left them
+        for inode, hold in rows:
+            assert hold is not None
+            known = encoded({"": c.records()[inode]})
+            c.tree.brake.holds.put(inode, msgspec.structs.replace(hold, known=known))
+    assert held(c) == FILES
+    c.restart()
+    assert held(c) == 0
+    assert c.show() == before
+    check(c)
+
+
+def test_what_was_partly_taken_back_elsewhere_is_held_but_for_that_and_accepting_keeps_it() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    remove_all(a)
+    devices.carry(a)
+    b.write(path(0), b"wanted")
+    b.rename(path(1), "d/renamed")
+    b.do(lambda group, _: group.take_back(b.entry(path(2)).inode))
+    devices.carry(b)
+    back = {"d/renamed": b"content 1", path(0): b"wanted", path(2): b"content 2"}
+    assert held(c) == FILES - 3
+    assert back.items() <= c.show().items()
+    assert c.show()[path(3)] == b"content 3"
+    check(c)
+    accept(c)
+    assert c.show() == {"d": b"/"} | back
+    check(c)
+
+
+def test_a_removed_file_that_is_rewritten_by_its_remover_stays_held() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    before = c.show()
+    remove_all(a)
+    devices.carry(a)
+    reject(b)
+    devices.settle()
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    assert held(b) == held(c) == FILES
+    assert b.show() == c.show() == before
+
+
+def test_files_taken_back_elsewhere_only_to_be_encrypted_are_held_of_that_device() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    before = c.show()
+    remove_all(a)
+    devices.carry(a)
+    for number in range(FILES):
+        b.write(path(number), b"encrypted %d" % number)
+    devices.carry(b)
+    assert c.show() == before
+    assert [one.device for one in c.tree.brake.holds.tally()] == ["birch"]
+    check(c)
+    reject(c)
+    devices.settle()
+    assert a.show() == c.show() == before
+
+
+def test_the_first_that_a_writer_does_counts_as_its_device_s() -> None:
+    devices = Devices("alder", "birch", files=12)
+    a, b = devices.rigs
+    a.restart()
+    remove_all(a, range(12))
+    devices.carry(a)
+    assert [(one.device, one.removed) for one in b.tree.brake.holds.tally()] == [("alder", 12)]
+
+
+def test_a_damaged_row_of_a_rewritten_file_ends_no_hold() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = b.show()
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    with b.replica.journalled():
+        for inode in list(b.tree.brake.holds.all):
+            b.replica.journal.delete_local("held", inode.encode("ascii"))
+            assert b.tree.brake.hold_again(inode)
+    b.restart()
+    assert b.show() == before
+    assert held(b) == FILES
+
+
+def set_all_back(rig: ReplicaRig, entries: Sequence[Entry], text: str) -> None:
+    """Bring removed files back at their names, with contents that begin with `text`."""
+    for number, entry in enumerate(entries):
+        root = f"{text} {number}".encode()
+        content = NewVersion(root, len(root), 0, b"")
+        back = SetBack(names={"": rig.place(path(number))}, contents=(content,))
+        with rig.group() as group:
+            group.set_back(entry.inode, back, stamp=rig.tree.tick())
+
+
+def test_a_device_that_takes_its_own_removals_back_is_held_no_more() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = a.show()
+    entries = [a.entry(path(number)) for number in range(FILES)]
+    remove_all(a)
+    devices.carry(a)
+    set_all_back(a, entries, "content")
+    devices.carry(a)
+    assert held(b) == 0
+    assert a.show() == b.show() == before
+    check(b)
+
+
+def test_a_device_that_brings_what_it_removed_back_as_something_else_is_held_on() -> None:
+    devices = Devices("alder", "birch")
+    a, b = devices.rigs
+    before = a.show()
+    entries = [a.entry(path(number)) for number in range(FILES)]
+    remove_all(a)
+    devices.carry(a)
+    set_all_back(a, entries, "encrypted")
+    devices.carry(a)
+    assert b.show() == before
+    assert [(one.device, one.removed) for one in b.tree.brake.holds.tally()] == [("alder", FILES)]
+    check(b)
+    reject(b)
+    devices.settle()
+    assert a.show() == before
+
+
+def test_a_rewritten_file_that_a_third_device_went_on_with_stays_held_until_somebody_decides() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    c.tree.brake.limits = replace(MANY, is_on=False)
+    for number in range(FILES):
+        a.write(path(number), b"encrypted %d" % number)
+    devices.carry(a)
+    c.write(path(3), b"of cedar")
+    devices.carry(c)
+    assert held(b) == FILES
+    assert b.show()[path(3)] == b"content 3"
+    accept(b)
+    assert b.show()[path(3)] == b"of cedar"
+
+
+def test_a_conflict_that_was_resolved_just_before_a_mass_is_part_of_it_and_refusing_loses_neither() -> None:
+    devices = Devices("alder", "birch", "cedar")
+    a, b, c = devices.rigs
+    a.make("d/twice", b"of alder")
+    b.make("d/twice", b"of birch")
+    devices.settle()
+    aside = next(name for name in a.show() if name.startswith("d/twice ("))
+    before = b.show()
+    a.unlink(aside)
+    devices.carry(a)
+    assert aside not in b.show()
+    remove_all(a)
+    devices.carry(a)
+    assert held(b) == FILES + 1
+    assert b.show() == before
+    reject(b)
+    devices.settle()
+    assert a.show() == b.show() == c.show() == before
+    for rig in devices.rigs:
+        assert held(rig) == 0
+        check(rig)
+    a.unlink(aside)
+    devices.carry(a)
+    assert aside not in c.show()
+    devices.clock.advance(61)
+    remove_all(a)
+    devices.carry(a)
+    assert held(b) == FILES
+    assert aside not in b.show()

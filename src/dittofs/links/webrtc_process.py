@@ -6,6 +6,7 @@ mount. This process holds no key of a device: what passes is sealed end to end b
 
 import asyncio
 import logging
+import math
 import select
 import socket
 import sys
@@ -197,13 +198,13 @@ class Carrier:
 
     async def _finished(self, outgoing: "asyncio.Task[None]", incoming: "asyncio.Task[None]") -> None:
         """Return when both directions have ended and arrived, or LINGER_S after the daemon has closed."""
-        left_s = LINGER_S
-        while left_s > 0:
+        deadline = math.inf
+        while self._loop.time() < deadline:
             is_ended = outgoing.done() and incoming.done()
             if is_ended and self._window.is_delivered:
                 return
-            if is_ended or _is_hung_up(self._daemon):
-                left_s -= TICK_S
+            if deadline == math.inf and (is_ended or _is_hung_up(self._daemon)):
+                deadline = self._loop.time() + LINGER_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._change()
@@ -272,8 +273,9 @@ def _servers(texts: tuple[str, ...]) -> list[RTCIceServer]:
 def _path(connection: RTCPeerConnection) -> str:
     """The address at the other end, as far as it can be told."""
     assert connection.sctp is not None
-    pair = connection.sctp.transport.transport._connection._nominated.get(1)
-    if pair is None:
+    try:
+        pair = connection.sctp.transport.transport._connection._nominated[1]
+    except (AttributeError, KeyError):  # aiortc has no public name for it
         return "?"
     remote = pair.remote_candidate
     place = f"[{remote.host}]:{remote.port}" if ":" in remote.host else f"{remote.host}:{remote.port}"

@@ -249,9 +249,6 @@ class Database:
             self.statements.run("schema", f"PRAGMA user_version={known[1]}")
         elif application != known[0]:
             raise Damaged(self.path, "its header says that it is no journal")
-        elif version == schema.WITHOUT_REDO:
-            self.statements.run("schema", schema.REDO_TABLE)
-            self.statements.run("schema", f"PRAGMA user_version={known[1]}")
         elif version != known[1]:
             raise OtherFormat(f"{self.path} has format {version}; this program knows format {known[1]}")
 

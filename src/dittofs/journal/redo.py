@@ -39,6 +39,9 @@ class Redo:
         history.settle = self.settle
         index.settle = self.settle
         self._damage: list[Damage] = []
+        """Of rows that the table has."""
+        self._is_emptied = False
+        """In this transaction: `_damage` is of rows that are set aside."""
         self._last = self._bytes = 0
         """The greatest id in the table, and the size of its bodies."""
         self._before = 0, 0
@@ -86,27 +89,30 @@ class Redo:
 
     def _empty(self) -> None:
         """Remove every row of the table; all are kept aside if one could not be believed."""
-        rows = self._statements.rows("redo", _SELECT) if self._damage else ()
-        for row in rows:
-            first, packed = self._damage[0], msgspec.msgpack.encode(("redo", *row))
-            self._statements.run("damaged rows", _SET_ASIDE, (first.what, first.detail, packed))
-        if self._damage:
+        if self._damage and not self._is_emptied:
+            first = self._damage[0]
+            for row in self._statements.rows("redo", _SELECT):
+                packed = msgspec.msgpack.encode(("redo", *row))
+                self._statements.run("damaged rows", _SET_ASIDE, (first.what, first.detail, packed))
             Rows(self._statements).put_meta(REBUILDING, b"1")  # what would condemn the index goes
-        if self._last:
+        if self._last or self._damage:
             self._statements.run("redo", "DELETE FROM redo")
         self._last = self._bytes = 0
+        self._is_emptied = True
 
     def committed(self) -> None:
         self._index.committed()
         self._history.committed()
-        if not self._last:
+        if self._is_emptied:
             self._damage = []
+        self._is_emptied = False
         self._before = self._last, self._bytes
 
     def rolled_back(self) -> None:
         self._index.rolled_back()
         self._history.rolled_back()
         self._last, self._bytes = self._before
+        self._is_emptied = False
 
 
 def read(path: str, rows: Iterable[Sequence[Any]]) -> Iterator[_Body | Damage]:

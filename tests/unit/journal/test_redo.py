@@ -16,7 +16,7 @@ from tests.unit.journal.conftest import PATH
 INODES = [InodeId(letter * 16) for letter in "ABC"]
 TABLES = ("t", "other")
 KEYS = [bytes([a, b]) for a in b"ab\xff" for b in b"xyz\xff"]
-STEPS = 400
+STEPS = 160
 
 
 def effect(number: int, chance: random.Random) -> HistoryRow:
@@ -235,6 +235,29 @@ def test_a_row_that_cannot_be_believed_is_named_and_kept_aside_and_condemns_the_
 
 
 @pytest.mark.usefixtures("late")
+def test_what_is_late_after_a_damaged_row_was_kept_aside_is_not_kept_aside_too(disk: LocalDisk) -> None:
+    journal = Journal.open(disk, PATH)
+    with journal.transaction():
+        journal._database.statements.run("test", "UPDATE redo SET body=zeroblob(20) WHERE id=2")
+    journal.abandon()
+    journal = Journal.open(disk, PATH)
+    with pytest.raises(KeyError), journal.transaction():
+        journal.history.remove(next(journal.history.before()))
+        raise KeyError
+    assert counted(journal, "damaged") == 0
+    with journal.transaction():
+        journal.history.remove(next(journal.history.before()))  # writes what is late, and then:
+        journal.put("t", b"sound", b"value")
+    assert counted(journal, "redo") == 1
+    aside = counted(journal, "damaged")
+    assert aside >= 3
+    with journal.transaction():
+        journal.clear_index()
+    assert counted(journal, "damaged") == aside
+    journal.abandon()
+
+
+@pytest.mark.usefixtures("late")
 def test_a_journal_made_anew_has_what_was_late(disk: LocalDisk) -> None:
     assert rescue(disk, PATH, 1, {}) == []
     journal = Journal.open(disk, PATH)
@@ -259,23 +282,6 @@ def test_a_journal_made_anew_without_a_late_row_makes_its_index_anew(disk: Local
     assert list(journal.scan("t", b"")) == []
     assert 3 in {row.at for row in journal.history.since(0)}
     assert journal.load(0)[2] == [b"update"] * 3
-    journal.abandon()
-
-
-def test_a_journal_of_the_format_without_late_rows_is_taken_over(disk: LocalDisk) -> None:
-    journal = Journal.open(disk, PATH)
-    with journal.transaction():
-        journal.put("t", b"key", b"value")
-    journal.settle()
-    with journal.transaction():
-        journal._database.statements.run("test", "DROP TABLE redo")
-        journal._database.statements.run("test", "PRAGMA user_version=2")
-    journal.abandon()
-    journal = Journal.open(disk, PATH)
-    with journal.transaction():
-        journal.put("t", b"other", b"value")
-    assert [key for key, _ in journal.scan("t", b"")] == [b"key", b"other"]
-    assert counted(journal, "redo") == 1
     journal.abandon()
 
 

@@ -177,14 +177,19 @@ class Attacker:
             if isinstance(message, kind):
                 return message, body
 
-    async def open(self, *, instance: bytes = b"\xee" * 16) -> None:
-        """Come as far as an open session, honestly."""
+    async def greet(self, *, instance: bytes = b"\xee" * 16) -> None:
+        """Come as far as the target's Ready, honestly."""
         peers = self.target.peers
         membership = self.target.members.membership
         hello = wire.Hello(wire.VERSION, peers.volume, instance, b"\xcc" * 16, 0, membership.digest(), "x", 0)
         await self.say(hello)
         await self.hear_a(wire.Hello)
-        _, _ = await self.hear_a(wire.Ready)
+        await self.hear_a(wire.Ready)
+
+    async def open(self, *, instance: bytes = b"\xee" * 16) -> None:
+        """Come as far as an open session, honestly."""
+        peers = self.target.peers
+        await self.greet(instance=instance)
         await self.say(wire.Ready(peers.replica.root_digest()))
         while peers.session(self.device.id) is None:
             await trio.testing.wait_all_tasks_blocked()

@@ -15,7 +15,7 @@ from dittofs.replication.targets import Evicted
 from dittofs.sync import messages as wire
 from dittofs.sync.proofs import PROVES_MAX, Piece, Refusal, decode_proofs, encode_pieces
 from tests.unit.replication.evictions import Evictor
-from tests.unit.replication.pair import Side, attacked, connect, sides, until, until_ended
+from tests.unit.replication.pair import Attacker, Side, attacked, connect, sides, until, until_ended
 from tests.unit.replication.sweeping import in_step, on_demand
 
 LARGE = random.Random(3).randbytes(1_500_000)
@@ -215,6 +215,49 @@ async def test_who_is_away_believes_nothing_that_it_heard_before_when_it_is_back
         connect(nursery, c, a)
         await until(lambda: c.peers.session(a.device.id) is not None)
         assert not three.believes(a, "large")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["disconnects", "is retired"])
+async def test_nothing_goes_on_the_proof_of_a_device_that_has_gone_since(
+    autojump_clock: MockClock, how: str
+) -> None:
+    async with holding(copies=b"on-demand") as (a, b, cut, _):
+        made = a.evicting._asking.prove
+
+        async def proven(*arguments: object) -> None:
+            await made(*arguments)  # type: ignore[arg-type]
+            if how == "disconnects":
+                await cut.aclose()
+                await until(lambda: not a.side.peers.open_sessions)
+            else:
+                a.side.peers.retired = lambda: frozenset([b.side.device.id])
+
+        a.evicting._asking.prove = proven  # type: ignore[method-assign, assignment]
+        done = await a.evict("large")
+        assert not done.gone
+        assert [why for _, why in done.kept] == ["a device that had proven it has gone"]
+        assert a.has("large")
+
+
+async def test_a_session_that_began_before_something_went_never_opens(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER, Role.WRITER) as (a, b, c), trio.open_nursery() as nursery:
+        one = Evictor(a)
+        with a.rig.volume.replica.change() as change:
+            change.group.set_setting("copies", b"all")
+        await a.write("large", LARGE)
+        connect(nursery, a, b)
+        await in_step(a, b)
+        await until(lambda: one.believes(b, "large"))
+        await on_demand(a)
+        await in_step(a, b)
+        beginning = Attacker(a, c.device)
+        nursery.start_soon(beginning.serve)
+        await beginning.greet()  # told by which number it may go on believing what it once heard
+        assert (await one.evict("large")).gone
+        await beginning.say(wire.Ready(a.peers.replica.root_digest()))
+        assert await until_ended(beginning) == "something went from here while the session began"
+        assert a.peers.session(c.device.id) is None
         nursery.cancel_scope.cancel()
 
 

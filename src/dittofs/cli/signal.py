@@ -5,6 +5,7 @@ import logging
 import signal
 import ssl
 import sys
+from pathlib import Path
 
 from dittofs.address import Address
 from dittofs.cli.output import say, say_json
@@ -53,6 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _tls(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    for name in (certificate, key):
+        try:
+            Path(name).read_bytes()
+        except OSError as error:
+            raise Refusal("failed", f"{name} cannot be read: {error.strerror}") from error
     try:
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as error:

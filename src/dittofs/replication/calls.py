@@ -12,6 +12,11 @@ from dittofs.links.link import Admits, Alpn, Link
 from dittofs.links.tls import secure
 from dittofs.server_urls import IceServer
 
+STRANGERS_MAX: Final = 4
+"""Calls of devices that may not even have the words of a code, at a time."""
+CALLS_MAX: Final = 8
+"""Calls of members that are being made or taken, at a time: each is a process that starts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calls:
@@ -56,9 +61,3 @@ def _rotated(servers: list[IceServer], by: int) -> list[IceServer]:
 
 def _described(path: str) -> str:
     return f"{webrtc.TRANSPORT} {path if path.isprintable() else '?'}"
-
-
-STRANGERS_MAX: Final = 4
-"""Calls of devices that may not even have the words of a code, at a time."""
-CALLS_MAX: Final = 8
-"""Calls of members that are being made or taken, at a time: each is a process that starts."""

@@ -204,7 +204,7 @@ class Evicting:
                 await trio.lowlevel.checkpoint()
         for named, count in left.items():
             if count < 0:
-                leave[named].why = leave[named].why or "another file, or a program, has the same content"
+                leave[named].why = leave[named].why or SHARED
                 some.append(named)
                 seen.add(named)
         some += [target.named for target in targets if target.why and target.here.pieces]

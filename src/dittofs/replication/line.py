@@ -105,7 +105,11 @@ class Line:
                 await self._converse()
             except (ServerLost, FormatError) as error:
                 if not self.problem:
-                    log.info("the signalling server is not reached", server=str(self.url), reason=str(error))
+                    log.info(
+                        "the signalling server is not reached",
+                        server=str(self.url.address),
+                        reason=str(error),
+                    )
                 self._tell(str(error))
             failures = 1 if trio.current_time() - began > RETRY_MAX_S else failures + 1
             await trio.sleep(back_off_s(failures, random.random(), RETRY_MAX_S))
@@ -133,7 +137,7 @@ class Line:
         async with open_connection(self.url) as connection:
             talk = self._talk = Talk(connection, self._entropy(sealing.NONCE_BYTES))
             self._tell("")
-            log.info("the signalling server is reached", server=str(self.url))
+            log.info("the signalling server is reached", server=str(self.url.address))
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(talk.send)

@@ -4,6 +4,7 @@ A room is there while somebody is in it. Nothing of what is told is kept.
 """
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from dittofs.errors import DittoError
@@ -33,6 +34,8 @@ GUESTS_RATE: Final = 0.5
 GUESTS_BURST: Final = 30.0
 """Guests from one address, a second and at once: whoever guesses codes enters as one."""
 ADDRESSES_MAX: Final = 65536
+FORGOTTEN_AT_ONCE: Final = 16
+"""Addresses that are looked at for one that is fresh."""
 
 Delivery = tuple[int, FromServer]
 """For whom, and what."""
@@ -118,15 +121,17 @@ class Rooms:
         return None if is_room_left and len(client.rooms) < ROOMS_PER_CLIENT_MAX else Refusal.FULL
 
     def _may_guess(self, host: str, now: float) -> bool:
-        if host not in self._guests:
+        allowance = self._guests.pop(host, None)
+        if allowance is None:
             if len(self._guests) >= ADDRESSES_MAX:
-                full = [one for one, allowance in self._guests.items() if allowance.is_full(now)]
-                for one in full:
-                    del self._guests[one]
-                if not full:
-                    return False
-            self._guests[host] = Allowance(GUESTS_RATE, GUESTS_BURST, GUESTS_BURST, now)
-        return self._guests[host].take(now)
+                for one in list(islice(self._guests, FORGOTTEN_AT_ONCE)):
+                    if self._guests[one].is_full(now):
+                        del self._guests[one]
+            if len(self._guests) >= ADDRESSES_MAX:
+                return False
+            allowance = Allowance(GUESTS_RATE, GUESTS_BURST, GUESTS_BURST, now)
+        self._guests[host] = allowance  # who asked last stands last: the first ones are full before others
+        return allowance.take(now)
 
     def _leave(self, who: int, client: _Client, name: _Name) -> list[Delivery]:
         if name not in client.rooms:

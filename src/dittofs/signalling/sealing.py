@@ -33,7 +33,7 @@ class Word(Struct, frozen=True, array_like=True, tag_field="type", forbid_unknow
 
 
 class Here(Word, frozen=True, tag=1):
-    """Who this is. Told to everybody in the room who came, and told back."""
+    """Who this is. Of two that are in a room each tells the other, once the server says that it is there."""
 
     device: Annotated[bytes, Meta(min_length=32, max_length=32)]
     nonce: Nonce

@@ -20,8 +20,6 @@ END: Final = (1 << 63) - 1
 _COLUMNS = "at, id, hlc, slot, inode, kind, source, target, before, after, sum"
 _INSERT = f"INSERT INTO history({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?)"
 Row = tuple[int, int, int, str, str, str, str | None, str | None, bytes, bytes, bytes]
-
-
 _INODE, _SOURCE, _BEFORE = 4, 6, 8
 _DIRECTORIES: Final = {"source": 6, "target": 7}
 UNWRITTEN_ROWS_MAX: Final = 4096

@@ -1,4 +1,4 @@
-"""What is carried between a data channel and the daemon's socket, with a channel whose pace a test chooses."""
+"""Bytes between a data channel and the daemon's socket, with a channel whose pace a test chooses."""
 
 import asyncio
 import socket
@@ -18,8 +18,8 @@ HEARD_MEANWHILE = 40
 class Channel:
     """An open data channel and who is at its other end, who takes nothing before `release`."""
 
-    readyState = "open"  # noqa: N815 - the name that the standard has
-    bufferedAmountLowThreshold = 0  # noqa: N815 - as above
+    readyState = "open"
+    bufferedAmountLowThreshold = 0
 
     def __init__(self) -> None:
         self.bufferedAmount = BUFFERED_MAX + 1

@@ -5,6 +5,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
+
 from dittofs.blocking import run_inline
 from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.seal import VolumeKeys
@@ -161,12 +163,15 @@ class Rig:
     # Calls
 
     async def _with_publisher(self, act: Callable[[], Any]) -> Any:
+        """Wait as the program would: the publisher runs beside."""
         answer = act()
         if not isinstance(answer, Awaitable):
             return answer
-        answer.close()  # type: ignore[attr-defined]
-        await self.publish()
-        return await settled(act())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.volume.publisher.run)
+            result = await answer
+            nursery.cancel_scope.cancel()
+        return result
 
     def open_file(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o644) -> Handle:
         parent, name = self.place(path)
@@ -239,13 +244,9 @@ class Rig:
     async def rename(self, old: str, new: str, flags: int = 0) -> None:
         parent, name = self.place(old)
         new_parent, new_name = self.place(new)
-        answer = self.volume.renaming.rename(parent, name, new_parent, new_name, flags)
-        if isinstance(answer, Awaitable):
-            answer.close()
-            self.volume.publisher.enqueue(self.walk(old).ref)
-            await self.publish()
-            answer = self.volume.renaming.rename(parent, name, new_parent, new_name, flags)
-        assert not isinstance(answer, Awaitable), "a rename that still waits after publication"
+        await self._with_publisher(
+            lambda: self.volume.renaming.rename(parent, name, new_parent, new_name, flags)
+        )
 
     def truncate(self, path: str, size: int) -> None:
         self.volume.attributes.set(self.walk(path), Wanted(size=size))

@@ -280,11 +280,13 @@ class Renaming:
         state, inode = self._state, held.inode
         if entry.kind is not Kind.FILE:
             raise FSError(errno.ESTALE)
-        if inode.ref[1] is None:
-            self._names.move_local_attributes(inode.id, seen.ref[0])
+        is_linked = state.stat(inode).nlink > 1  # then it goes on under its other names
         ref = seen.replace(state, inode.ref, change)
         change.group.unlink(move.parent.id, entry, stamp=state.tick())
-        held.follow(state, self._publisher, ref, change)
+        if not is_linked:
+            if inode.ref[1] is None:
+                self._names.move_local_attributes(inode.id, ref[0])
+            held.follow(state, self._publisher, ref, change)
 
     def _node(self, saved: Version | None, target: Inode) -> bytes:
         """A version node for what is moved over another file: it comes from both. Empty if there is none.

@@ -64,7 +64,8 @@ class Seen:
         assert attributes is not None
         assert attributes.version is not None
         inode, shown = self.ref[0], attributes.version
-        version = NewVersion(shown.root, shown.size, shown.mtime, shown.node, attributes.number)
+        number = attributes.number if attributes.nlink <= 1 else 0  # else its other names keep it
+        version = NewVersion(shown.root, shown.size, shown.mtime, shown.node, number)
         dot: Dot = group.write(inode, version, replaces=self.version.replaces, stamp=stamp)
         group.set_mode(inode, attributes.mode, stamp=stamp)
         group.set_owner(inode, attributes.owner, stamp=stamp)

@@ -43,11 +43,11 @@ class Target:
 
 
 TARGETS: Final = {
-    "create 5k x 4 KiB": Target(14, 2, 2, 1.2, 0.25),
+    "create 4 KiB files": Target(14, 2, 2, 1.2, 0.25),
     "ls -lR warm": Target(5, 4, 0.67, 0.67),
-    "read 5k files, cold": Target(7, 6, 1, 1, 0.2),
-    "rm -rf 5k": Target(5, 1, 0.67, 0.67),
-    "untar 2.5k entries": Target(6, 1.5, 1, 1, 0.25),
+    "read 4 KiB files, cold": Target(7, 6, 1, 1, 0.2),
+    "rm -rf": Target(5, 1, 0.67, 0.67),
+    "untar": Target(6, 1.5, 1, 1, 0.25),
     "git clone": Target(8, 2, 2, 2),
     "git status": Target(2.5, 2, 1, 1),
     "sequential write 1M": Target(2.5, 1, 0.33, 0.33, 1),

@@ -205,11 +205,11 @@ def read_randomly(root: Path, material: Material) -> None:
 
 
 WORKLOADS: Final = (
-    Workload("create 5k x 4 KiB", create, make_directories),
+    Workload("create 4 KiB files", create, make_directories),
     Workload("ls -lR warm", list_all, list_all),
-    Workload("read 5k files, cold", read_small, is_cold=True),
-    Workload("rm -rf 5k", remove),
-    Workload("untar 2.5k entries", untar),
+    Workload("read 4 KiB files, cold", read_small, is_cold=True),
+    Workload("rm -rf", remove),
+    Workload("untar", untar),
     Workload("git clone", clone),
     Workload("git status", status),
     Workload("sequential write 1M", write_large),

@@ -182,7 +182,7 @@ class Rounds:
             message, _ = await self._next(wire.RoundEnd)
             if not isinstance(message, wire.RoundEnd) or message.round != self._number:
                 raise ProtocolError("the end of another round")
-            parts, lacks = self._collector.parts, message.lacks or ()
+            parts, lacks = self._collector.parts, message.lacks
         finally:
             self._collector = None
         is_first = self._is_empty() and sum(len(part.update) for part in parts) > AT_ONCE_BYTES_MAX

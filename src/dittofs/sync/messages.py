@@ -119,7 +119,7 @@ class RoundEnd(Message, frozen=True, tag=10):
 
     round: Count
     through: Count
-    lacks: Annotated[tuple[Document, ...], Meta(max_length=DOCUMENTS)] | None = None
+    lacks: Annotated[tuple[Document, ...], Meta(max_length=DOCUMENTS)]
     """Documents that the sender lost and awaits itself: what it gives of them is not all there was."""
 
 

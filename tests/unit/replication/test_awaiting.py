@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 from dittofs.identity.records import Role
-from dittofs.sync import messages as wire
 from dittofs.tree.record import shard_of
 from tests.unit.replication.pair import Side, connect, sides, until
 
@@ -161,9 +159,3 @@ async def test_what_a_device_gives_that_lost_it_too_ends_no_waiting_for_one_that
             nursery.start_soon(stay_connected, a, rest[0])
             await until(lambda: not awaited(a))
         nursery.cancel_scope.cancel()
-
-
-def test_the_end_of_a_round_of_who_says_nothing_of_what_it_lost_is_read() -> None:
-    """An earlier version of this program sends three fields."""
-    fields = msgspec.msgpack.decode(wire.encode_header(wire.RoundEnd(3, 4)))
-    assert wire.decode_header(msgspec.msgpack.encode(fields[:3])) == wire.RoundEnd(3, 4)

@@ -170,7 +170,7 @@ async def test_who_compacted_hears_no_answer_before_the_changes_that_it_covers(
             if part is not None:
                 header = wire.Part(pull.round, number, part.epoch.number, part.epoch.digest, part.is_whole)
                 await peer.say(header, part.update, is_bulk=True)
-        await peer.say(wire.RoundEnd(pull.round, 0), is_bulk=True)
+        await peer.say(wire.RoundEnd(pull.round, 0, ()), is_bulk=True)
         await until(lambda: puller.tree.setting("said/after"))
         assert puller.tree.lookup(ROOT, b"after") is not None
         assert puller.tree.lookup(ROOT, b"before") is None

@@ -13,6 +13,7 @@ import trio
 from dittofs.errors import DittoError
 from dittofs.identity.keys import Device
 from dittofs.links.link import Admits, Alpn, Link, LinkBroken
+from dittofs.links.serving import served
 from dittofs.links.tls import secure
 
 STRANGERS_MAX: Final = 32
@@ -62,7 +63,7 @@ async def listen(
         with strangers.place(_remote(stream)) as place:
             link = await _accepted(stream, device, admits, place)
         if link is not None:
-            await _served(link, serve)
+            await served(serve, link)
 
     try:
         sockets = _bound(bind, port)
@@ -140,15 +141,6 @@ async def _accepted(
             log.info("a connection was refused", address=remote, reason=str(error))
     await trio.aclose_forcefully(stream)
     return None
-
-
-async def _served(link: Link, serve: Callable[[Link], Awaitable[None]]) -> None:
-    try:
-        await serve(link)
-    except DittoError as error:
-        log.info("a link ended", link=link.description, reason=str(error))
-    finally:
-        await link.aclose()
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from dittofs.discovery.addresses import back_off_s
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.links.link import Alpn, Link
+from dittofs.links.serving import served
 from dittofs.replication.calls import CALLS_MAX, STRANGERS_MAX, Calls
 from dittofs.replication.connector import Connector
 from dittofs.replication.peers import Peers
@@ -237,7 +238,7 @@ class Line:
         async def pair() -> None:
             link = await self._taken(talk, word.number, offer, tell, None)
             if link is not None:
-                await _served(self._connector.accept, link)
+                await served(self._connector.accept, link)
 
         try:
             await contained(pair)
@@ -251,7 +252,7 @@ class Line:
             if link is not None and not self._is_wanted(name, talk, there.device):
                 await link.aclose()
             elif link is not None:
-                self._calls.nursery.start_soon(contained, partial(_served, self._connector.accept, link))
+                self._calls.nursery.start_soon(contained, partial(served, self._connector.accept, link))
         finally:
             self._calling.discard(there.device)
 
@@ -313,7 +314,7 @@ class Line:
                 await link.aclose()
                 return
             self._calls.nursery.start_soon(
-                contained, partial(_served, partial(self._connector.hold, peers), link)
+                contained, partial(served, partial(self._connector.hold, peers), link)
             )
         except DittoError as error:
             absent.failures += 1
@@ -342,12 +343,3 @@ class Line:
 
 async def _answer(talk: Talk, name: bytes, who: int, number: int, nonce: bytes, description: str) -> None:
     talk.say(name, who, Answer(nonce, number, description))
-
-
-async def _served(serve: Callable[[Link], Awaitable[object]], link: Link) -> None:
-    try:
-        await serve(link)
-    except DittoError as error:
-        log.info("a link ended", link=link.description, reason=str(error))
-    finally:
-        await link.aclose()

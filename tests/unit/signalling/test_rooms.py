@@ -122,3 +122,20 @@ def test_a_room_and_a_client_have_their_bounds() -> None:
     for number in range(1, ROOMS_PER_CLIENT_MAX + 2):
         told = rooms.take(last, Enter(number.to_bytes(ROOM_BYTES, "big"), Part.MEMBER), 0)
     assert isinstance(told[0][1], Refused)
+
+
+def test_when_addresses_are_many_one_that_may_guess_again_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dittofs.signalling.rooms.ADDRESSES_MAX", 3)
+    rooms = Rooms()
+    for who in range(5):
+        rooms.came(who, "/", f"198.51.100.{who}", 0)
+
+    def guess(who: int, now: float) -> object:
+        (told,) = rooms.take(who, Enter(ROOM, Part.GUEST), now)[-1:]
+        rooms.take(who, Leave(ROOM), now)
+        return told[1]
+
+    for now, who in enumerate((0, 1, 2, 0)):
+        assert guess(who, now) == Entered(ROOM)
+    assert guess(3, 3) == Entered(ROOM), "the second is as it was before it came"
+    assert guess(4, 3) == Refused(ROOM, Refusal.RATE)

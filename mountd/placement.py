@@ -68,11 +68,8 @@ class PlacementDesk:
         return _result(request, len({inode for inode, _, _ in done.gone}), done.bytes, room, kept)
 
     async def _pin(self, opened: SharedVolume, names: tuple[bytes, ...]) -> PlaceResult:
-        inode = _find(opened, names)
-        is_fresh = opened.pins.put(inode)
-        replica = opened.volume.replica
-        await replica.run_blocking(replica.journal.sync)
-        opened.pinning.look_again()
+        is_fresh = opened.pins.put(_find(opened, names))
+        await _pins_changed(opened)
         seen = {one.inode: one for one in await _below(opened, names) if one.stat.kind is Kind.FILE}
         missing = sum(one.missing_bytes for one in seen.values())
         return PlaceResult(opened.name, "pin", len(seen), missing, was_so=not is_fresh)
@@ -80,13 +77,18 @@ class PlacementDesk:
     async def _unpin(self, opened: SharedVolume, names: tuple[bytes, ...]) -> PlaceResult:
         inode = _find(opened, names)
         is_gone = opened.pins.remove(inode)
-        replica = opened.volume.replica
-        await replica.run_blocking(replica.journal.sync)
-        opened.pinning.look_again()
+        await _pins_changed(opened)
         above = opened.pins.of(inode)
         path = b"" if above is None else opened.volume.state.path(above)
         shown = "" if above is None else path.decode(errors="replace").rstrip("/") or "the whole volume"
         return PlaceResult(opened.name, "unpin", was_so=not is_gone, pinned_above=shown)
+
+
+async def _pins_changed(opened: SharedVolume) -> None:
+    """Make it durable, and act on it."""
+    replica = opened.volume.replica
+    await replica.run_blocking(replica.journal.sync)
+    opened.pinning.look_again()
 
 
 def _find(opened: SharedVolume, names: tuple[bytes, ...]) -> InodeId:

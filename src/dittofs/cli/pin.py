@@ -2,11 +2,9 @@
 
 import argparse
 
-from dittofs.cli.asking import client, locate
-from dittofs.cli.output import counted, escaped, human_size, say, say_json
+from dittofs.cli.output import counted, escaped, human_size, say
+from dittofs.cli.placing import add_paths, placed
 from dittofs.control.faults import EXIT_FINE
-from dittofs.control.paths import path_fields
-from dittofs.control.placement import PlaceRequest
 
 DESCRIPTION = """\
 Keep files or folders on this device, whole: what is missing is fetched, also what comes into a folder later,
@@ -19,17 +17,11 @@ EXAMPLE = """\
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="a path below a mount, or VOLUME:PATH")
+    add_paths(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    asked = client()
-    volumes = asked.status().volumes
-    for place in [locate(word, volumes) for word in arguments.paths]:
-        result = asked.place(PlaceRequest(place.volume, "pin", **path_fields(place.path)))
-        if arguments.json:
-            say_json(result)
-            continue
+    for place, result in placed(arguments, "pin"):
         files = counted(result.files, "file")
         left = (
             f"{human_size(result.bytes)} are fetched as devices that have them are connected:  dittofs status"

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from dittofs.errors import Damaged
 from dittofs.ids import InodeId, Slot, Stamp
 from dittofs.journal.damage import Damage
-from dittofs.journal.rows import checksum
+from dittofs.journal.rows import UNWRITTEN_ROWS_MAX, checksum
 from dittofs.journal.statements import Statements
 
 PAGE_ROWS = 512
@@ -22,8 +22,6 @@ _INSERT = f"INSERT INTO history({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?)"
 Row = tuple[int, int, int, str, str, str, str | None, str | None, bytes, bytes, bytes]
 _INODE, _SOURCE, _BEFORE = 4, 6, 8
 _DIRECTORIES: Final = {"source": 6, "target": 7}
-UNWRITTEN_ROWS_MAX: Final = 4096
-"""Of one transaction, in memory: 2 MB."""
 
 
 class HistoryEffect(Protocol):

@@ -6,12 +6,11 @@ from typing import Final
 
 from dittofs.journal import schema
 from dittofs.journal.damage import Damage, IndexDamaged
+from dittofs.journal.rows import UNWRITTEN_ROWS_MAX
 from dittofs.journal.statements import Statements, before_end_of
 
 PAGE_ROWS = 512
 """Rows that `scan` reads at a time."""
-UNWRITTEN_ROWS_MAX = 4096
-"""Of one transaction, in memory: 2 MB."""
 REBUILDING: Final = "journal/rebuilding"
 """Of the meta row that says whether the index is whole."""
 IndexChange = tuple[int, bytes, bytes | None]

@@ -1,6 +1,7 @@
 """Rows that exist on this device only: `local` (by kind and key) and `meta` (by name)."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from blake3 import blake3
 
@@ -10,6 +11,8 @@ from dittofs.journal.statements import Statements, before_end_of
 
 SUM_BYTES = 16
 PAGE_ROWS = 512
+UNWRITTEN_ROWS_MAX: Final = 4096
+"""Of one transaction, of the index and of the history each, in memory: 2 MB."""
 _PAGE = f"ORDER BY key LIMIT {PAGE_ROWS}"
 _PUT_LOCAL = "INSERT OR REPLACE INTO local VALUES(?,?,?,?)"
 

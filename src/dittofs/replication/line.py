@@ -38,6 +38,7 @@ from dittofs.signalling.messages import (
     Part,
     Refused,
     Said,
+    Welcome,
 )
 from dittofs.signalling.sealing import Answer, AnyWord, Here, Offer, Seal, parse
 
@@ -184,7 +185,7 @@ class Line:
                 talk.put(Enter(name, room.part))
 
     def _take(self, talk: Talk, message: FromServer, nursery: trio.Nursery) -> None:
-        room = None if not hasattr(message, "room") else talk.rooms.get(message.room)
+        room = None if isinstance(message, Welcome) else talk.rooms.get(message.room)
         match message:
             case Entered() if room is not None:
                 room.is_entered = True

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dittofs.journal.index import UNWRITTEN_ROWS_MAX
 from dittofs.journal.journal import Journal
+from dittofs.journal.rows import UNWRITTEN_ROWS_MAX
 
 KEYS = [b"", b"a", b"a\xff", b"a\xff\xff", b"a\xffz", b"b", b"\xff", b"\xff\xff", b"\xff\xffa"]
 

@@ -362,8 +362,11 @@ class Peers:
                     return
                 if not session.rounds.is_pulling:
                     session.rounds.begin()
-            with trio.move_on_after(COMPARE_PAUSE_S):
+            next_look = trio.current_time() + COMPARE_PAUSE_S
+            with trio.move_on_at(next_look):
                 await session.rounds.ended()
+            if session.rounds.found_equal_at < since:  # one round after the other would keep both sides busy
+                await trio.sleep_until(next_look)
 
     async def run(self) -> None:
         """For ever."""

@@ -7,6 +7,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from dittofs.identity.records import Role
 from dittofs.ids import ROOT
 from dittofs.replication import rounds
+from dittofs.replication.peers import COMPARE_PAUSE_S
 from dittofs.replication.round import differing, pack_digests, pack_states, parse_states, wanted
 from dittofs.sync import messages as wire
 from dittofs.tree.record import shard_of
@@ -194,3 +195,26 @@ async def test_a_device_that_takes_a_first_round_piece_by_piece_gives_nothing_of
         await _rest(peer, parts)
         puller.receive_round(parts, server.device.id)
         assert puller.root_digest() == server.rig.volume.replica.root_digest()
+
+
+async def test_a_peer_that_takes_nothing_is_not_asked_without_end(autojump_clock: MockClock) -> None:
+    """Who waits until both have the same looks again and again, with a pause."""
+    empty = _puller()
+    async with attacked(Role.WRITER) as (peer, server), trio.open_nursery() as nursery:
+        await server.write("f", b"1")
+        await peer.open()
+        await server.peers.stream.flushed()
+        (session,) = server.peers.open_sessions
+        session.live.acknowledged(session.live.sequence)
+        nursery.start_soon(server.peers.in_step)
+        begun = trio.current_time()
+        for _ in range(100):
+            pull, body = await peer.hear_a(wire.Pull)
+            assert isinstance(pull, wire.Pull)
+            documents = differing(empty.digests(), body)
+            states = pack_states(documents, empty.states())
+            await peer.say(wire.States(pull.round), wire.encode_states(states))
+            await peer.hear_a(wire.Want)
+            await peer.say(wire.RoundEnd(pull.round, 0, ()), is_bulk=True)
+        assert trio.current_time() - begun > 99 * COMPARE_PAUSE_S / 2
+        nursery.cancel_scope.cancel()

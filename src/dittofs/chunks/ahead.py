@@ -54,7 +54,7 @@ class AheadPack:
         self._lengths = array("I")
 
     def append(self, frames: list[tuple[ChunkId, Buffer, Buffer]]) -> None:
-        """(chunk, frame header, sealed) each. DiskFull or DiskError: none is there."""
+        """(chunk, frame header, sealed) each. DiskFull or DiskError: which are there is in doubt."""
         assert self._file is not None
         data = b"".join([part for _, header, sealed in frames for part in (header, sealed)])
         self._file.write(self.size, data)

@@ -67,7 +67,7 @@ def test_a_file_written_here_is_read_there_and_everything_is_told_truthfully(
 
     again = desktop.run("join", ticket, desktop.root).stdout
     assert 'member of "Shared" already' in again
-    assert "was mounted" in again
+    assert "It is mounted" in again
 
     (desktop.root / "answer.txt").write_text("Dear writer\n")
     for node in (desktop, laptop):

@@ -36,7 +36,7 @@ from dittofs.volume.replica import Replica
 from tests.property.exchange_scripts import FIRST, Script
 from tests.property.history_users import PROFILES, Opened, move_into
 from tests.property.tree_replicas import Update, World, assert_same, observe
-from tests.simulation.replica_rig import ReplicaRig, parts_for, pull
+from tests.simulation.replica_rig import ReplicaRig, parts_for, pull, told
 from tests.simulation.rig import SimulatedClock
 from tests.simulation.shrinking import shrunken
 
@@ -194,7 +194,7 @@ class History:
     def _round(self, node: Node, giver: Node) -> None:
         try:
             pull(node.replica, giver.replica)
-            left_out = wanted(node.replica.tree, list(enumerate(giver.replica.replica.states())))
+            left_out = wanted(node.replica.tree, told(node.replica, giver.replica))
             assert not left_out, f"a round left {left_out} out"
             # Of copies that have written equally much nobody can tell what differs.
             assert self.forks or not self._is_beyond(node, giver), "a round left something out"
@@ -207,8 +207,8 @@ class History:
 
     def _is_beyond(self, node: Node, giver: Node) -> bool:
         """Whether the giver of a round still knows more of a document that it has in a lower epoch."""
-        pairs = zip(node.replica.replica.states(), giver.replica.replica.states(), strict=True)
-        lower = [number for number, (ours, theirs) in enumerate(pairs) if theirs.epoch < ours.epoch]
+        ours = node.replica.replica.states()
+        lower = [n for n, theirs in told(node.replica, giver.replica) if theirs.epoch < ours[n].epoch]
         return any(
             is_beyond(node.replica.shard_as(number, 2), giver.replica.shard_as(number, 2), number)
             for number in lower

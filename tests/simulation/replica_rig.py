@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 from dittofs.blocking import run_inline
 from dittofs.ids import ROOT, InodeId, Slot, Stamp, inode_id
-from dittofs.replication.round import wanted
+from dittofs.replication.round import differing, pack_digests, wanted
 from dittofs.tree import encoding, shapes
 from dittofs.tree.entry import Change, Entry
 from dittofs.tree.group import Group
 from dittofs.tree.join import join_all
 from dittofs.tree.record import DOCUMENTS, META_SHARD, Kind, NewVersion, Place, Record, shard_of
 from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
-from dittofs.tree.states import Difference
+from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
 from dittofs.volume.opening import _label, open_replica
 from dittofs.volume.replica import Replica
@@ -241,18 +241,26 @@ class ReplicaRig:
         return encoding.encode(record)
 
 
+def told(receiver: ReplicaRig, giver: ReplicaRig) -> list[tuple[int, DocumentState]]:
+    """What the giver of a round says of itself: its states where the digests differ, as in a session."""
+    if receiver.replica.root_digest() == giver.replica.root_digest():
+        return []
+    numbers = differing(receiver.replica.digests(), pack_digests(giver.replica.digests()))
+    states = giver.replica.states()
+    return [(number, states[number]) for number in numbers]
+
+
 def parts_for(receiver: ReplicaRig, giver: ReplicaRig) -> Sequence[Difference]:
     """What a round brings to `receiver`."""
-    ours = receiver.replica.states()
-    numbers = wanted(receiver.tree, list(enumerate(giver.replica.states())))
+    numbers = wanted(receiver.tree, told(receiver, giver))
+    ours = receiver.replica.states() if numbers else ()
     found = (giver.replica.difference(number, ours[number]) for number in numbers)
     return [part for part in found if part is not None]
 
 
 def pull(receiver: ReplicaRig, giver: ReplicaRig) -> bool:
     """A round, as a session runs it: the giver's states tell of a fork first."""
-    theirs = list(enumerate(giver.replica.states()))
-    if receiver.replica.is_fork(theirs):
+    if receiver.replica.is_fork(told(receiver, giver)):
         receiver.replica.heal_fork()
     parts = parts_for(receiver, giver)
     return bool(parts) and receiver.replica.receive_round(parts, giver.label.encode().ljust(32, b"\0"))

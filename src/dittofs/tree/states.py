@@ -58,14 +58,14 @@ class _Row(msgspec.Struct, array_like=True):
 class _State:
     """A row in memory; what is encoded or hashed of it is made when it is asked for."""
 
-    __slots__ = ("epoch", "known", "leaf", "n", "slot", "vector")
+    __slots__ = ("encoded", "epoch", "known", "leaf", "n", "slot")
 
     def __init__(self, epoch: Epoch, known: StateVector, slot: Slot, n: int) -> None:
         self.epoch = epoch
         self.known = known
         self.slot = slot
         self.n = n
-        self.vector: bytes | None = None
+        self.encoded: DocumentState | None = None
         self.leaf: bytes | None = None
 
 
@@ -93,9 +93,9 @@ class States:
     def get(self, number: int) -> DocumentState:
         """What one document has seen."""
         state = self._state(number)
-        if state.vector is None:
-            state.vector = encode_state_vector(state.known)
-        return DocumentState(state.epoch, state.vector)
+        if state.encoded is None:
+            state.encoded = DocumentState(state.epoch, encode_state_vector(state.known))
+        return state.encoded
 
     def all(self) -> Sequence[DocumentState]:
         """What every document has seen, by number."""
@@ -112,7 +112,7 @@ class States:
         """A document has changed. `known` may move on with it; then this is called again."""
         state = self._state(number)
         state.epoch, state.known = epoch, known
-        state.vector = state.leaf = self._root = None
+        state.encoded = state.leaf = self._root = None
         self._changed.add(number)
 
     def own_count(self, number: int, slot: Slot) -> int:
@@ -166,7 +166,7 @@ class States:
             row = msgspec.msgpack.decode(raw, type=_Row)
             known = decode_state_vector(row.vector)
             state = _State(Epoch(row.number, row.digest), known, Slot(row.slot), row.n)
-            state.vector = row.vector
+            state.encoded = DocumentState(state.epoch, row.vector)
             states[int.from_bytes(key, "big")] = state
             self._greatest = max(self._greatest, Stamp(row.stamp))
         self._states = states

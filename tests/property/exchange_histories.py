@@ -97,7 +97,7 @@ class History:
         self.dead: set[bytes] = set()
         """Contents that were once written and then to be seen nowhere, with nothing on its way."""
         self.unnoticed: set[bytes] = set()
-        """Written by one of two copies before anybody could tell one's changes from the other's."""
+        """Written or saved elsewhere by one of two copies before anybody could tell them apart."""
         self.joined = self.gone = 0
         self.trace: list[str] = []
 
@@ -373,18 +373,23 @@ class History:
         before = len(self.trace)
         self.trace.append(f"{self._who(node)} {getattr(operation, '__name__', 'crosses')}")
         node.replica.changes.clear()
-        written = set(self.written)
+        made = self._made(node) if self._is_shared(node) else set()
         try:
             operation(self, node)
         except FSError as error:
             self.trace[before] += f" ({error})"
             return
         if self._is_shared(node):
-            self.unnoticed |= self.written - written
+            self.unnoticed |= self._made(node) - made
         updates = [update for change in node.replica.changes for update in change.updates]
         for other in self.nodes:
             if updates and other is not node and self.random.random() < 0.7:
                 other.inbox.append(updates)
+
+    def _made(self, node: Node) -> set[bytes]:
+        """The contents that a device shows as its own writer's."""
+        shown = observe(node.replica.tree).contents.values()
+        return {version.root for version in shown if version.dot[0] == node.replica.slot}
 
     def _who(self, node: Node) -> str:
         return f"{self.nodes.index(node)}@{node.replica.slot}"

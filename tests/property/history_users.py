@@ -254,7 +254,9 @@ def unlink(history: History, writer: User) -> None:
         }, (entry, before, after)
         # What stands aside of a file may follow it to another name; files stay where they are.
         assert files - {entry.name} <= after.keys(), (entry, before, after)
-        assert entry.name not in after, (entry, before, after)
+        # The name is free, unless a conflict entry had made way for a file that somebody gave its name.
+        made_way = [root for name, root in before.items() if name not in after]
+        assert entry.name not in after or after[entry.name] in made_way, (entry, before, after)
 
 
 def rmdir(history: History, writer: User) -> None:

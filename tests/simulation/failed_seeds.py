@@ -17,6 +17,8 @@ STACK: Final = {
     300133: "replication that met a full disk while it was ended took the whole process along",
     400002: "who edits what only a device had that left for good, waits for ever",
     500035: "a truncation that fails on a disk with errors has taken effect",
+    4100069: "what was fsynced while its publication failed was published twice at once",
+    4100195: "an owner whose journal could not be synced took a member out only once restarted",
     500073: "writes in place that nobody synced are a mixture after a power cut, as POSIX allows",
     900014: "an owner cannot say how many copies there are to be while the disk fails",
 }
@@ -27,5 +29,7 @@ MANY: Final = {
 """Of whole devices, too, 16 each: a run takes 20 s, so they are soak tests."""
 TREE: Final = {
     20005676: "the last name of a file took a version along that another file has, and numbers moved up",
+    40001894: "of two copies that write as one, one replaces what the other saved under another name",
+    40006183: "a conflict entry has its name back once the file that a user gave that name is removed",
     20007657: "the check looked in a directory that was there for what was moved out of it only",
 }

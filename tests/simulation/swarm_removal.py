@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -62,11 +63,13 @@ async def _take_out(swarm: "Swarm", device: SwarmDevice) -> None:
 
 
 async def take_out_all(swarm: "Swarm") -> None:
-    """At the end every device that is to be removed has been. The owner is there."""
+    """At the end every device that is to be removed has been. The owner is there, or is restarted."""
+    owner = swarm.devices[OWNER]
     for device in swarm.removed:
-        if _role(swarm.devices[OWNER], device) > Role.NONE:
-            await swarm.devices[OWNER].shared.remove_member(device.device.id)
-        await until(lambda: all(_role(one, device) is Role.NONE for one in swarm.present))  # noqa: B023
+        while not owner.is_up or _role(owner, device) > Role.NONE:
+            await _take_out(swarm, device)
+            await trio.sleep(1.0)
+        await until(partial(_is_out, swarm, device))
 
 
 def forget_what_it_wrote(swarm: "Swarm") -> None:
@@ -105,6 +108,10 @@ async def check_removed(swarm: "Swarm") -> None:
             assert not lost, f"a removed device lost what was its own: {lost}"
     for one, digest in before.items():
         assert one.volume.replica.root_digest() == digest, f"{one.number} took what a removed device gave"
+
+
+def _is_out(swarm: "Swarm", device: SwarmDevice) -> bool:
+    return all(one.is_up and _role(one, device) is Role.NONE for one in swarm.present)
 
 
 def _role(one: SwarmDevice, device: SwarmDevice) -> Role:

@@ -244,6 +244,7 @@ class Publisher:
             self.problem = str(error) or type(error).__name__
             for job in reversed(jobs):
                 self._queue = {job.ref: None, **self._queue}
+                self._open.pop(job.ref, None)
             if isinstance(error, DiskFull):
                 self.ahead.give_back()
         finally:

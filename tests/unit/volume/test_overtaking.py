@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dittofs.blocking import run_inline
+from dittofs.errors import DiskFull
 from dittofs.tree.record import Kind
 from tests.simulation.rig import USER, Rig
 
@@ -118,3 +119,22 @@ async def test_a_file_removed_while_it_is_synced_harms_nothing(rig: Rig) -> None
     await rig.volume.files.sync()
     await rig.volume.files.sync()
     assert not rig.disk.listdir("staging")
+
+
+@pytest.mark.logs_warning("publication failed")
+async def test_a_file_fsynced_while_its_publication_fails_is_published_once(rig: Rig) -> None:
+    handle = rig.open_file("a", os.O_CREAT | os.O_WRONLY)
+    await rig.write_at(handle, 0, BIG)
+    publisher = rig.volume.publisher
+    publisher.enqueue_open(handle.inode.ref)
+
+    async def fail() -> None:
+        publisher.enqueue_open(handle.inode.ref)
+        raise DiskFull("no room for chunks")
+
+    Meanwhile(rig, fail, first=True)
+    assert not await publisher.publish_point()
+    assert await publisher.publish_point()
+    assert publisher.is_idle
+    assert not publisher.stuck
+    rig.close_file(handle)

@@ -56,7 +56,7 @@ class Family:
     @classmethod
     @functools.cache
     def made(cls, readers: int) -> "Family":
-        """The same in every run: wraps hold randomness that no seed reproduces."""
+        """The same in every run."""
         entropy = SeededEntropy(7)
         devices = [create_device(key_files(SimulatedDisk()), entropy) for _ in range(DEVICES_MAX)]
         secrets = make_volume_secrets(entropy)

@@ -10,11 +10,10 @@ import itertools
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 import trio
-import trio._core._run as scheduler
 import trio.testing
 from blake3 import blake3
 
@@ -27,6 +26,7 @@ from tests.simulation.disk import SimulatedDisk
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Network, Weather
 from tests.simulation.programs import Planned, Programs
+from tests.simulation.reproducible import reproducible
 from tests.simulation.swarm_checks import (
     Groups,
     check_alike,
@@ -124,15 +124,8 @@ class Swarm:
         self.trace.append(f"{trio.current_time():9.4f} {what}")
 
     def digest(self) -> str:
-        """Of everything that happened, and what every disk was told to do: where, and how many bytes.
-
-        Not which: the records of the family hold randomness that each process draws afresh.
-        """
-        disks = [
-            event.rpartition(" ")[0] if event.startswith("write ") else event
-            for device in self.devices
-            for event in device.disk.trace
-        ]
+        """Of everything that happened, and of all that every disk was told to do."""
+        disks = [event for device in self.devices for event in device.disk.trace]
         return blake3("\n".join([*self.trace, *disks]).encode()).hexdigest()
 
     # -- the run
@@ -336,28 +329,18 @@ class Warnings(logging.Handler):
         ]
 
 
-@contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    """Let trio run what is ready in an order that the seed gives."""
-    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    state = scheduler._r.getstate()
-    scheduler._r.seed(seed)
-    try:
-        yield
-    finally:
-        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
-        scheduler._r.setstate(state)
-
-
 def run(script: Script) -> Swarm:
     """One run. AssertionError, or what broke, with the trace as a note."""
+    with reproducible(script.seed):
+        return _run(script)
+
+
+def _run(script: Script) -> Swarm:
     swarm = Swarm(script)
     warnings = Warnings()
     logging.getLogger().addHandler(warnings)
     try:
-        with _reproducible(script.seed):
-            trio.run(swarm.run, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(swarm.run, clock=trio.testing.MockClock(autojump_threshold=0))
         expected = [*EXPECTED, *(EXPECTED_OF_BACKUPS if swarm.restored else ())]
         if {"full disk", "disk errors"} & {*script.misfortunes}:
             expected += EXPECTED_OF_DISKS

@@ -19,7 +19,7 @@ from tests.simulation.swarm_script import Script
 pytestmark = pytest.mark.logs_warning(*EXPECTED, *EXPECTED_OF_BACKUPS, *EXPECTED_OF_DISKS)
 DIGEST = (
     "from tests.simulation.swarm import run; from tests.simulation.swarm_script import Script;"
-    "print(run(Script.of(19, 2)).digest())"
+    "print(run(Script.of(7)).digest())"
 )
 
 

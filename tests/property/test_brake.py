@@ -21,6 +21,7 @@ from tests.property.exchange_histories import History, Node
 from tests.property.exchange_scripts import Script
 from tests.property.held_records import with_holds
 from tests.property.tree_replicas import assert_same, observe
+from tests.simulation.failed_seeds import BRAKED
 from tests.simulation.replica_rig import ReplicaRig
 from tests.simulation.rig import SimulatedClock
 
@@ -128,13 +129,22 @@ def run(seed: int, *, replicas: int = 3, steps: int = 80) -> BrakedHistory:
     return history
 
 
+def run_seed(seed: int) -> BrakedHistory:
+    return run(seed, replicas=2 + seed % 3)
+
+
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_replicas_that_hold_what_others_remove_show_it_as_it_was_and_agree_in_the_end(batch: int) -> None:
     decided = 0
     for seed in range(batch, HISTORIES, BATCHES):
-        trace = run(seed, replicas=2 + seed % 3).trace
+        trace = run_seed(seed).trace
         decided += sum(" accepts " in line or " refuses " in line for line in trace)
     assert decided > HISTORIES // BATCHES // 2
+
+
+@pytest.mark.parametrize("seed", sorted(BRAKED))
+def test_a_braked_history_that_failed_once_passes(seed: int) -> None:
+    run_seed(seed)
 
 
 def main() -> int:
@@ -144,7 +154,7 @@ def main() -> int:
     chosen = parser.parse_args()
     begun = time.monotonic()
     for seed in range(chosen.seed, chosen.seed + chosen.count):
-        run(seed, replicas=2 + seed % 3)
+        run_seed(seed)
     print(f"{chosen.count} histories in {time.monotonic() - begun:.0f} s")
     return 0
 

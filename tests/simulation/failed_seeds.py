@@ -27,6 +27,11 @@ MANY: Final = {
     800268: "the same",
 }
 """Of whole devices, too, 16 each: a run takes 20 s, so they are soak tests."""
+BRAKED: Final = {
+    1181: "a conflict entry became a file, was shown again, and both showed one number",
+    3146: "the same",
+}
+"""Of `tests.property.test_brake`."""
 TREE: Final = {
     20005676: "the last name of a file took a version along that another file has, and numbers moved up",
     40001894: "of two copies that write as one, one replaces what the other saved under another name",

@@ -35,4 +35,4 @@ def _set_claimant(rows: Rows, claim: Claim, ref: Ref, comes: bool) -> set[InodeI
 
 
 def _is_contested(claimants: Sequence[tuple[Ref, Claim]]) -> bool:
-    return len(claimants) > 1 and sum(not one.is_second for _, one in claimants) > 1
+    return len(claimants) > 1

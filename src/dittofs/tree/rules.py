@@ -61,7 +61,7 @@ class Claim(NamedTuple):
 
     @property
     def is_second(self) -> bool:
-        """Not a claim: what is shown if the claim does not win, noted so that it is found."""
+        """What is shown if the claim does not win: kept free for that, whether it is shown or not."""
         return self.face not in (NO_FACE, self.number)
 
 
@@ -212,11 +212,15 @@ def conflict_number(inode: InodeId, version: Version) -> Number:
 
 
 def winner_of(claimants: Iterable[tuple[Ref, Claim]]) -> Ref:
-    """Who shows a number that several claim: its own inode, then the lower (rank, id)."""
+    """Whose a number is that several claim: who falls back on it, its own inode, then the lower (rank, id).
 
-    def order(claimant: tuple[Ref, Claim]) -> tuple[bool, Stamp, InodeId, tuple[Dot, ...]]:
+    Only one thing falls back on a second number, which is derived from it. But what took that number along,
+    saved or moved from there, has it as its face, and both may be visible again.
+    """
+
+    def order(claimant: tuple[Ref, Claim]) -> tuple[bool, bool, Stamp, InodeId, tuple[Dot, ...]]:
         (inode, _), claim = claimant
-        return (not claim.is_own, claim.rank, inode, claim.lineage)
+        return (not claim.is_second, not claim.is_own, claim.rank, inode, claim.lineage)
 
     return min(claimants, key=order)[0]
 

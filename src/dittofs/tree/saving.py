@@ -126,12 +126,7 @@ def _published(
 
 def _face(attributes: Attributes, own: Number) -> Number:
     """The face that makes an inode of number `own` show what the attributes show."""
-    assert attributes.version is not None
-    number = attributes.number
-    if attributes.version.face not in (NO_FACE, number):
-        # It shows a stand-in that only its inode may show; that inode could come back.
-        number = Number(attributes.version.face)
-    return NO_FACE if number == own else number
+    return NO_FACE if attributes.number == own else Number(attributes.number)
 
 
 def copy_attributes(

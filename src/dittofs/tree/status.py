@@ -90,7 +90,7 @@ class Status:
         assert inode.meaning is not None
         claim = next(claim for claim in claims_of(inode.id, inode.meaning) if claim.dot == dot)
         if self._rows.totals.contested:
-            claimants = [one for one in self._rows.claimants(claim.number) if not one[1].is_second]
+            claimants = self._rows.claimants(claim.number)
             ref = (inode.id, dot)
             if len(claimants) > 1 and winner_of(claimants) != ref:
                 return second_number(ref, claim.face)

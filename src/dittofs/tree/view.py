@@ -222,12 +222,17 @@ class _Viewing:
                 claimed.setdefault(number_of(inode), []).append(((inode, None), claim))
         for inode, meaning in files:
             for claim in claims_of(inode, meaning):
-                claimed.setdefault(claim.number, []).append(((inode, claim.dot), claim))
+                ref = (inode, claim.dot)
+                claimed.setdefault(claim.number, []).append((ref, claim))
+                if claim.face:
+                    second = claim._replace(number=second_number(ref, claim.face))
+                    claimed.setdefault(second.number, []).append((ref, second))
         numbers: dict[Ref, Number] = {}
         for number, claimants in claimed.items():
             winner = winner_of(claimants)
             for ref, claim in claimants:
-                numbers[ref] = number if ref == winner else second_number(ref, claim.face)
+                if not claim.is_second:
+                    numbers[ref] = number if ref == winner else second_number(ref, claim.face)
         return numbers
 
     def _count(self, files: list[tuple[InodeId, Meaning]]) -> Counts:

@@ -40,7 +40,7 @@ LOGGED_BYTES_MAX = 4 << 10
 looks for the place of another one beside it, which is 70 µs at 70 kB for each later update.
 """
 INDEX_FORMAT = "index format"
-CURRENT_INDEX = b"2"
+CURRENT_INDEX = b"3"
 """Of an index of any other form nothing is believed: it is made anew."""
 HEALED = "healed"
 """Kind of the local rows that name slots of ours which stood for two histories and are given up."""

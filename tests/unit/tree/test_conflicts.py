@@ -188,6 +188,39 @@ def test_a_merged_directory_is_one_node_under_all_its_numbers(one: Replica) -> N
     assert other.show() == {}
 
 
+def test_a_number_that_a_save_took_along_is_not_shown_by_two_files_when_its_first_one_lives_on(
+    one: Replica,
+) -> None:
+    """Twice in a row a file is renamed over another one here and written there, so that both go on.
+
+    The first time `f` wants the number of `t`, which keeps it: `f` shows one of its own in its place. With
+    that number `f` is saved over `g`.
+    """
+    other = Replica(one.world, "other")
+    for name in ("t", "f", "g"):
+        one.make(name, name)
+    exchange_all([one, other])
+    number = stat(one, "t").number
+    one.rename("t", "f")
+    other.write("t", "t lives on")
+    exchange_all([one, other])
+    assert stat(one, "t").number == number
+    in_its_place = stat(one, "f").number
+    assert in_its_place != number
+    one.rename("f", "g")
+    assert stat(one, "g").number == in_its_place, "what is renamed keeps its number"
+    other.write("f", "f lives on")
+    exchange_all([one, other])
+    assert one.show() == {"t": "t lives on", "f": "f lives on", "g": "t"}
+    assert stat(one, "f").number == in_its_place, "it was its first"
+    for replica in (one, other):
+        check_against_oracle(replica)
+        assert len({stat(replica, name).number for name in ("t", "f", "g")}) == 3
+    one.unlink("f")
+    assert stat(one, "g").number == in_its_place, "nobody else shows it"
+    check_against_oracle(one)
+
+
 def test_a_save_outranks_what_it_replaces_whatever_the_clocks_say(one: Replica) -> None:
     ahead = Replica(one.world, "ahead", skew_ns=3 * FOLLOW_NS_MAX)
     one.make("f", "base")

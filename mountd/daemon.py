@@ -24,6 +24,7 @@ from dittofs.control.protocol import EXIT_ALREADY_RUNNING, StoppingEvent
 from dittofs.control.server import serve
 from dittofs.disk import InUse
 from dittofs.errors import ConfigError, DittoError, FormatError
+from dittofs.local_disk import require_writable
 from dittofs.node import Node
 from mountd.happenings import Happenings
 from mountd.mounting import Mounting
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         paths = Paths.find()
         settings = settings_with(Settings.read(paths.settings), argv)
+        require_writable(paths.state)
         _set_up_logging(paths.state / "daemon.log", settings.log_level)
         _keep_secrets_in()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -134,9 +136,14 @@ async def _wait_for_signal(stopping: trio.Event) -> None:
 
 
 def _set_up_logging(path: Path, level: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES_KEPT)
-    path.chmod(0o600)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(
+            path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES_KEPT
+        )
+        path.chmod(0o600)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[

@@ -6,6 +6,7 @@ operation, a command, a peer task.
 
 import errno as _errno
 import os
+import shlex
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -98,6 +99,23 @@ class ReadOnlyVolume(DittoError):
         """`number`: ENOSPC where what is missing is room."""
         super().__init__(detail)
         self.errno = number
+
+
+class ReadOnlyHome(DittoError):
+    """What a device has lies on a file system that is read-only: nothing is opened, nothing is lost."""
+
+    errno = _errno.EROFS
+
+    def __init__(self, state: str) -> None:
+        super().__init__(
+            f"{state} is on a file system that is read-only, and volumes are opened where they can be"
+            " written; nothing of them is lost"
+        )
+        copy = f"mkdir -m 700 COPY && cp -a {shlex.quote(state)} COPY/state"
+        self.mend = (
+            "Mount it writable; or use a copy in its place, and never both:"
+            f"  {copy} && DITTOFS_HOME=COPY dittofs mount DIR"
+        )
 
 
 class ConfigError(DittoError):

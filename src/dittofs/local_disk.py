@@ -7,15 +7,29 @@ import os
 import stat
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from dittofs.disk import InUse
-from dittofs.errors import ConfigError, DiskError, DiskFull, DittoError
+from dittofs.errors import ConfigError, DiskError, DiskFull, DittoError, ReadOnlyHome
 
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PID_BYTES_MAX = 32
+
+
+def require_writable(directory: Path) -> None:
+    """`ReadOnlyHome` if `directory`, or where it is to be made, is on a file system mounted read-only."""
+    place = directory
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        flags = os.statvfs(place).f_flag
+    except OSError as error:
+        raise translated(error, f"looking at {place}") from error
+    if flags & os.ST_RDONLY:
+        raise ReadOnlyHome(str(directory))
 
 
 class LocalFile:

@@ -16,6 +16,7 @@ from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.paths import path_bytes
 from dittofs.control.protocol import StatusReport, StopResult, VolumeStatus
 from dittofs.errors import FormatError
+from dittofs.local_disk import require_writable
 
 DESCRIPTION = """\
 Run the daemon in the foreground until SIGTERM or Ctrl-C; then it unmounts, makes everything durable
@@ -39,7 +40,8 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    client = Client(Paths.find().socket)
+    paths = Paths.find()
+    client = Client(paths.socket)
     if arguments.stop:
         return _stop(client, as_json=arguments.json)
     try:
@@ -49,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise
     else:
         raise Refusal("refused", f"a daemon runs already (process {pid})", "dittofs daemon --stop")
+    require_writable(paths.state)
     command = [*daemon_command(), *daemon_options(arguments.bind, arguments.port, arguments.peer)]
     sys.stdout.flush()
     # The daemon takes this process's place, where signals and service managers find it.

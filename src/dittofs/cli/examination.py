@@ -19,7 +19,8 @@ from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import FUSE_DEVICE, fusermount, inspect, mounts, require_fuse
 from dittofs.control.options import FUSE_CONF, is_user_allow_other
 from dittofs.control.protocol import NetworkStatus, StatusReport
-from dittofs.errors import ConfigError
+from dittofs.errors import ConfigError, ReadOnlyHome
+from dittofs.local_disk import require_writable
 
 PACKAGES: Final = (
     "OpenSSL",
@@ -171,7 +172,11 @@ def _existing(place: Path) -> Path:
 
 
 def check_room(paths: Paths) -> Check:
-    """Whether the disk of the store has room."""
+    """Whether the disk of the store can be written, and has room."""
+    try:
+        require_writable(paths.state)
+    except ReadOnlyHome as error:
+        return Check("disk", "cross", str(error), error.mend)
     place = _existing(paths.state)
     free = shutil.disk_usage(place).free
     says = f"{human_size(free)} free where {paths.state} lies"

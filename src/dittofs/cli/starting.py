@@ -14,6 +14,7 @@ from dittofs.control.client import Client
 from dittofs.control.faults import Refusal
 from dittofs.control.protocol import EXIT_ALREADY_RUNNING
 from dittofs.errors import ConfigError
+from dittofs.local_disk import require_writable
 
 READY_S: Final = 60.0
 PAUSE_MIN_S: Final = 0.01
@@ -87,6 +88,7 @@ def _start(paths: Paths, log: Path, command: Sequence[str]) -> subprocess.Popen[
     environment = dict(os.environ)
     if "DITTOFS_HOME" in environment:
         environment["DITTOFS_HOME"] = str(Path(environment["DITTOFS_HOME"]).absolute())
+    require_writable(paths.state)
     try:
         paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -13,6 +13,7 @@ from dittofs.errors import (
     DiskFull,
     DittoError,
     FormatError,
+    ReadOnlyHome,
     ReadOnlyVolume,
 )
 
@@ -106,6 +107,8 @@ def refusal_of(error: DittoError) -> Refusal:
             return error
         case DiskFull():
             return Refusal("no_space", str(error), "Free some room on the disk that holds the store.")
+        case ReadOnlyHome():
+            return Refusal("read_only", str(error), error.mend)
         case ReadOnlyVolume(errno=errno.ENOSPC):
             return Refusal("no_space", str(error), "Free some room on the disk that holds the store.")
         case ReadOnlyVolume():

@@ -311,10 +311,10 @@ class History:
         """Everybody gets everything, whatever is still on its way."""
         for node in self.nodes:
             node.away = 0
-        if len({node.replica.slot for node in self.nodes}) < len(self.nodes):
+        for copy in [node for node in self.nodes if self._is_shared(node)][-1:]:
             # While both have made the same number of changes in every document, nobody can tell.
             for count in range(3):
-                self.nodes[-1].replica.mkdir(f"of the copy {self.world.fresh()} {count}")
+                copy.replica.mkdir(f"of the copy {self.world.fresh()} {count}")
         for _ in range(4 + 8 * self.forks):
             for a in self.nodes:
                 for b in self.nodes:

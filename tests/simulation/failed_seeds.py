@@ -36,5 +36,6 @@ TREE: Final = {
     20005676: "the last name of a file took a version along that another file has, and numbers moved up",
     40001894: "of two copies that write as one, one replaces what the other saved under another name",
     40006183: "a conflict entry has its name back once the file that a user gave that name is removed",
+    40010516: "two copies had made equally many changes to the end, after another device had joined",
     20007657: "the check looked in a directory that was there for what was moved out of it only",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from dittofs import __version__
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import (
+    BluetoothStatus,
     Custody,
     DeviceStatus,
     Finding,
@@ -23,6 +24,7 @@ from dittofs.control.protocol import (
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.node import Node
+from dittofs.replication.network import Network
 from dittofs.replication.peer_status import PeerStatus
 from dittofs.shared_volume import SharedVolume
 from dittofs.volume.opening import suspected
@@ -79,6 +81,7 @@ class Reports:
             problem=network.problem,
             uses_mdns=network.uses_mdns,
             signal=tuple(SignalStatus(str(url), why) for url, why in network.switchboard.problems()),
+            bluetooth=_bluetooth(network),
         )
 
     def volume(self, name: str) -> VolumeStatus:
@@ -290,3 +293,14 @@ def names(opened: SharedVolume) -> int:
     """How many files and directories a volume has."""
     counts = opened.volume.replica.tree.counts()
     return counts.files + counts.directories
+
+
+def _bluetooth(network: Network) -> BluetoothStatus | None:
+    if network.nearby is None:
+        return None
+    used, problem = network.nearby.bluetooth.controller, network.nearby.bluetooth.problem
+    if problem is None:
+        return BluetoothStatus(problem="not tried yet")
+    if used is None:
+        return BluetoothStatus(problem=problem)
+    return BluetoothStatus(used.path.rpartition("/")[2], used.address, problem)

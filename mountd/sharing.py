@@ -46,13 +46,13 @@ class Sharing:
         except NotAllowed as error:
             mend = f"Run it on an owner's device:  dittofs share {shlex.quote(opened.name)}"
             raise outside(opened, "forbidden") or Refusal("forbidden", str(error), mend) from error
-        ticket = format_ticket(share.ticket)
-        by_ticket = f"dittofs join {shlex.quote(ticket)}"
+        ticket = format_ticket(share.ticket) if share.ticket.addresses else ""
+        by_ticket = f"dittofs join {shlex.quote(ticket)}" if ticket else ""
         by_code = f"dittofs join {share.code}"
         if share.server is not None:
             by_code += f" --signal {share.server}"
         assert self._node.network is not None
-        is_heard = self._node.network.uses_mdns or share.server is not None
+        is_heard = self._node.network.uses_mdns or share.server is not None or not ticket
         yield Invitation(
             volume=opened.name,
             role=request.role,

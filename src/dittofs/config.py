@@ -116,6 +116,8 @@ class Settings:
     """The signalling server that all volumes use; None: none."""
     ice: tuple[IceServer, ...] = ()
     """STUN and TURN servers, beside the signalling server itself."""
+    bluetooth: str | None = None
+    """The Bluetooth controller to use, like `hci1`, or empty for the first that is on; None: none."""
     storage: StorageSettings = StorageSettings()
     """How the chunk store is kept."""
     cache: CacheSettings = NO_LIMIT
@@ -158,6 +160,7 @@ class Settings:
             uses_mdns=network.get("mdns", True) is True,
             signal=SignalUrl.parse(signal) if isinstance(signal, str) else None,
             ice=tuple(map(IceServer.parse, ice)) if isinstance(ice, list) else (),
+            bluetooth=_bluetooth(network.get("bluetooth", False)),
             storage=_storage(given.get("storage", {}), given.get("check", {})),
             cache=CacheSettings.of(given.get("cache", {})),
             brake=_brake(given.get("brake", {})),
@@ -168,6 +171,10 @@ class Settings:
                 if isinstance(words, list)
             ),
         )
+
+
+def _bluetooth(given: object) -> str | None:
+    return given if isinstance(given, str) else "" if given is True else None
 
 
 def _storage(storage: Mapping[str, object], check: Mapping[str, object]) -> StorageSettings:
@@ -241,6 +248,12 @@ def _is_pattern(text: str) -> bool:
     return bool(text.strip()) and text[0] not in "!#"
 
 
+def _is_bluetooth(value: object) -> bool:
+    return isinstance(value, bool) or (
+        isinstance(value, str) and re.fullmatch(r"hci[0-9]{1,3}", value) is not None
+    )
+
+
 def _is_port(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16
 
@@ -293,6 +306,7 @@ _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
         "signal": _Rule(
             lambda value: _lists(SignalUrl.parse, 1)([value]), "like wss://host or ws://host:port"
         ),
+        "bluetooth": _Rule(_is_bluetooth, 'true, false, or a controller like "hci1"'),
         ICE: _Rule(_lists(IceServer.parse, ICE_MAX), f"a list of at most {ICE_MAX} like stun:host:port"),
     },
     "storage": {

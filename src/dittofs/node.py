@@ -116,6 +116,7 @@ class Node:
             uses_mdns=self._settings.uses_mdns,
             signal=self._settings.signal,
             ice=self._settings.ice,
+            bluetooth=self._settings.bluetooth,
         )
         self.network.connector.on_address = home.known_addresses.note
         self.desk = PairingDesk(

@@ -91,7 +91,7 @@ class PairingDesk:
         with trio.move_on_after(LISTENING_S):
             await self._network.listening()
         addresses = self._network.addresses()
-        if not addresses:
+        if not addresses and not await self._is_nearby():
             why = self._network.problem or "this machine has no network address"
             raise ConfigError(f"no other device could reach this one: {why}")
         server = self._network.switchboard.of(volume.id)
@@ -159,13 +159,15 @@ class PairingDesk:
         if own is not None and own.code == code:
             raise PairingRefused(Reason.OWN)
         server = server or self._network.switchboard.server
-        if not self._network.uses_mdns and server is None:
+        nearby = self._network.nearby
+        if not self._network.uses_mdns and server is None and nearby is None:
             raise ConfigError(
                 "this device does not look around on its networks (mdns = false in config.toml)"
             )
         look_for: LookFor = _look_nowhere
-        if self._network.uses_mdns:
+        if self._network.uses_mdns or nearby is not None:
             self._network.look_around()
+        if self._network.uses_mdns:
             look_for = self._network.meeting.look_for
         caller = None
         if server is not None:
@@ -178,6 +180,7 @@ class PairingDesk:
             self._label,
             look_for=look_for,
             caller=caller,
+            roam=None if nearby is None else nearby.roam,
             patience_s=patience_s,
             entropy=self._entropy,
         )
@@ -216,6 +219,11 @@ class PairingDesk:
         await volume.admit(admission)
         addresses = [str(address) for address in self._network.addresses()[:ADDRESSES_MAX]]
         return volume.membership, volume.name, addresses
+
+    async def _is_nearby(self) -> bool:
+        with trio.move_on_after(LISTENING_S):
+            return await self._network.is_nearby()
+        return False
 
     def _state(self, slot: int) -> State | None:
         """What those are told who have a code with that number."""

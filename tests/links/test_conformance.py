@@ -1,7 +1,7 @@
 """Each transport under the one suite."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,7 +11,17 @@ import trio
 from dittofs.links.link import Alpn, Link
 from dittofs.links.tcp import dial, listen
 from dittofs.links.tls import secure
-from tests.links.conformance import Conformance, Maker, Pair, StreamConformance, StreamMaker, both_closed
+from tests.links.bluetooth_pair import bluetooth_streams
+from tests.links.conformance import (
+    Conformance,
+    HalvesConformance,
+    HalvesMaker,
+    Maker,
+    Pair,
+    StreamConformance,
+    StreamMaker,
+    both_closed,
+)
 from tests.links.devices import new_device, only
 from tests.links.pipe import cut, pipe_pair
 from tests.links.webrtc_pair import webrtc_streams
@@ -75,40 +85,65 @@ async def tcp_streams() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStr
 
 
 @asynccontextmanager
-async def over_webrtc() -> AsyncIterator[Pair]:
+async def over_streams(
+    near: trio.abc.Stream, far: trio.abc.Stream, cut_far: Callable[[], object]
+) -> AsyncIterator[Pair]:
     here, there = new_device(), new_device()
+    links: dict[bool, Link] = {}
+
+    async def one(stream: trio.abc.Stream, is_dialer: bool) -> None:
+        links[is_dialer] = await secure(
+            stream,
+            here if is_dialer else there,
+            is_dialer=is_dialer,
+            alpn=Alpn.SESSION if is_dialer else None,
+            admits=only(there if is_dialer else here),
+            description="streams",
+        )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, near, True)
+        nursery.start_soon(one, far, False)
+    async with both_closed(*links.values()):
+        yield Pair(links[True], links[False], cut_far, big_bytes=8 << 20)
+
+
+@asynccontextmanager
+async def over_webrtc() -> AsyncIterator[Pair]:
     async with webrtc_streams() as (near, far):
-        links: dict[bool, Link] = {}
-
-        async def one(stream: trio.SocketStream, is_dialer: bool) -> None:
-            links[is_dialer] = await secure(
-                stream,
-                here if is_dialer else there,
-                is_dialer=is_dialer,
-                alpn=Alpn.SESSION if is_dialer else None,
-                admits=only(there if is_dialer else here),
-                description="webrtc",
-            )
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(one, near, True)
-            nursery.start_soon(one, far, False)
-        async with both_closed(*links.values()):
-            yield Pair(
-                links[True], links[False], partial(far.socket.shutdown, socket.SHUT_RDWR), big_bytes=8 << 20
-            )
+        cut_far = partial(far.socket.shutdown, socket.SHUT_RDWR)
+        async with over_streams(near, far, cut_far) as pair:
+            yield pair
 
 
-class TestTcpStreams(StreamConformance):
+@asynccontextmanager
+async def over_bluetooth() -> AsyncIterator[Pair]:
+    async with bluetooth_streams() as (near, far), over_streams(near, far, far.end) as pair:
+        yield pair
+
+
+class TestTcpStreams(HalvesConformance):
     @pytest.fixture
-    def streams(self) -> StreamMaker:
+    def streams(self) -> HalvesMaker:
         return tcp_streams
 
 
-class TestWebrtcStreams(StreamConformance):
+class TestWebrtcStreams(HalvesConformance):
+    @pytest.fixture
+    def streams(self) -> HalvesMaker:
+        return webrtc_streams
+
+
+class TestBluetoothStreams(StreamConformance):
     @pytest.fixture
     def streams(self) -> StreamMaker:
-        return webrtc_streams
+        return bluetooth_streams
+
+
+class TestBluetooth(Conformance):
+    @pytest.fixture
+    def maker(self) -> Maker:
+        return over_bluetooth
 
 
 class TestWebrtc(Conformance):

@@ -18,7 +18,7 @@ from dittofs.control.client import Client
 from dittofs.control.faults import Refusal
 from dittofs.control.mountpoint import FUSE_DEVICE, fusermount, inspect, mounts, require_fuse
 from dittofs.control.options import FUSE_CONF, is_user_allow_other
-from dittofs.control.protocol import NetworkStatus, StatusReport
+from dittofs.control.protocol import BluetoothStatus, NetworkStatus, StatusReport
 from dittofs.errors import ConfigError, ReadOnlyHome
 from dittofs.local_disk import require_writable
 
@@ -29,6 +29,7 @@ PACKAGES: Final = (
     "cryptography",
     "h11",
     "ifaddr",
+    "jeepney",
     "msgspec",
     "pathspec",
     "pycrdt",
@@ -303,6 +304,15 @@ def network_checks(network: NetworkStatus | None) -> Iterator[Check]:
             yield Check("signal", "warning", f"{server.url} is not reached: {server.problem}", mend)
         else:
             yield Check("signal", "tick", f"other networks' devices are met by way of {server.url}")
+    if network.bluetooth is not None:
+        yield _bluetooth_check(network.bluetooth)
+
+
+def _bluetooth_check(status: BluetoothStatus) -> Check:
+    if status.problem:
+        mend = "systemctl status bluetooth; bluetoothctl power on; see docs/how-to/bluetooth.md"
+        return Check("bluetooth", "warning", status.problem, mend)
+    return Check("bluetooth", "tick", f"is used ({status.controller}, {status.address})")
 
 
 def _check_volumes(report: StatusReport) -> Check:

@@ -139,19 +139,26 @@ def _mount(asked: Client, word: str, name: str, *, as_json: bool) -> None:
 
 
 def _show(invitation: Invitation, *, is_waiting: bool) -> None:
-    for line in qr_lines(invitation.ticket):
+    for line in qr_lines(invitation.ticket) if invitation.ticket else ():
         say(line)
     say(f"On the other computer, run:\n\n  {escaped(invitation.command)}\n")
+    if invitation.addresses:
+        _show_addresses(invitation)
+    else:
+        say("This computer has no network, so the other one must be near, with Bluetooth in its settings.\n")
+    if invitation.warning:
+        warn(f"Warning: {escaped(invitation.warning)}")
+    said = f"Each works once, for {duration(invitation.expires_in_s)}."
+    say(f"{said}   Waiting..." if is_waiting else f"{said}   See who came:  dittofs devices")
+
+
+def _show_addresses(invitation: Invitation) -> None:
     by_address = f"  dittofs join {invitation.addresses[0]}     fingerprint: {fingerprint(invitation.id)}"
     if invitation.command == invitation.ticket_command:  # this device is not to be heard of
         say(f"Or this, and type the code {invitation.code} there:\n\n{by_address}\n")
     else:
         say("If it does not hear this one, either of these:\n")
         say(f"  {escaped(invitation.ticket_command)}\n{by_address}\n")
-    if invitation.warning:
-        warn(f"Warning: {escaped(invitation.warning)}")
-    said = f"Each works once, for {duration(invitation.expires_in_s)}."
-    say(f"{said}   Waiting..." if is_waiting else f"{said}   See who came:  dittofs devices")
 
 
 def _tell(volume: str, ended: ShareEnded, contents: str, *, as_json: bool) -> int:

@@ -92,6 +92,10 @@ def lines(report: StatusReport, *, verbose: bool) -> list[str]:
         found.append(f"  {line}" + (f"   {device.id}" if verbose else ""))
     if report.network is not None and report.network.problem:
         found.append(f"  NO NETWORK  {escaped(report.network.problem)}    dittofs doctor")
+    if verbose and report.network is not None and report.network.bluetooth is not None:
+        used = report.network.bluetooth
+        state = escaped(used.problem) or f"{used.controller}   {used.address}"
+        found.append(f"Bluetooth   {state}")
     if verbose:
         found.append(
             f"Daemon {report.version}   process {report.pid}   up {duration(report.uptime_s)}   "

@@ -161,6 +161,14 @@ class SignalStatus(Struct, frozen=True):
     problem: str = ""  # why it is not reached, or empty
 
 
+class BluetoothStatus(Struct, frozen=True):
+    """The Bluetooth controller that this device uses, as it was asked to."""
+
+    controller: str = ""  # like "hci0"
+    address: str = ""
+    problem: str = ""  # why it cannot be used, or empty
+
+
 class NetworkStatus(Struct, frozen=True):
     """Where other devices reach this one."""
 
@@ -169,6 +177,7 @@ class NetworkStatus(Struct, frozen=True):
     problem: str = ""  # why nobody can reach this device
     uses_mdns: bool = True
     signal: tuple[SignalStatus, ...] = ()
+    bluetooth: BluetoothStatus | None = None  # null: it is not asked for
 
 
 class StatusReport(Struct, frozen=True):

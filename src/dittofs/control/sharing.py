@@ -33,8 +33,8 @@ class Invitation(Struct, frozen=True, tag="invitation"):
     role: RoleName
     code: str  # 7-cabin-velvet: for devices that hear each other on a network
     command: str  # with the code, to be run on the other machine
-    ticket: str  # dittofs://join/1?...: for those that can reach one of the addresses
-    ticket_command: str  # with the ticket, quoted for a shell
+    ticket: str  # dittofs://join/1?...: for those that can reach one of the addresses; empty: there is none
+    ticket_command: str  # with the ticket, quoted for a shell; empty as that is
     addresses: tuple[str, ...]  # where this device listens
     id: str  # of this device: its fingerprint is the beginning
     expires_in_s: float

@@ -16,6 +16,8 @@ from dittofs.links.link import Admits, Alpn, Link, LinkBroken
 from dittofs.links.serving import served
 from dittofs.links.tls import secure
 
+TRANSPORT: Final = "tcp"
+"""The first word of such a link's description."""
 STRANGERS_MAX: Final = 32
 STRANGERS_PER_ADDRESS_MAX: Final = 4
 CONNECT_PATIENCE_S: Final = 10.0
@@ -105,7 +107,9 @@ async def dial(
     except (OSError, UnicodeError) as error:
         raise LinkBroken(f"{place}: {error}") from error
     _tune(stream)
-    return await secure(stream, device, is_dialer=True, alpn=alpn, admits=admits, description=f"tcp {place}")
+    return await secure(
+        stream, device, is_dialer=True, alpn=alpn, admits=admits, description=f"{TRANSPORT} {place}"
+    )
 
 
 async def _accept(
@@ -136,7 +140,9 @@ async def _accepted(
     with place.scope:
         try:
             _tune(stream)
-            return await secure(stream, device, is_dialer=False, admits=admits, description=f"tcp {remote}")
+            return await secure(
+                stream, device, is_dialer=False, admits=admits, description=f"{TRANSPORT} {remote}"
+            )
         except DittoError as error:
             log.info("a connection was refused", address=remote, reason=str(error))
     await trio.aclose_forcefully(stream)

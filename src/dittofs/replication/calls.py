@@ -7,13 +7,16 @@ from typing import Final
 import trio
 
 from dittofs.identity.keys import Device
-from dittofs.links import webrtc
+from dittofs.links import bluez, tcp, webrtc
 from dittofs.links.link import Admits, Alpn, Link
 from dittofs.links.tls import secure
 from dittofs.server_urls import IceServer
+from dittofs.sync.frame import PAYLOAD_BYTES_MAX
 
 STRANGERS_MAX: Final = 4
 """Calls of devices that may not even have the words of a code, at a time."""
+_SLOW_FRAME_BYTES: Final = 16 << 10  # a tenth of a second by Bluetooth
+_ORDER: Final = (tcp.TRANSPORT, webrtc.TRANSPORT, bluez.TRANSPORT)
 CALLS_MAX: Final = 8
 """Calls of members that are being made or taken, at a time: each is a process that starts."""
 
@@ -42,9 +45,19 @@ class Calls:
         return await secure(stream, self.device, is_dialer=False, admits=admits, description=_described(path))
 
 
-def is_makeshift(link: Link) -> bool:
-    """Whether a link by TCP would be better: it costs a hundredth of the processor time."""
-    return link.description.startswith(f"{webrtc.TRANSPORT} ")
+def is_better(transport: str, link: Link) -> bool:
+    """Whether a link of that transport is worth making beside this one.
+
+    WebRTC costs a hundred times the processor time of TCP, and Bluetooth is a thousand times slower.
+    """
+    used = link.description.partition(" ")[0]
+    return used in _ORDER and _ORDER.index(transport) < _ORDER.index(used)
+
+
+def frame_bytes(link: Link) -> int:
+    """What one frame on a link may carry: what somebody waits for comes after a frame at most."""
+    is_slow = link.description.startswith(f"{bluez.TRANSPORT} ")
+    return _SLOW_FRAME_BYTES if is_slow else PAYLOAD_BYTES_MAX
 
 
 def in_turn(servers: Sequence[IceServer], attempt: int) -> list[IceServer]:

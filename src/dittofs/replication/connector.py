@@ -22,9 +22,9 @@ from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Alpn, Link
-from dittofs.links.tcp import dial
+from dittofs.links.tcp import TRANSPORT, dial
 from dittofs.replication import greeting, rendezvous
-from dittofs.replication.calls import is_makeshift
+from dittofs.replication.calls import is_better
 from dittofs.replication.peers import Peers
 from dittofs.replication.upkeep import contained
 
@@ -225,12 +225,11 @@ class Connector:
         volume = None if identity is None else self._volumes.get(identity)
         return None if volume is None else volume.peers
 
-    def lacks(self, peers: Peers, device: DeviceId) -> bool:
-        """Whether any link to a member is better than what there is."""
+    def lacks(self, peers: Peers, device: DeviceId, transport: str) -> bool:
+        """Whether a link of that transport to a member is better than what there is."""
         session = peers.session(device)
-        return (
-            peers.knows(device) and self._may_have(peers, device) and (session is None or session.is_in_doubt)
-        )
+        is_lacking = session is None or session.is_in_doubt or is_better(transport, session.link)
+        return is_lacking and peers.knows(device) and self._may_have(peers, device)
 
     async def hold(self, peers: Peers, link: Link) -> None:
         """Begin a session over a link that this side began, and hold it. Raises as `greeting.dialled`."""
@@ -279,7 +278,7 @@ class Connector:
 
     def _is_wanted(self, volume: _Volume, device: DeviceId) -> bool:
         session = volume.peers.session(device)
-        is_lacking = session is None or session.is_in_doubt or is_makeshift(session.link)
+        is_lacking = session is None or session.is_in_doubt or is_better(TRANSPORT, session.link)
         return is_lacking and self._may_have(volume.peers, device)
 
     def _may_have(self, peers: Peers, device: DeviceId) -> bool:

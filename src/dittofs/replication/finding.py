@@ -44,6 +44,10 @@ class Caller:
     """A link to whoever is there, waited for."""
 
 
+Roam = Callable[[Callable[[Caller], None]], Awaitable[None]]
+"""Tells of devices that may show the code and have no address; until cancelled."""
+
+
 class NobodyFound(DittoError):
     """No device that can be heard has an invitation of that number."""
 
@@ -128,10 +132,11 @@ async def join_by_code(
     *,
     look_for: LookFor,
     caller: Caller | None = None,
+    roam: Roam | None = None,
     patience_s: float,
     entropy: Entropy,
 ) -> Joined:
-    """Pair with the device that shows `code`, looked for during `patience_s`, also by way of `caller`.
+    """Pair with the device that shows `code`, looked for during `patience_s`, also by `caller` and `roam`.
 
     NobodyFound; SeveralFound; PairingRefused, FormatError, HandshakeRefused: what became of the one that
     answered; LinkBroken: it was not reached. After a wrong code the invitation is void.
@@ -157,6 +162,8 @@ async def join_by_code(
             nursery.start_soon(look_for, code.slot, hear)
             if caller is not None:
                 nursery.start_soon(search.reach, caller)
+            if roam is not None:
+                nursery.start_soon(roam, lambda one: nursery.start_soon(search.reach, one))
             while joined is None and len(search.refused) < CANDIDATES_MAX:
                 found = await _next(receiving, until)
                 if found is None:

@@ -7,6 +7,7 @@ import trio
 
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link, LinkBroken
+from dittofs.replication.calls import frame_bytes
 from dittofs.replication.errors import ProtocolError, Refused
 from dittofs.replication.outbox import Outbox
 from dittofs.replication.peers import Peers
@@ -28,7 +29,7 @@ async def dialled(link: Link, peers: Peers) -> str:
     theirs = await _hear(link, reader)
     if theirs.volume != ours.volume:
         raise ProtocolError("an answer about another volume")
-    return await peers.serve(link, reader, Outbox(), ours, theirs)
+    return await peers.serve(link, reader, Outbox(frame_bytes(link)), ours, theirs)
 
 
 async def accepted(
@@ -48,7 +49,7 @@ async def answered(link: Link, peers: Peers, theirs: wire.Hello, reader: FrameRe
     """Greet back and hold the session. Returns why it ended."""
     ours = peers.hello(link.peer)
     await _say(link, ours)
-    return await peers.serve(link, reader, Outbox(), ours, theirs)
+    return await peers.serve(link, reader, Outbox(frame_bytes(link)), ours, theirs)
 
 
 async def _say(link: Link, message: wire.Message) -> None:

@@ -19,6 +19,7 @@ from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.links.link import Alpn, Link
 from dittofs.links.serving import served
+from dittofs.links.webrtc import TRANSPORT
 from dittofs.replication.calls import CALLS_MAX, STRANGERS_MAX, Calls
 from dittofs.replication.connector import Connector
 from dittofs.replication.peers import Peers
@@ -311,7 +312,7 @@ class Line:
                 admits=lambda device, _alpn: device == there.device,
             )
             absent.failures = 0
-            if not self._connector.lacks(peers, there.device):
+            if not self._connector.lacks(peers, there.device, TRANSPORT):
                 await link.aclose()
                 return
             self._calls.nursery.start_soon(
@@ -333,13 +334,13 @@ class Line:
             peers is not None
             and device not in self._calling
             and len(self._calling) < CALLS_MAX
-            and self._connector.lacks(peers, device)
+            and self._connector.lacks(peers, device, TRANSPORT)
         )
 
     def _is_wanted(self, name: bytes, talk: Talk, device: DeviceId) -> bool:
         room = talk.rooms.get(name)
         peers = None if room is None else self._connector.peers(room.volume)
-        return peers is not None and self._connector.lacks(peers, device)
+        return peers is not None and self._connector.lacks(peers, device, TRANSPORT)
 
 
 async def _answer(talk: Talk, name: bytes, who: int, number: int, nonce: bytes, description: str) -> None:

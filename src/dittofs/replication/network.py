@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
@@ -19,6 +19,9 @@ from dittofs.replication.meeting import Meeting
 from dittofs.replication.switchboard import Switchboard
 from dittofs.replication.upkeep import contained, kept_up
 from dittofs.server_urls import IceServer, SignalUrl
+
+if TYPE_CHECKING:
+    from dittofs.replication.nearby import Nearby
 
 log = structlog.get_logger()
 
@@ -43,13 +46,19 @@ class Network:
         uses_mdns: bool = True,
         signal: SignalUrl | None = None,
         ice: Sequence[IceServer] = (),
+        bluetooth: str | None = None,
     ) -> None:
-        """`port`: None for DEFAULT_PORT, or any free one if that is taken; 0 for any."""
+        """`port`: None for DEFAULT_PORT, or any free one if that is taken; 0 for any.
+
+        `bluetooth`: the controller to use, like `hci1`, or empty for the first; None: none.
+        """
         self.connector = Connector(device, clock=clock, static=static)
         self.meeting = Meeting(entropy)
         self.switchboard = Switchboard(
             device, self.connector, server=signal, ice=ice, clock=clock, entropy=entropy
         )
+        self.nearby = None if bluetooth is None else _nearby(device, self.connector, bluetooth)
+        """Devices that Bluetooth reaches; None: it is not to be used."""
         self._device = device
         self._entropy = entropy
         self._bind = bind
@@ -91,6 +100,13 @@ class Network:
             return [Address.of(self._bind, self.port)]
         return [Address.of(host, self.port) for host in own_addresses() if not host.startswith("fe80:")]
 
+    async def is_nearby(self) -> bool:
+        """Whether other devices can reach this one by Bluetooth, once that is known."""
+        if self.nearby is None:
+            return False
+        await self.nearby.bluetooth.settled()
+        return not self.nearby.bluetooth.problem
+
     def open_to_pairing(self, serve: Callable[[Link], Awaitable[None]], is_open: Callable[[], bool]) -> None:
         """Admit strangers to pairing with `serve` while `is_open` says so."""
         self.connector.open_to_pairing(serve, is_open)
@@ -108,6 +124,8 @@ class Network:
             await self._listen(nursery)
             nursery.start_soon(kept_up, self.connector.run)
             nursery.start_soon(kept_up, self.switchboard.run)
+            if self.nearby is not None:
+                nursery.start_soon(kept_up, self.nearby.run)
             nursery.start_soon(kept_up, partial(interfaces.watch, self.connector.network_came))
             if self.uses_mdns:
                 nursery.start_soon(kept_up, self._discover)
@@ -175,3 +193,11 @@ class Network:
                 told = here
             with trio.move_on_after(SLOTS_S if here[1] else TAGS_S):
                 await self.connector.looked()
+
+
+def _nearby(device: Device, connector: Connector, controller: str) -> "Nearby":
+    # Loaded when first needed: most devices have no use for a message bus.
+    from dittofs.links.bluetooth import Bluetooth
+    from dittofs.replication.nearby import Nearby
+
+    return Nearby(device, connector, Bluetooth(controller))

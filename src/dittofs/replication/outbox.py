@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import trio
 
 from dittofs.errors import DittoError
-from dittofs.sync.frame import frames
+from dittofs.sync.frame import PAYLOAD_BYTES_MAX, frames
 from dittofs.sync.messages import Message, encode_header
 
 BULK_BYTES_MAX: Final = 4 << 20
@@ -34,7 +34,9 @@ class Sink(Protocol):
 class Outbox:
     """Queues messages; `run` sends them. `put` never waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, frame_bytes: int = PAYLOAD_BYTES_MAX) -> None:
+        """`frame_bytes`: what a frame may carry, and what small ones are gathered to at most."""
+        self._frame_bytes = frame_bytes
         self._queues: tuple[deque[Iterator[list[FramePart]]], deque[Iterator[list[FramePart]]]] = (
             deque(),
             deque(),
@@ -50,7 +52,8 @@ class Outbox:
         """Queue one message. NotReading if the peer has let too much pile up."""
         if self._queued_bytes > 0 and self._queued_bytes + len(body) > QUEUED_BYTES_MAX:
             raise NotReading(f"{self._queued_bytes >> 20} MiB wait for a peer that does not read")
-        self._queues[is_bulk].append(frames(encode_header(message), body, is_bulk=is_bulk))
+        whole = frames(encode_header(message), body, is_bulk=is_bulk, payload_bytes=self._frame_bytes)
+        self._queues[is_bulk].append(whole)
         self._bytes[is_bulk] += len(body)
         self._wake.set()
 
@@ -100,7 +103,7 @@ class Outbox:
         """The next frames, urgent ones first: several small ones, or one."""
         batch: list[FramePart] = []
         size = 0
-        while size < BATCH_BYTES:
+        while size < min(BATCH_BYTES, self._frame_bytes):
             frame = self._next()
             if frame is None:
                 break

@@ -22,16 +22,22 @@ MORE: Final = 2
 _PREFIX: Final = struct.Struct(">BBHI")
 
 
-def frames(header: bytes, body: bytes | memoryview, *, is_bulk: bool) -> Iterator[list[bytes | memoryview]]:
-    """The frames of one message, each as parts to be sent one after the other."""
+def frames(
+    header: bytes, body: bytes | memoryview, *, is_bulk: bool, payload_bytes: int = PAYLOAD_BYTES_MAX
+) -> Iterator[list[bytes | memoryview]]:
+    """The frames of one message, each as parts to be sent one after the other.
+
+    A frame carries `payload_bytes` at most, from PART_BYTES_MIN to PAYLOAD_BYTES_MAX; a last one any number.
+    """
+    assert PART_BYTES_MIN <= payload_bytes <= PAYLOAD_BYTES_MAX, "other frames are not taken"
     assert 0 < len(header) <= HEADER_BYTES_MAX, "a message has a header of at most 4 KiB"
     priority = BULK if is_bulk else 0
-    if len(body) <= PAYLOAD_BYTES_MAX:
+    if len(body) <= payload_bytes:
         yield [_PREFIX.pack(priority, 0, len(header), len(body)) + header, body]
         return
     view = memoryview(body)
-    for start in range(0, len(view), PAYLOAD_BYTES_MAX):
-        part = view[start : start + PAYLOAD_BYTES_MAX]
+    for start in range(0, len(view), payload_bytes):
+        part = view[start : start + payload_bytes]
         more = MORE if start + len(part) < len(view) else 0
         head = b"" if start else header
         yield [_PREFIX.pack(priority | more, 0, len(head), len(part)) + head, part]

@@ -118,6 +118,7 @@ class Node:
             ice=self._settings.ice,
             bluetooth=self._settings.bluetooth,
         )
+        self.network.on_looking = self._join_networks
         self.network.connector.on_address = home.known_addresses.note
         self.desk = PairingDesk(
             home.device,
@@ -236,7 +237,11 @@ class Node:
         if server := self._volumes.records[opened.name].signal:
             self.network.switchboard.use(opened.id, SignalUrl.parse(server))
         self.network.connector.add(opened.peers, opened.secrets.secret, known)
-        if not self._is_networked:
+        self._join_networks()
+
+    def _join_networks(self) -> None:
+        """Once, when there is a volume, or one to be looked for."""
+        if not self._is_networked and self.network is not None:
             self._is_networked = True
             self._nursery.start_soon(self._be_on_networks, self.network)
 

@@ -66,6 +66,8 @@ class Network:
         self.uses_mdns = uses_mdns
         self._listening = trio.Event()
         self._invited = trio.Event()
+        self.on_looking: Callable[[], None] = lambda: None
+        """Told that this device is to be on the networks although it has no volume."""
         self.endpoints: tuple[Endpoint, ...] = ()
         self.problem = ""
         """Why nobody can reach this device, or empty."""
@@ -114,6 +116,7 @@ class Network:
 
     def look_around(self) -> None:
         """Be on the networks although there is nobody to talk to yet."""
+        self.on_looking()
         self.connector.is_looking_around = True
         self.connector.look()
 

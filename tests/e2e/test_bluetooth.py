@@ -1,0 +1,31 @@
+"""Two devices without a network, by Bluetooth: real bluetoothd and kernel, controllers that are emulated."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bluetooth_guest import SHOWN
+from tests.e2e.virtual_machine import run_in_machine
+
+pytestmark = pytest.mark.bluetooth
+
+PATIENCE_S = 1500.0
+TOP = Path(__file__).parents[2]
+SCRIPT = f"""\
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mkdir -p /run/dbus /var/lib/bluetooth
+for each in hci_vhci rfcomm fuse; do modprobe $each; done
+dbus-daemon --system --fork
+/usr/libexec/bluetooth/bluetoothd --nodetach &
+cd {shlex.quote(str(TOP))} && {sys.executable} -m tests.e2e.bluetooth_guest
+echo o > /proc/sysrq-trigger
+sleep 60
+"""
+
+
+def test_two_devices_without_a_network_pair_by_code_and_read_each_others_files(tmp_path: Path) -> None:
+    said = run_in_machine(SCRIPT, tmp_path, PATIENCE_S)
+    print("\n".join(line.removeprefix(SHOWN) for line in said.splitlines() if SHOWN in line))
+    assert f"{SHOWN}ALL IS WELL" in said, said[-12000:]

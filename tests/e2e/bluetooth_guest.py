@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import trio
+from jeepney import DBusAddress, MessageType, Properties, new_method_call
+from jeepney.io.blocking import open_dbus_connection
 
 from tests.e2e.bluetooth_relay import Relay
 from tests.links.bus_program import message_bus_daemon
@@ -32,6 +34,22 @@ def say(text: str) -> None:
         print(f"{SHOWN}{line}", flush=True)
 
 
+def have_controllers() -> bool:
+    """Whether both are there; they are switched on then."""
+    with open_dbus_connection(SYSTEM_BUS) as connection:
+        bluez = DBusAddress("/", "org.bluez", "org.freedesktop.DBus.ObjectManager")
+        answer = connection.send_and_get_reply(new_method_call(bluez, "GetManagedObjects"), timeout=WAIT_S)
+        paths = [f"/org/bluez/{one}" for one in CONTROLLERS]
+        if answer.header.message_type is MessageType.error or not set(paths) <= set(answer.body[0]):
+            return False
+        for path in paths:
+            controller = DBusAddress(path, "org.bluez", "org.bluez.Adapter1")
+            on = Properties(controller).set("Powered", "b", True)
+            done = connection.send_and_get_reply(on, timeout=WAIT_S)
+            assert done.header.message_type is not MessageType.error, done.body
+    return True
+
+
 def await_controllers() -> None:
     """Two virtual controllers, switched on. Where the emulator is too slow for the kernel: again."""
     began = time.monotonic()
@@ -39,13 +57,7 @@ def await_controllers() -> None:
         emulator = subprocess.Popen(["btvirt", "-l2"])
         until = time.monotonic() + 15
         while time.monotonic() < until:
-            found = subprocess.run(
-                ["busctl", "tree", "--list", "org.bluez"], capture_output=True, text=True, check=False
-            ).stdout.split()
-            if all(f"/org/bluez/{one}" in found for one in CONTROLLERS):
-                for one in CONTROLLERS:
-                    on = ["org.bluez", f"/org/bluez/{one}", "org.bluez.Adapter1", "Powered", "b", "true"]
-                    subprocess.run(["busctl", "set-property", *on], check=True, timeout=WAIT_S)
+            if have_controllers():
                 return
             time.sleep(0.5)
         emulator.kill()

@@ -21,7 +21,7 @@ dbus-daemon --system --fork
 /usr/libexec/bluetooth/bluetoothd --nodetach &
 cd {shlex.quote(str(TOP))} && {sys.executable} -m tests.e2e.bluetooth_guest
 echo o > /proc/sysrq-trigger
-sleep 60
+sleep 600
 """
 
 

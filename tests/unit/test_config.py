@@ -71,6 +71,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Settings.read(tmp_path)
 
 
+@pytest.mark.parametrize(("said", "controller"), [("true", ""), ("false", None), ('"hci1"', "hci1")])
+def test_bluetooth_is_off_unless_it_or_a_controller_is_named(said: str, controller: str | None) -> None:
+    assert DEFAULTS.bluetooth is None
+    assert parse(f"[network]\nbluetooth = {said}").bluetooth == controller
+
+
+@pytest.mark.parametrize("said", ['"eth0"', '""', "1", '"hci1/../x"'])
+def test_what_is_no_controller_is_refused(said: str) -> None:
+    with pytest.raises(ConfigError, match=r"config.toml:2: bluetooth is true, false, or a controller"):
+        parse(f"[network]\nbluetooth = {said}")
+
+
 def test_a_file_too_long_to_be_settings_is_refused() -> None:
     with pytest.raises(ConfigError, match="longer than 64 KiB"):
         parse("#" * (FILE_BYTES_MAX + 1))

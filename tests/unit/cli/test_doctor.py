@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dittofs.cli.examination import (
@@ -20,7 +21,7 @@ from dittofs.cli.examination import (
     network_checks,
 )
 from dittofs.config import Paths
-from dittofs.control.protocol import NetworkStatus, SignalStatus
+from dittofs.control.protocol import BluetoothStatus, NetworkStatus, SignalStatus
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import SmallService
 
@@ -157,3 +158,15 @@ def test_a_signalling_server_that_is_not_reached_is_told() -> None:
     well, lost = list(network_checks(NetworkStatus(7347, ("192.0.2.7:7347",), signal=servers)))[2:]
     assert (well.state, "a.example" in well.says) == ("tick", True)
     assert (lost.state, "refused" in lost.says, "dittofs signal" in lost.mend) == ("warning", True, True)
+
+
+def test_bluetooth_is_told_of_only_where_it_was_asked_for_and_why_it_does_not_work() -> None:
+    usual = NetworkStatus(7347, ("192.0.2.7:7347",))
+    assert not [check for check in network_checks(usual) if check.name == "bluetooth"]
+    for status, state in (
+        (BluetoothStatus("hci0", "00:AA:01:00:00:42"), "tick"),
+        (BluetoothStatus(problem="bluetoothd does not run on this machine"), "warning"),
+    ):
+        (check,) = list(network_checks(msgspec.structs.replace(usual, bluetooth=status)))[2:]
+        assert (check.name, check.state) == ("bluetooth", state)
+        assert (status.problem or status.controller) in check.says

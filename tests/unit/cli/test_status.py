@@ -5,6 +5,7 @@ import pytest
 
 from dittofs.cli.status import exit_code, lines
 from dittofs.control.protocol import (
+    BluetoothStatus,
     Custody,
     DeviceStatus,
     Finding,
@@ -164,6 +165,18 @@ def test_devices_are_shown_with_path_and_round_trip_and_a_network_that_fails_too
     assert lines(seen, verbose=False)[-1] == "  desktop   online   tcp 192.168.1.7:7347   3 ms   up to date"
     failed = msgspec.structs.replace(seen, network=NetworkStatus(port=0, problem="port 7 is taken"))
     assert "NO NETWORK  port 7 is taken" in lines(failed, verbose=False)[-1]
+
+
+def test_what_bluetooth_lacks_is_said_to_who_asks_for_more() -> None:
+    off = BluetoothStatus(problem="the Bluetooth controller hci0 is switched off")
+    network = NetworkStatus(port=1, bluetooth=off)
+    seen = msgspec.structs.replace(report(GOOD), network=network)
+    assert "Bluetooth   the Bluetooth controller hci0 is switched off" in lines(seen, verbose=True)
+    assert not [line for line in lines(seen, verbose=False) if "Bluetooth" in line]
+    used = BluetoothStatus("hci0", "00:AA:01:00:00:42")
+    network = NetworkStatus(port=1, bluetooth=used)
+    seen = msgspec.structs.replace(report(GOOD), network=network)
+    assert "Bluetooth   hci0   00:AA:01:00:00:42" in lines(seen, verbose=True)
 
 
 def test_a_device_that_may_not_write_is_told_so_and_one_that_is_no_member_needs_attention() -> None:

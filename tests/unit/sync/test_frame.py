@@ -38,6 +38,12 @@ def test_any_split_of_the_bytes_gives_the_same_messages(
     assert found == messages
 
 
+def test_smaller_frames_carry_the_same_messages_to_any_reader() -> None:
+    parts = [b"".join(each) for each in frames(b"h", b"x" * 100_000, is_bulk=True, payload_bytes=16 << 10)]
+    assert max(map(len, parts)) <= (16 << 10) + 16
+    assert list(FrameReader().feed(b"".join(parts))) == [(b"h", b"x" * 100_000)]
+
+
 def test_a_message_that_is_waited_for_overtakes_one_that_is_not() -> None:
     bulk = encoded(b"bulk", b"b" * (3 * PAYLOAD_BYTES_MAX), is_bulk=True)
     demand = encoded(b"demand", b"d" * (2 * PAYLOAD_BYTES_MAX))

@@ -225,13 +225,16 @@ class ConflictDesk:
                 if known is None and len(rules) >= RULES_MAX:
                     raise Refusal("refused", f"a volume has {RULES_MAX} rules at most", "Remove one first")
                 order = max((rule.order for rule in rules), default=0) + 1
-                device = replica.label if request.policy == "mine" else ""
+                device = replica.authorship.key if request.policy == "mine" else ""
                 value = encode_rule(Rule(order, request.pattern, request.policy, device))
             with replica.change() as change:
                 change.group.set_setting(setting_name(request.pattern), value)
             await replica.run_blocking(replica.journal.sync)
             rules = rules_in(replica.tree.settings())
-        told = (PolicyRule(rule.pattern, cast(Policy, rule.policy), rule.device) for rule in rules)
+        told = (
+            PolicyRule(rule.pattern, cast(Policy, rule.policy), replica.writers.called(rule.device))
+            for rule in rules
+        )
         return PolicyResult(request.volume, tuple(told), was, BUILT_IN, NEVER_MERGED)
 
 

@@ -246,7 +246,7 @@ class HistoryDesk:
             yield TrashItem(
                 kind=KIND_NAMES[one.past.kind],
                 removed_ns=one.made,
-                device=volume.replica.tree.label(one.slot),
+                device=volume.replica.writers.name(one.slot),
                 id=main.id if main else "",
                 size=main.size if main else 0,
                 missing_bytes=await restoring.missing_bytes(main),
@@ -296,11 +296,13 @@ class HistoryDesk:
             raise Refusal(code, str(error), "Those there are:  dittofs snapshot list") from error
         if done is not None:
             self._node.require_open(request.volume).peers.custody.recount()  # others are to hold it too
-        known = tuple(status_of(one) for one in snapshots_of(volume.replica))
+        writers = volume.replica.writers
+        known = tuple(status_of(writers, one) for one in snapshots_of(volume.replica))
         unreadable = tuple(
             UnreadableSnapshotStatus(one.name, one.reason) for one in unreadable_snapshots(volume.replica)
         )
-        return SnapshotsResult(request.volume, known, None if done is None else status_of(done), unreadable)
+        told_done = None if done is None else status_of(writers, done)
+        return SnapshotsResult(request.volume, known, told_done, unreadable)
 
     async def checkout(
         self, request: CheckoutRequest

@@ -8,6 +8,7 @@ from dittofs.history.versions import Event, Versions
 from dittofs.ids import InodeId
 from dittofs.volume.events import PastContent
 from dittofs.volume.volume import Volume
+from dittofs.volume.writers import Writers
 from mountd.kinds import KIND_NAMES
 
 
@@ -76,6 +77,7 @@ def done_item(done: Restored, version: str = "", identity: str = "") -> Restored
     )
 
 
-def status_of(one: Snapshot) -> SnapshotStatus:
+def status_of(writers: Writers, one: Snapshot) -> SnapshotStatus:
     """A snapshot."""
-    return SnapshotStatus(one.name, one.at, one.device, one.files, one.bytes)
+    device = one.device if one.writer is None else writers.name_or(one.writer, one.device)
+    return SnapshotStatus(one.name, one.at, device, one.files, one.bytes)

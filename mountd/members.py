@@ -26,6 +26,8 @@ from dittofs.control.sharing import (
     RecoveryResult,
     RemoveRequest,
     RemoveResult,
+    RenameRequest,
+    RenameResult,
 )
 from dittofs.errors import ConfigError, DiskError, FormatError
 from dittofs.identity.authoring import NotAllowed
@@ -78,16 +80,33 @@ class MemberDesk:
             opened.name, member.name, member.device.hex(), request.role, ROLE_NAMES[member.role]
         )
 
+    async def rename(self, request: RenameRequest) -> RenameResult:
+        """See `Service.rename`."""
+        opened = self._node.require_open(request.volume)
+        member = self._found(opened, request.device)
+        command = f"devices rename {shlex.quote(member.name)} {shlex.quote(request.name)}"
+        with _told_where(opened, command):
+            try:
+                await opened.rename_member(member, request.name)
+            except FormatError as error:
+                text = f'{error}; "{member.name}" is called that as before'
+                raise Refusal("usage", text, "dittofs devices rename --help") from error
+        return RenameResult(opened.name, request.name, member.device.hex(), member.name)
+
     def _another(self, opened: SharedVolume, text: str, if_this: str) -> Member:
         """The member that is meant. Refusal if there is none, several, or it is this device."""
-        try:
-            member = opened.find_member(text)
-        except ConfigError as error:
-            mend = f"dittofs devices {shlex.quote(opened.name)} -v"
-            raise Refusal("refused", f"{error}; {UNCHANGED}", mend) from error
+        member = self._found(opened, text)
         if member.device == self._node.device_id:
             raise Refusal("usage", f'"{member.name}" is this very device; {UNCHANGED}', if_this)
         return member
+
+    def _found(self, opened: SharedVolume, text: str) -> Member:
+        """The member that is meant. Refusal if there is none, or several."""
+        try:
+            return opened.find_member(text)
+        except ConfigError as error:
+            mend = f"dittofs devices {shlex.quote(opened.name)} -v"
+            raise Refusal("refused", f"{error}; {UNCHANGED}", mend) from error
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
         """See `Service.leave`."""

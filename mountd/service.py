@@ -71,6 +71,8 @@ from dittofs.control.sharing import (
     RecoveryResult,
     RemoveRequest,
     RemoveResult,
+    RenameRequest,
+    RenameResult,
     ShareItem,
     ShareRequest,
     SyncItem,
@@ -186,6 +188,9 @@ class DaemonService:
 
     async def grant(self, request: GrantRequest) -> GrantResult:
         return await self._members.grant(request)
+
+    async def rename(self, request: RenameRequest) -> RenameResult:
+        return await self._members.rename(request)
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
         return await self._members.leave(request)

@@ -101,12 +101,14 @@ class UndoDesk:
 
 def held(opened: SharedVolume, device: str = "", *, with_paths: bool = False) -> Iterator[HeldBatch]:
     """What the brake holds in a volume, device by device."""
-    tree = opened.volume.replica.tree
+    tree, called = opened.volume.replica.tree, opened.volume.replica.writers.called
     for one in tree.brake.holds.tally():
-        if device in ("", one.device):
+        if device in ("", called(one.device)):
             paths: tuple[str, ...] = ()
             if with_paths:
-                found = (tree.names(inode)[:1] for inode in held_of(opened.volume.replica, one.device))
+                found = (
+                    tree.names(inode)[:1] for inode in held_of(opened.volume.replica, called(one.device))
+                )
                 named = itertools.islice((names[0] for names in found if names), PATHS_MAX)
                 state = opened.volume.state
                 paths = tuple(
@@ -116,7 +118,7 @@ def held(opened: SharedVolume, device: str = "", *, with_paths: bool = False) ->
                 )
             yield HeldBatch(
                 opened.name,
-                one.device,
+                called(one.device),
                 one.removed,
                 one.rewritten,
                 one.directories,
@@ -137,7 +139,7 @@ def _require_writer(opened: SharedVolume) -> None:
 
 
 def label_of(opened: SharedVolume, text: str) -> str:
-    """What the device calls itself that `text` means: that label, or a member's name or beginning of id.
+    """What the device is called that `text` means: that name, or the beginning of its id.
 
     Empty if nobody is called that.
     """
@@ -160,7 +162,8 @@ def _device(opened: SharedVolume, text: str, *, is_held: bool = False) -> str:
     """As `label_of`; refuses ("not_found") who has not written here, or of whom nothing is held."""
     known = labels(opened.volume)
     if is_held:
-        known = [one.device for one in opened.volume.replica.tree.brake.holds.tally()]
+        replica = opened.volume.replica
+        known = [replica.writers.called(one.device) for one in replica.tree.brake.holds.tally()]
     name = text if text in known else label_of(opened, text)
     if name in known:
         return name

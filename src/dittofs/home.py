@@ -20,6 +20,7 @@ from dittofs.identity.keys import (
     write_volume_secrets,
 )
 from dittofs.identity.pairing import Joined
+from dittofs.journal.journal import Journal
 from dittofs.journal.rescue import Loss
 from dittofs.known_addresses import KnownAddresses
 from dittofs.local_disk import LocalDisk, translated
@@ -115,20 +116,29 @@ class Home:
         secrets = create_volume_secrets(self._files, place, self._entropy)
         return VolumeRecord(name=name, directory=directory, volume_id=secrets.volume_id.hex())
 
-    def open_replica(self, record: VolumeRecord) -> tuple[Replica, VolumeSecrets]:
-        """Blocking: journal, chunks and tree of one volume."""
+    def open_replica(self, record: VolumeRecord) -> tuple[Replica, VolumeSecrets, Members]:
+        """Blocking: journal, chunks and tree of one volume, and its members."""
         place = f"{VOLUMES}/{record.directory}"
         secrets = open_volume_secrets(self._files, place)
+        disk = LocalDisk(str(self._state / place))
+        found: list[Members] = []
+
+        def members_in(journal: Journal) -> Members:
+            found.append(Members(journal, secrets.genesis, disk))
+            return found[-1]
+
         replica = open_replica(
-            LocalDisk(str(self._state / place)),
+            disk,
             keys_of(secrets),
             clock=self._clock,
             entropy=self._entropy,
             run_blocking=self._run_blocking,
             label=self._label,
             machine=_machine(),
+            device=self.device,
+            known=members_in,
         )
-        return replica, secrets
+        return replica, secrets, found[-1]
 
     def rescue(self, record: VolumeRecord) -> list[Loss]:
         """Blocking: make a volume's damaged journal one that can be opened; returns what is lost."""
@@ -146,9 +156,9 @@ class Home:
             volume_id=joined.secrets.volume_id.hex(),
             is_ephemeral=is_ephemeral,
         )
-        replica, secrets = self.open_replica(record)
+        replica, _, members = self.open_replica(record)
         try:
-            Members(replica.journal, secrets.genesis).add(joined.records)
+            members.add(joined.records)
         finally:
             close_parts(replica)
         return record

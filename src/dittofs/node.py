@@ -218,8 +218,10 @@ class Node:
             if record is None:
                 record = await self._run_blocking(self._home.create, name)
                 await self._volumes.put(record)
-            replica, secrets = await self._run_blocking(self._home.open_replica, record)
-            opened = await self._run_blocking(self._join_parts, record, replica, secrets, trusts_root)
+            replica, secrets, members = await self._run_blocking(self._home.open_replica, record)
+            opened = await self._run_blocking(
+                self._join_parts, record, replica, secrets, members, trusts_root
+            )
         except DittoError as error:
             self._failures[name] = error
             raise
@@ -302,11 +304,15 @@ class Node:
         await self._volumes.remove(name)
 
     def _join_parts(
-        self, record: VolumeRecord, replica: Replica, secrets: VolumeSecrets, trusts_root: bool
+        self,
+        record: VolumeRecord,
+        replica: Replica,
+        secrets: VolumeSecrets,
+        members: Members,
+        trusts_root: bool,
     ) -> SharedVolume:
         """Blocking: a volume that works, recovered, of its replica. Closes the replica if that fails."""
         try:
-            members = Members(replica.journal, secrets.genesis, replica.disk)
             if not members.membership.records:
                 if secrets.root is None and not replica.documents.awaited:
                     raise Damaged(record.name, "the records of its members are missing")

@@ -13,7 +13,7 @@ from dittofs.blocking import RunBlocking
 from dittofs.cache_settings import NO_LIMIT, CacheSettings
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.clock import Entropy
-from dittofs.config import StorageSettings
+from dittofs.config import StorageSettings, is_label
 from dittofs.disk import Disk
 from dittofs.errors import ConfigError, DittoError
 from dittofs.history.at import At
@@ -24,6 +24,7 @@ from dittofs.identity.generations import mend, unwrap
 from dittofs.identity.granting import grant, remove, resign
 from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, open_root
 from dittofs.identity.membership import Member, Membership
+from dittofs.identity.naming import confirm, rename
 from dittofs.identity.pairing import Admission, admit
 from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
@@ -146,6 +147,7 @@ class SharedVolume:
         members.listeners.append(self._members_changed)
         self._is_leaving = False
         self._judge_self()
+        self._call_self()
 
     @property
     def id(self) -> VolumeId:
@@ -211,7 +213,13 @@ class SharedVolume:
 
     def _members_changed(self) -> None:
         self._judge_self()
+        self._call_self()
         self._duties.set()
+
+    def _call_self(self) -> None:
+        """What is made here from now on has the name that this device has now."""
+        name = self.membership.name(self._device.id)
+        self.volume.replica.authorship.label = name if is_label(name) else self._label
 
     def _judge_self(self) -> None:
         """What the members' records let this device do."""
@@ -233,6 +241,8 @@ class SharedVolume:
             try:
                 async with self._is_keeping:
                     await self._take_up_generations()
+                    if (confirmed := confirm(self.membership, self._device)) is not None:
+                        await self._keep([confirmed], self._secrets)
                     await self._run_blocking(self.members.save)
                     if self.role is Role.OWNER:
                         records, secrets = mend(self.membership, self._secrets, self._device, self._entropy)
@@ -289,6 +299,13 @@ class SharedVolume:
         async with self._is_keeping:
             granted = grant(self.membership, self._secrets, self._device, member.publics, role, member.name)
             await self._keep([granted], self._secrets)
+
+    async def rename_member(self, member: Member, name: str) -> None:
+        """Call a member otherwise, durably. NotAllowed says why not, FormatError why nobody is called so."""
+        if name == member.name:
+            return
+        async with self._is_keeping:
+            await self._keep([rename(self.membership, self._device, member.device, name)], self._secrets)
 
     def require_another_owner(self) -> None:
         """NotAllowed if this is the last owner of a volume that others are members of."""

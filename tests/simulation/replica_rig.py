@@ -14,7 +14,7 @@ from dittofs.tree.record import DOCUMENTS, META_SHARD, Kind, NewVersion, Place, 
 from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
-from dittofs.volume.opening import _label, open_replica
+from dittofs.volume.opening import open_replica
 from dittofs.volume.replica import Replica
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import KEYS, SeededEntropy, SimulatedClock
@@ -205,7 +205,7 @@ class ReplicaRig:
 
     def label_of(self, slot: Slot) -> str:
         """What the device of a writer is called here."""
-        return _label(self.tree, slot)
+        return self.replica.writers.label(slot)
 
     def records(self) -> dict[str, Record]:
         """The joined records, from what the journal holds."""

@@ -9,7 +9,7 @@ from typing import Final
 from dittofs.chunks.store import ChunkStore
 from dittofs.errors import ChunkUnavailable, FSError
 from dittofs.history.live_content import LiveContents
-from dittofs.ids import ROOT, Slot
+from dittofs.ids import ROOT
 from dittofs.journal.journal import Journal
 from dittofs.replication.behind import NONCE_BYTES, Behind
 from dittofs.replication.custody import HOLD, KEEPER
@@ -21,11 +21,9 @@ from dittofs.tree.entry import Change
 from dittofs.tree.join import join_all
 from dittofs.tree.record import META_SHARD, Kind, Record
 from dittofs.tree.shard import FIRST_EPOCH, Epoch, Shard
-from dittofs.tree.tree import Tree
 from dittofs.tree.update import LIVE, decode, decode_state_vector
 from dittofs.tree.view import view
 from dittofs.volume.carried import put_back
-from dittofs.volume.opening import _label
 from tests.property.tree_replicas import assert_same, observe
 from tests.simulation.device import SwarmDevice
 from tests.simulation.ledger import Ledger, digest_of
@@ -81,12 +79,9 @@ def check_alike(devices: Sequence[SwarmDevice]) -> None:
     for device in devices:
         tree = device.volume.replica.tree
 
-        def label(slot: Slot, tree: Tree = tree) -> str:
-            return _label(tree, slot)
-
         found = records(device)
         assert found == known, "records differ"
-        pure = view(found, label)
+        pure = view(found, device.volume.replica.writers.label)
         assert_same(observe(tree), pure)
         tree.unload()
         assert_same(observe(tree), pure)

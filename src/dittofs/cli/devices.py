@@ -10,26 +10,32 @@ from dittofs.cli.guess import did_you_mean
 from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.protocol import DeviceStatus, MemberStatus, VolumeStatus
-from dittofs.control.sharing import RemoveRequest
+from dittofs.control.sharing import RemoveRequest, RenameRequest
 from dittofs.control.storage import RetireRequest
 
 DESCRIPTION = """\
-Show the devices that share a volume, or remove one. A removed device is refused by every other that has
-heard of it, and cannot read what is stored from then on; what it has already it keeps. A retired one stays
-a member, but nobody waits for it before garbage is swept; when it comes back it is asked to rejoin."""
+Show the devices that share a volume, remove one, or call it otherwise. A removed device is refused by every
+other that has heard of it, and cannot read what is stored from then on; what it has already it keeps. A new
+name is shown on all devices, also for what the device wrote before; owners give it, or the device itself. A
+retired one stays a member, but nobody waits for it before garbage is swept; when it comes back it is asked
+to rejoin."""
 EXAMPLE = """\
   dittofs devices
   dittofs devices remove phone
   dittofs devices remove phone Photos      of one volume among several
+  dittofs devices rename phone "Ada's phone"
   dittofs devices retire tablet            it may never come back
   dittofs devices rejoin                   on the tablet, if it does"""
 
-ACTIONS: Final = ("remove", "retire", "rejoin")
+ACTIONS: Final = ("remove", "rename", "retire", "rejoin")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "words", metavar="[remove|retire NAME | rejoin] [VOLUME]", nargs="*", help="as in the examples"
+        "words",
+        metavar="[remove|retire NAME | rename NAME NEW | rejoin] [VOLUME]",
+        nargs="*",
+        help="as in the examples",
     )
     parser.add_argument("--force", action="store_true", help="retire it whatever it alone may hold")
     parser.add_argument("-v", action="store_true", dest="verbose", help="ids, and bytes sent and received")
@@ -42,6 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
             text = "devices remove takes the name of a device, and perhaps a volume"
             raise Refusal("usage", text, "dittofs devices -v")
         return _remove(words[1], words[2] if len(words) == 3 else None, as_json=arguments.json)
+    if words[:1] == ["rename"]:
+        if not 3 <= len(words) <= 4:
+            text = "devices rename takes the name of a device, another one for it, and perhaps a volume"
+            raise Refusal("usage", text, "dittofs devices -v")
+        return _rename(words[1], words[2], words[3] if len(words) == 4 else None, as_json=arguments.json)
     if words[:1] in (["retire"], ["rejoin"]):
         return _retire(words, is_forced=arguments.force, as_json=arguments.json)
     if len(words) > 1:
@@ -126,6 +137,23 @@ def _retire(words: list[str], *, is_forced: bool, as_json: bool) -> int:
             count = f"{counted(result.only_there, 'file')}, {human_size(result.only_there_bytes)},"
             say(f"{count} may be there alone. They come back if it does.")
         say("What becomes of garbage:  dittofs cache stats")
+    return EXIT_FINE
+
+
+def _rename(device: str, name: str, word: str | None, *, as_json: bool) -> int:
+    asked = client()
+    command = f"dittofs devices rename {shlex.quote(device)} {shlex.quote(name)} VOLUME"
+    volume = which_volume(word, asked.status().volumes, command)
+    result = asked.rename(RenameRequest(volume, device, name))
+    if as_json:
+        say_json(result)
+        return EXIT_FINE
+    now = escaped(result.device)
+    if result.was == result.device:
+        say(f'{now} was called that in "{escaped(volume)}" already.')
+        return EXIT_FINE
+    say(f'{escaped(result.was)} is called {now} in "{escaped(volume)}" from now on.')
+    say("Who is there:  dittofs devices")
     return EXIT_FINE
 
 

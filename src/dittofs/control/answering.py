@@ -165,6 +165,8 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             reply = await service.remove(request)
         case routes.GRANT, sharing.GrantRequest():
             reply = await service.grant(request)
+        case routes.RENAME, sharing.RenameRequest():
+            reply = await service.rename(request)
         case routes.LEAVE, sharing.LeaveRequest():
             reply = await service.leave(request)
         case routes.RECOVERY, sharing.RecoveryRequest():

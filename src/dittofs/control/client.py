@@ -118,6 +118,9 @@ class Client:
     def grant(self, request: sharing.GrantRequest) -> sharing.GrantResult:
         return cast(sharing.GrantResult, self._value(routes.GRANT, request, None))
 
+    def rename(self, request: sharing.RenameRequest) -> sharing.RenameResult:
+        return cast(sharing.RenameResult, self._value(routes.RENAME, request, None))
+
     def leave(self, request: sharing.LeaveRequest) -> sharing.LeaveResult:
         return cast(sharing.LeaveResult, self._value(routes.LEAVE, request, None))
 

@@ -20,6 +20,7 @@ Reply = (
     | sharing.MeetResult
     | sharing.RemoveResult
     | sharing.GrantResult
+    | sharing.RenameResult
     | sharing.LeaveResult
     | sharing.RecoveryResult
     | sharing.CopiesResult
@@ -119,6 +120,9 @@ REMOVE: Final = Route(
 )
 GRANT: Final = Route(
     "POST", f"{PREFIX}/grant", Carried.JSON, sharing.GrantRequest, Answered.VALUE, sharing.GrantResult
+)
+RENAME: Final = Route(
+    "POST", f"{PREFIX}/rename", Carried.JSON, sharing.RenameRequest, Answered.VALUE, sharing.RenameResult
 )
 LEAVE: Final = Route(
     "POST", f"{PREFIX}/leave", Carried.JSON, sharing.LeaveRequest, Answered.VALUE, sharing.LeaveResult
@@ -252,6 +256,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         SYNC,
         REMOVE,
         GRANT,
+        RENAME,
         LEAVE,
         RECOVERY,
         COPIES,

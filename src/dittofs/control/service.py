@@ -110,6 +110,9 @@ class Service(Protocol):
     async def grant(self, request: sharing.GrantRequest) -> sharing.GrantResult:
         """Give a device another role; durable here, and told to who is connected, when it returns."""
 
+    async def rename(self, request: sharing.RenameRequest) -> sharing.RenameResult:
+        """Call a device otherwise; durable here, and told to who is connected, when it returns."""
+
     async def leave(self, request: sharing.LeaveRequest) -> sharing.LeaveResult:
         """Refuses with "unsent" while something is only here, with "forbidden" for the last owner."""
 

@@ -206,6 +206,23 @@ class GrantResult(Struct, frozen=True):
     was: RoleName
 
 
+class RenameRequest(Struct, frozen=True):
+    """Call a device otherwise, on all devices of the volume."""
+
+    volume: str
+    device: str  # its name, or the beginning of its id
+    name: str
+
+
+class RenameResult(Struct, frozen=True):
+    """The name is signed and durable here; who is connected has heard of it, or will at once."""
+
+    volume: str
+    device: str  # its name now
+    id: str
+    was: str
+
+
 class LeaveRequest(Struct, frozen=True):
     """End this device's membership; unmount the volume and take it out of the list."""
 

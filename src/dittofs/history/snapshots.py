@@ -26,7 +26,7 @@ from dittofs.errors import Damaged, FormatError, FSError
 from dittofs.history.listing import LISTING_BYTES_MAX, decode_listing, encode_listing, listing_reader
 from dittofs.history.times import parse_time
 from dittofs.history.views import Entries, TimeView, ViewEntry, settled
-from dittofs.ids import ChunkId, client_of_slot
+from dittofs.ids import ChunkId, Slot, client_of_slot, slot_of_client
 from dittofs.tree.encoding import ROOT_BYTES_MAX
 from dittofs.tree.record import STAMP_END, Kind
 from dittofs.volume.attributes import CHUNK
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 SETTING: Final = "snapshot/"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 """What a snapshot may be called; all of it can stand in the name of a setting."""
-_SETTING: Final = re.compile(rf"{SETTING}({NAME.pattern})/[0-9a-f]{{12}}")
+_SETTING: Final = re.compile(rf"{SETTING}({NAME.pattern})/([0-9a-f]{{12}})")
 FORMAT: Final = 1
 DEVICE_CHARACTERS: Final = 40
 """So much of a device's name tells its snapshot from another of the same name."""
@@ -64,6 +64,12 @@ class Snapshot:
     """Of all files together."""
     setting: str = ""
     """That says all this."""
+
+    @property
+    def writer(self) -> Slot | None:
+        """Who made it; `device` is what that called itself then."""
+        named = _SETTING.fullmatch(self.setting)
+        return None if named is None else slot_of_client(int(named[2], 16))
 
 
 @dataclass(frozen=True, slots=True)

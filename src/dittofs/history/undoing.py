@@ -55,15 +55,16 @@ class Step:
 
 
 def slots_of(volume: Volume, device: str) -> frozenset[Slot]:
-    """The writers that call themselves `device`: a label among writers, not a proof."""
-    tree = volume.replica.tree
-    return frozenset(slot for slot in writers_in(tree.settings()) if tree.label(slot) == device)
+    """The writers whose device is called `device` now."""
+    replica = volume.replica
+    writers = writers_in(replica.tree.settings())
+    return frozenset(slot for slot in writers if replica.writers.name(slot) == device)
 
 
 def labels(volume: Volume) -> list[str]:
-    """What the writers of the volume call themselves."""
-    tree = volume.replica.tree
-    return sorted({tree.label(slot) for slot in writers_in(tree.settings())})
+    """What the devices are called now that have written."""
+    replica = volume.replica
+    return sorted({replica.writers.name(slot) for slot in writers_in(replica.tree.settings())})
 
 
 async def undo(
@@ -88,7 +89,7 @@ async def _undo(
     held = [
         inode
         for inode, (whose, at) in volume.replica.tree.brake.holds.all.items()
-        if whose == device and window.since <= at <= window.until
+        if volume.replica.writers.called(whose) == device and window.since <= at <= window.until
     ]
     touched = await _touched(volume, window)
     undoing = _Undoing(volume, window, under, dry_run=dry_run, may_fetch=may_fetch)

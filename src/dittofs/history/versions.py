@@ -154,7 +154,7 @@ def _made(
     path = now if now is not None else was or b""
     moved = was if what == "moved" and was is not None and was != now else b""
     kind = past.kind if past is not None else Kind.FILE
-    return Event(row, what, path, moved, kind, version, replica.tree.label(writer))
+    return Event(row, what, path, moved, kind, version, replica.writers.name(writer))
 
 
 def _event(

@@ -16,6 +16,8 @@ from dittofs.identity.records import Kind, Record, Role, parse_record
 from dittofs.identity.root import derive
 
 RECORDS_MAX = 4096
+NAMES_MAX = 1 << 16
+"""Of one set of records that comes in at once: of each device one by itself and one by each owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,11 @@ class Generation:
 
 
 class Membership:
-    """The records of one volume. They are never forgotten, and every set of them has one meaning.
+    """The records of one volume, and every set of them has one meaning.
 
-    Each record's parents are in the set before it. `records` is in such an order, so that a part of it from
-    the start, of any length, can be added elsewhere.
+    Those of members and generations are never forgotten, of names the last are kept. Each record's parents
+    are in the set before it. `records` is in such an order, so that a part of it from the start, of any
+    length, can be added elsewhere.
     """
 
     def __init__(self, genesis: Genesis) -> None:
@@ -79,13 +82,15 @@ class Membership:
             record = parse_record(signed, self.genesis.volume_id)
             if record.id not in self._set.index or self.record(record.id).signed != signed:
                 fresh[record.id] = record
-            if len(fresh) > RECORDS_MAX:
+            if len(fresh) > RECORDS_MAX + NAMES_MAX:
                 raise FormatError(f"a volume has at most {RECORDS_MAX} member records")
         grown = self._set.copy()
         added = []
         for identity in _parents_first(fresh):
             if grown.admit(fresh[identity], self._root_key, self.genesis.volume_id):
                 added.append(identity)
+        kept = {record.id for record in grown.names}
+        added = [identity for identity in added if identity in grown.index or identity in kept]
         if len(grown.records) > RECORDS_MAX:
             raise FormatError(f"a volume has at most {RECORDS_MAX} member records")
         if added:
@@ -94,11 +99,13 @@ class Membership:
 
     @property
     def records(self) -> Mapping[bytes, bytes]:
-        """Id -> record as it was signed, parents first."""
-        return MappingProxyType({record.id: record.signed for record in self._set.records})
+        """Id -> record as it was signed, parents first, names last."""
+        return MappingProxyType(
+            {record.id: record.signed for record in (*self._set.records, *self._set.names)}
+        )
 
     def parsed(self) -> Sequence[Record]:
-        """All records, parents first."""
+        """All records of members and generations, parents first."""
         return self._set.records
 
     def counted(self) -> list[Record]:
@@ -120,7 +127,8 @@ class Membership:
 
     def digest(self) -> bytes:
         """32 bytes, equal exactly for equal sets of the same volume."""
-        return derive("membership", self.genesis.volume_id + b"".join(sorted(self._set.index)))
+        ids = (*sorted(self._set.index), *(record.id for record in self._set.names))
+        return derive("membership", self.genesis.volume_id + b"".join(ids))
 
     def record(self, identity: bytes) -> Record:
         """The record `identity`, one of this set."""
@@ -140,7 +148,7 @@ class Membership:
         deciding = self._view.deciding.get(device)
         if deciding is None or deciding.publics is None:
             return None
-        return Member(device, deciding.body.name, deciding.role, deciding.publics)
+        return Member(device, self.name(device), deciding.role, deciding.publics)
 
     def members(self) -> list[Member]:
         """All devices that have a role, by name."""
@@ -157,12 +165,28 @@ class Membership:
 
     def name(self, device: DeviceId) -> str:
         """The last name of `device`, also of one that has no role any more; empty if there was none."""
-        member = self.member(device)
-        if member is not None:
-            return member.name
+        naming = self.naming(device)
+        deciding = naming or self._view.deciding.get(device)
+        if deciding is not None and deciding.body.name:
+            return deciding.body.name
         given = [record for record in self.about(device) if record.body.name]
         last = max(given, key=lambda record: (self._depth(record.id), record.id), default=None)
         return last.body.name if last else ""
+
+    def naming(self, device: DeviceId) -> Record | None:
+        """The record that says what the device is called, if it was named after it was let in."""
+        return self._set.names.of(device, self._may_name)
+
+    def own_name(self, device: DeviceId) -> Record | None:
+        """The record by which the device named itself last."""
+        return self._set.names.own(device)
+
+    def _may_name(self, signer: bytes) -> bool:
+        return signer == self.genesis.volume_id or self.role(DeviceId(signer)) == Role.OWNER
+
+    def signing_key(self, device: DeviceId) -> Ed25519PublicKey | None:
+        """The key that the device signs with, of one that was let in once."""
+        return self._set.signing_key(device)
 
     def about(self, device: DeviceId) -> list[Record]:
         """The counted records about `device`, parents first."""
@@ -197,8 +221,11 @@ class Membership:
 
 
 def _parents_first(records: Mapping[bytes, Record]) -> Iterable[bytes]:
+    """Names come last: what they are about, and who may give them, the others say."""
     waits_for = {
         identity: [parent for parent in record.body.parents if parent in records]
         for identity, record in sorted(records.items())
+        if record.kind != Kind.NAME
     }
-    return TopologicalSorter(waits_for).static_order()  # ids are hashes: there is no cycle
+    names = sorted(records.keys() - waits_for.keys())
+    return [*TopologicalSorter(waits_for).static_order(), *names]  # ids are hashes: there is no cycle

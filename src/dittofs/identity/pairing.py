@@ -29,7 +29,7 @@ from dittofs.identity.genesis import parse_genesis
 from dittofs.identity.granting import grant
 from dittofs.identity.invitations import Attempt, Invitation, Invitations, PairingRefused, Reason, slot_of
 from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, device_id
-from dittofs.identity.membership import RECORDS_MAX, Membership
+from dittofs.identity.membership import NAMES_MAX, RECORDS_MAX, Membership
 from dittofs.identity.pairing_messages import (
     EXPORTED_BYTES,
     MESSAGE_BYTES_MAX,
@@ -294,7 +294,7 @@ class Joiner:
         """Take message 5: the volume, every byte of it checked. `FormatError` if they do not agree."""
         self._advance(_Step.VOLUME, _Step.DONE)
         volume = decode(message, Volume, VOLUME_BYTES_MAX)
-        if len(volume.records) > RECORDS_MAX or len(volume.addresses) > ADDRESSES_MAX:
+        if len(volume.records) > RECORDS_MAX + NAMES_MAX or len(volume.addresses) > ADDRESSES_MAX:
             raise FormatError("a volume with too many records or addresses")
         for address in volume.addresses:
             require_address(address)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from dittofs.errors import FormatError
+from dittofs.identity.device_names import DeviceNames
 from dittofs.identity.ranks import rank_records
 from dittofs.identity.records import Kind, Record, Role
 
@@ -31,16 +32,21 @@ class RecordSet:
         self.ancestors: list[int] = []
         self._grants: dict[bytes, tuple[int, ...]] = {}
         self._view: View | None = None
+        self.names = DeviceNames()
 
     def copy(self) -> "RecordSet":
         twin = RecordSet()
         twin.records, twin.index = list(self.records), dict(self.index)
         twin._parents, twin.ancestors = list(self._parents), list(self.ancestors)
         twin._grants = dict(self._grants)
+        twin.names = self.names.copy()
         return twin
 
     def admit(self, record: Record, root_key: Ed25519PublicKey, root: bytes) -> bool:
         """Add `record`, whose signature must hold. False if it is here already. `FormatError` as `add`."""
+        if record.kind == Kind.NAME:
+            record.verify(root_key if record.body.signer == root else self._key_of_namer(record))
+            return self.names.take(record)
         try:
             parents = [self.index[parent] for parent in record.body.parents]
         except KeyError as error:
@@ -79,6 +85,28 @@ class RecordSet:
             if has_say and ancestors >> index & 1 and grant.publics:
                 return grant.publics.signing_key()
         raise FormatError("a member record signed by a device that had no say")
+
+    def _key_of_namer(self, record: Record) -> Ed25519PublicKey:
+        """The key of who names a device that was let in once: the device itself, or one that was an owner.
+
+        Whether an owner's word still counts is not asked here, as for members. Of each signer one name of
+        each device is kept, so that nobody can fill the set.
+        """
+        if record.body.subject in self._grants:
+            is_self = record.body.signer == record.body.subject
+            for index in self._grants.get(record.body.signer, ()):
+                grant = self.records[index]
+                if (is_self or grant.role == Role.OWNER) and grant.publics:
+                    return grant.publics.signing_key()
+        raise FormatError("a name signed by a device that had no say")
+
+    def signing_key(self, device: bytes) -> Ed25519PublicKey | None:
+        """The key of a device that was let in once."""
+        for index in self._grants.get(device, ()):
+            publics = self.records[index].publics
+            if publics is not None:
+                return publics.signing_key()
+        return None
 
     def _deciding(self, ranks: Sequence[int | None]) -> dict[bytes, Record]:
         """Of the last records about a device: a resignation, else the lowest rank, else the lowest role."""

@@ -21,6 +21,7 @@ PREVIOUS_MAX = 64
 WRAP_BYTES_MAX = 256
 ID_BYTES = 32
 NAME_BYTES_MAX = 255
+NUMBER_MAX = (1 << 32) - 1
 
 _VERSION = 1
 _SIGNED_PREFIX = b"dittofs/1 member\0"
@@ -47,6 +48,8 @@ class Kind(enum.IntEnum):
     """A generation secret, wrapped to who may read."""
     WRAPS = 3
     """More wraps of generations that other records began."""
+    NAME = 4
+    """What a device is called from now on."""
 
 
 class Wrap(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -92,6 +95,8 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     previous: list[Previous] = []
     check: bytes = b""
     """D("generation check", V ‖ G), by which a wrap of something else is known."""
+    number: int = 0
+    """Of a name: the highest counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +169,14 @@ def parse_record(signed: bytes, volume: VolumeId) -> Record:
     match kind:
         case Kind.MEMBER:
             _check_member(body, role, publics)
+        case Kind.NAME:
+            _check_name(body)
         case Kind.GENERATION | Kind.WRAPS if body.subject or publics or role or body.name:
             raise FormatError(f"a record of kind {kind.name.lower()} about one device")
         case Kind.GENERATION if len(body.check) != ID_BYTES or any(wrap.generation for wrap in body.wraps):
             raise FormatError("a generation without its check, or with wraps of another one")
+    if kind != Kind.NAME and body.number:
+        raise FormatError("a number in a record that is no name")
     if kind != Kind.GENERATION and (
         body.previous or body.check or not all(wrap.generation for wrap in body.wraps)
     ):
@@ -224,4 +233,14 @@ def _check_member(body: Body, role: Role, publics: Publics | None) -> None:
         return
     if publics is None or publics.device != body.subject:
         raise FormatError("a member record without the keys of its device")
+    require_name(body.name)
+
+
+def _check_name(body: Body) -> None:
+    if len(body.subject) != ID_BYTES or body.subject == body.volume:
+        raise FormatError("a name of no device")
+    if body.parents or body.publics or body.role or body.wraps:
+        raise FormatError("a name that says more than a name")
+    if not 1 <= body.number <= NUMBER_MAX:
+        raise FormatError(f"the number of a name is from 1 to {NUMBER_MAX}, not {body.number}")
     require_name(body.name)

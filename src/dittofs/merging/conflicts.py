@@ -75,6 +75,7 @@ class Conflicts:
     def __init__(self, state: State) -> None:
         self._state = state
         self._tree = state.replica.tree
+        self._writers = state.replica.writers
 
     def walk(self, names: Sequence[bytes] = ()) -> Iterator[Conflict]:
         """All at and below a path, by path. The tree may change meanwhile: what does not is found once.
@@ -171,7 +172,7 @@ class Conflicts:
         return Side(
             name=name,
             entry=entry,
-            device="" if writer is None else tree.label(writer),
+            device="" if writer is None else self._writers.name(writer),
             is_mine=writer is not None and tree.is_own(writer),
             written_ns=int(version.stamp) if version is not None else attributes.birth,
             mtime_ns=attributes.mtime,

@@ -40,7 +40,7 @@ class Rule(msgspec.Struct, array_like=True, frozen=True):
     pattern: str
     policy: str
     device: str = ""
-    """Of `mine`: whose version counts, by the name that device gives itself."""
+    """Of `mine`: whose version counts, as `Writers.called` knows that device."""
 
 
 _decoder = msgspec.msgpack.Decoder(Rule)

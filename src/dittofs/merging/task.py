@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, DittoError, FSError
-from dittofs.ids import InodeId
+from dittofs.ids import InodeId, Slot
 from dittofs.merging.merge import Merging, NotMerged
 from dittofs.merging.policy import PREFIX, Policies, rules_in
 from dittofs.tree.entry import Change
@@ -34,6 +34,7 @@ class Merger:
     def __init__(self, volume: Volume, merging: Merging) -> None:
         self._volume = volume
         self._tree = volume.replica.tree
+        self._writers = volume.replica.writers
         self._merging = merging
         self._due: dict[InodeId, float] = {}
         """Files to look at, and when."""
@@ -66,6 +67,10 @@ class Merger:
             self._due.pop(inode, None)
             await self._look_at(inode)
             await trio.lowlevel.checkpoint()
+
+    def _is_by(self, device: str, slot: Slot) -> bool:
+        # A rule from before its device was known by more than a name has what that called itself.
+        return device in (self._writers.key(slot), self._writers.label(slot))
 
     def look_again(self) -> None:
         """A device connected, or a rule changed: every conflict has its turn again."""
@@ -155,7 +160,7 @@ class Merger:
         wanted = [
             version
             for version in versions
-            if policy == "newest" or (rule is not None and self._tree.label(version.dot[0]) == rule.device)
+            if policy == "newest" or (rule is not None and self._is_by(rule.device, version.dot[0]))
         ]
         if not wanted:
             raise NotMerged("no version is of the device that the rule names")

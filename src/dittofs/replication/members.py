@@ -4,18 +4,21 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from dittofs.disk import Disk, read_whole, replace_whole
 from dittofs.errors import FormatError
 from dittofs.identity.genesis import Genesis
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.membership import Membership
-from dittofs.identity.records import Role
+from dittofs.identity.records import Kind, Record, Role, parse_record
 from dittofs.journal.journal import Journal
 from dittofs.sync.messages import decode_records, encode_records
 
 COPY: Final = "members"
 COPY_BYTES_MAX: Final = 64 << 20
 MEMBER: Final = "member"  # record id -> the record as signed
+NAME: Final = "name"  # device id and id of the signer -> the record as signed
 
 
 class Members:
@@ -32,7 +35,10 @@ class Members:
         self.membership = Membership(genesis)
         self.listeners: list[Callable[[], None]] = []
         """Called after records were added."""
-        self.membership.add([record for _, record in journal.scan_local(MEMBER, b"")])
+        self.is_naming = False
+        """Whether names are all that was added last: nobody may do more or less than before."""
+        rows = (*journal.scan_local(MEMBER, b""), *journal.scan_local(NAME, b""))
+        self.membership.add([record for _, record in rows])
         if not self.membership.records:
             self._take_copy()
 
@@ -55,15 +61,30 @@ class Members:
             known = grown.records
             with self._journal.transaction():
                 for identity in added:
-                    self._journal.put_local(MEMBER, identity, known[identity])
+                    self._put(parse_record(known[identity], grown.genesis.volume_id))
+            self.is_naming = len(grown.parsed()) == len(self.membership.parsed())
             self.membership = grown
             for listener in list(self.listeners):
                 listener()
         return added
 
+    def _put(self, record: Record) -> None:
+        if record.kind == Kind.NAME:
+            self._journal.put_local(NAME, record.body.subject + record.body.signer, record.signed)
+        else:
+            self._journal.put_local(MEMBER, record.id, record.signed)
+
+    def signing_key(self, device: DeviceId) -> Ed25519PublicKey | None:
+        """The key that a device signs with, of one that was let in once."""
+        return self.membership.signing_key(device)
+
+    def name(self, device: DeviceId) -> str:
+        """What a device is called now, also of one that is no member any more; empty: it is not known."""
+        return self.membership.name(device)
+
     def role(self, device: DeviceId) -> Role:
         return self.membership.role(device)
 
     def records(self) -> list[bytes]:
-        """All of them, parents before children."""
+        """All of them, parents before children, names last."""
         return list(self.membership.records.values())

@@ -296,7 +296,8 @@ class Peers:
         return self.members.role(device)
 
     def _members_changed(self) -> None:
-        self.custody.recount()
+        if not self.members.is_naming:
+            self.custody.recount()
         for session in list(self._sessions.values()):
             session.rejudge()
 

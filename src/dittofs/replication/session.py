@@ -117,7 +117,7 @@ class Session:
         self._is_refusing = False
         self._could_write = False
         self._has_told = False
-        self._records_told = 0
+        self._records_told: list[bytes] = []
         self._pings: dict[int, float] = {}
         self._ping_number = 0
         self._ponged = trio.Event()
@@ -226,7 +226,7 @@ class Session:
             self._tell_records()
         elif not self._is_telling:
             self._judge()
-        self._records_told = len(self._sessions.records())
+        self._records_told = self._sessions.records()
 
     async def _receive(self) -> None:
         data = b""  # what came with the Hello is in the reader already
@@ -256,7 +256,7 @@ class Session:
                 if not self._has_told:
                     self._require_known()
                     self._tell_records()
-                self._records_told = len(self._sessions.records())
+                self._records_told = self._sessions.records()
                 self._phase = Phase.READY
                 self._judge()
             case Phase.READY, wire.Ready(root=root):
@@ -338,7 +338,7 @@ class Session:
         self._could_write = self.may_write
         self.live.begin()
         self._sessions.opened(self)
-        if self._records_told != len(self._sessions.records()):  # some came from others meanwhile
+        if self._records_told != self._sessions.records():  # some came from others meanwhile
             self.send(wire.Members(), wire.encode_records(self._sessions.records()))
         if root != self._sessions.replica.root_digest() or self._sessions.replica.documents.awaited:
             self.rounds.begin()

@@ -86,6 +86,7 @@ class Brake:
         clock: Clock,
         holds: Holds,
         *,
+        key: Callable[[Slot], str],
         label: Callable[[Slot], str],
         is_own: Callable[[Slot], bool],
     ) -> None:
@@ -97,6 +98,7 @@ class Brake:
         self._documents = documents
         self._placement = placement
         self._clock = clock
+        self._key = key
         self._label = label
         self._is_own = is_own
         self._recent: dict[str, _Recent] | None = None
@@ -120,7 +122,7 @@ class Brake:
         whose = self._noted.get(before.id)
         if whose is not None:
             is_as_it_was = content_of(after) == self._of(whose).losses[before.id].content is not None
-            if is_as_it_was or (loss is None and self._label(writer) != whose):
+            if is_as_it_was or (loss is None and self._key(writer) != whose):
                 self.changed(before.id)
         if loss is None or (whose is not None and before.id not in self._noted):
             return
@@ -128,7 +130,7 @@ class Brake:
         if self._is_own(slot) or not self.limits.is_on:
             self.changed(before.id)
             return
-        device = self._label(slot)
+        device = self._key(slot)
         if self._noted.get(before.id, device) != device:
             self.changed(before.id)  # what several devices did to it is nobody's batch
             return
@@ -192,7 +194,8 @@ class Brake:
         )
 
     def _is_by(self, device: str, slot: Slot) -> bool:
-        return not self._is_own(slot) and self._label(slot) == device
+        # A row from before its writer said which device it is of has the label.
+        return not self._is_own(slot) and device in (self._key(slot), self._label(slot))
 
     def settle(self) -> list[HeldNow]:
         """A delivery has been taken: take back what was too much, in the index."""

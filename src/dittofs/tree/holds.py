@@ -38,7 +38,7 @@ class Hold(msgspec.Struct, array_like=True, frozen=True):
     """Why an inode is held, and both what is shown of it and what is not."""
 
     device: str
-    """What the device calls itself that removed or rewrote it."""
+    """The device that removed or rewrote it, as `Brake` is told to know it."""
     slot: str
     """The writer that it was then."""
     stamp: int

@@ -79,6 +79,7 @@ class Tree:
         client_id: int,
         own_slots: Callable[[Slot], bool],
         device_label: Callable[[Slot], str],
+        device_key: Callable[[Slot], str] | None = None,
         now_ns: Callable[[], int],
         greatest: Stamp,
         local: LocalRows | None = None,
@@ -98,6 +99,7 @@ class Tree:
             self._placement,
             self.clock,
             Holds(local),
+            key=device_key or device_label,
             label=device_label,
             is_own=own_slots,
         )
@@ -134,7 +136,7 @@ class Tree:
         return self._display.conflicted()
 
     def label(self, slot: Slot) -> str:
-        """What the device of a writer calls itself."""
+        """What the device of a writer was called when it began: conflict entries are named by that."""
         return self._display.label(slot)
 
     def is_own(self, slot: Slot) -> bool:

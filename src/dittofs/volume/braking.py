@@ -22,9 +22,9 @@ INODES_PER_GROUP: Final = 16
 
 
 def held_of(replica: Replica, device: str) -> list[InodeId]:
-    """The inodes that are held of a device; of all if it is empty."""
-    held = replica.tree.brake.holds.all
-    return [inode for inode, (whose, _) in held.items() if device in ("", whose)]
+    """The inodes that are held of the device of that name; of all if it is empty."""
+    held, called = replica.tree.brake.holds.all, replica.writers.called
+    return [inode for inode, (whose, _) in held.items() if device in ("", called(whose))]
 
 
 async def accept(replica: Replica, device: str) -> AsyncGenerator[int, None]:

@@ -1,5 +1,6 @@
 """Opening a replica: journal, chunks and tree from what lies on a disk, healed where that is safe."""
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -8,22 +9,23 @@ from dittofs.blocking import RunBlocking
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.chunks.store import ChunkStore
 from dittofs.clock import Clock, Entropy
-from dittofs.config import is_label
 from dittofs.disk import Disk, read_whole, replace_whole
 from dittofs.errors import Damaged, DiskFull, FormatError
-from dittofs.ids import GENESIS_SLOT, Slot, slot_of_client
+from dittofs.identity.keys import Device
+from dittofs.ids import slot_of_client
 from dittofs.journal.damage import IndexDamaged
 from dittofs.journal.database import OtherFormat
 from dittofs.journal.journal import Journal
 from dittofs.journal.rescue import Loss, rescue, set_aside
 from dittofs.tree.record import DOCUMENTS
 from dittofs.tree.tree import Tree
+from dittofs.volume.authorship import Authorship
 from dittofs.volume.braking import end_over, mend_held
 from dittofs.volume.carried import put_back
 from dittofs.volume.mending import Documents
 from dittofs.volume.recovery import RESCUED
 from dittofs.volume.replica import CURRENT_INDEX, INDEX_FORMAT, LOCAL_VIA, Replica
-from dittofs.volume.writers import writer_setting
+from dittofs.volume.writers import KnownDevices, Writers
 
 log = structlog.get_logger()
 
@@ -32,7 +34,6 @@ CHUNKS = "chunks"
 SUSPECT: Final = "journal.suspect"
 SUSPECT_BYTES_MAX: Final = 4096
 INITIALISED = "initialised"
-NAMELESS = "another device"
 
 
 def open_replica(
@@ -44,10 +45,13 @@ def open_replica(
     run_blocking: RunBlocking,
     label: str,
     machine: str,
+    device: Device | None = None,
+    known: Callable[[Journal], KnownDevices] | None = None,
 ) -> Replica:
     """Open the replica that lies on `disk`, made if the disk is empty. Blocking.
 
-    `machine` names this machine and its boot. On a full disk it is read-only, and finishes opening when
+    `machine` names this machine and its boot, `device` signs for what is written here, and `known` finds the
+    devices of the volume in its journal. On a full disk it is read-only, and finishes opening when
     there is room. Damage that can be mended from what is left (the
     persisted index) is mended; what cannot is named in `journal.damage` and kept aside.
     """
@@ -59,7 +63,10 @@ def open_replica(
     try:
         chunks = ChunkStore.open(disk, CHUNKS, keys, entropy=entropy)
         try:
-            return _join(journal, chunks, disk, clock, entropy, run_blocking, label, machine)
+            devices = None if known is None else known(journal)
+            return _join(
+                journal, chunks, disk, keys, clock, entropy, run_blocking, label, machine, device, devices
+            )
         except BaseException:
             chunks.close()
             raise
@@ -117,11 +124,14 @@ def _join(
     journal: Journal,
     chunks: ChunkStore,
     disk: Disk,
+    keys: VolumeKeys,
     clock: Clock,
     entropy: Entropy,
     run_blocking: RunBlocking,
     label: str,
     machine: str,
+    device: Device | None,
+    devices: KnownDevices | None,
 ) -> Replica:
     for note in chunks.notes:
         log.info("chunk store recovered", note=note)
@@ -136,12 +146,15 @@ def _join(
     own = set(journal.own_slots())
     own.add(slot_of_client(client_id))
     documents = Documents(journal)
+    writers = Writers(keys.volume_id, lambda name: tree.setting(name), devices)
+    authorship = Authorship(keys.volume_id, lambda name: tree.setting(name), label, device)
     tree = Tree(
         journal,
         documents,
         client_id=client_id,
         own_slots=own.__contains__,
-        device_label=lambda slot: _label(tree, slot),
+        device_label=writers.label,
+        device_key=writers.key,
         now_ns=clock.now_ns,
         greatest=journal.greatest_stamp(),
         local=journal,
@@ -156,7 +169,8 @@ def _join(
         run_blocking=run_blocking,
         slot=slot_of_client(client_id),
         own_slots=own,
-        label=label,
+        writers=writers,
+        authorship=authorship,
         boot=machine.encode(),
         documents=documents,
     )
@@ -178,14 +192,6 @@ def _join(
     if full is None:
         end_over(replica)
     return replica
-
-
-def _label(tree: Tree, slot: Slot) -> str:
-    """What the device of a writer is called, wherever it is shown."""
-    if slot == GENESIS_SLOT:
-        return NAMELESS
-    label = (tree.setting(writer_setting(slot)) or b"").decode("utf-8", "replace")
-    return label if is_label(label) else NAMELESS
 
 
 def _is_index_readable(tree: Tree) -> bool:

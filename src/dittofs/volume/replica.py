@@ -19,17 +19,17 @@ from dittofs.journal.journal import Journal
 from dittofs.tree.delivery import Delivery, fork_setting
 from dittofs.tree.entry import Change
 from dittofs.tree.exchange import Taken
-from dittofs.tree.group import Group
 from dittofs.tree.record import DOCUMENTS
 from dittofs.tree.shard import Epoch
 from dittofs.tree.states import Difference, DocumentState
 from dittofs.tree.tree import Tree
+from dittofs.volume.authorship import Authorship
 from dittofs.volume.mending import DocumentMended, Documents
 from dittofs.volume.recording import record, was_shown
 from dittofs.volume.transaction import Transaction
 from dittofs.volume.under_way import UnderWay
 from dittofs.volume.writability import Writability
-from dittofs.volume.writers import writer_setting
+from dittofs.volume.writers import Writers
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -67,7 +67,8 @@ class Replica:
         run_blocking: RunBlocking,
         slot: Slot,
         own_slots: set[Slot],
-        label: str,
+        writers: Writers,
+        authorship: Authorship,
         boot: bytes,
         documents: Documents,
     ) -> None:
@@ -83,7 +84,8 @@ class Replica:
         healed = {Slot(key.decode("ascii")) for key, _ in journal.scan_local(HEALED, b"")}
         tree.exchange.judge.forkable |= own_slots - healed
         tree.brake.was_shown = partial(was_shown, journal)
-        self.label = label
+        self.writers = writers
+        self.authorship = authorship
         self.boot = boot
         self._snapshot_bytes: dict[int, int] = {}
         self.writability = Writability(journal)
@@ -120,12 +122,14 @@ class Replica:
         Rows of this device alone may be changed by one that may not change the volume.
         """
         self.writability.require()
+        if self.not_allowed is None and not self.authorship.is_of(self.slot):
+            self.claim_writer()
         transaction = Transaction(self.tree, self.not_allowed)
         change: Change | None = None
         with self.journalled(transaction):
             yield transaction
             if transaction.has_group:
-                self._sign(transaction.group)
+                self.authorship.introduce(transaction.group, self.slot)
                 change = transaction.group.finish()
                 if transaction.is_unasked:
                     change = replace(change, is_unasked=True)
@@ -137,13 +141,10 @@ class Replica:
         if change is not None:
             self._tell(change)
 
-    def _sign(self, group: Group) -> None:
-        """A writer's first change says what its device is called: conflict entries are named by it, alike
-        everywhere. A label among writers, not a proof.
-        """
-        name = writer_setting(self.slot)
-        if self.tree.setting(name) is None:
-            group.set_setting(name, self.label.encode())
+    @property
+    def label(self) -> str:
+        """What this device is called now."""
+        return self.authorship.label
 
     # -- other replicas
 
@@ -287,7 +288,7 @@ class Replica:
                 group = self.tree.group()
                 for old, new in names.items():
                     group.set_setting(fork_setting(client_of_slot(old)), b"")
-                    group.set_setting(writer_setting(new), self.label.encode())
+                    self.authorship.introduce(group, new)
                     self.journal.put_local(HEALED, old.encode("ascii"), b"")
                 mark = group.finish()
                 self.journal.append(self.journal.next_group, mark.updates, LOCAL_VIA)
@@ -302,7 +303,7 @@ class Replica:
         self._tell(taken.change)
 
     def claim_writer(self) -> None:
-        """Go on as a writer that the journal gives: once documents were lost a fresh one. Blocking."""
+        """Go on as a writer that the journal gives: once this process has one, a fresh one. Blocking."""
         client = self.journal.claim_writer(self.entropy, self.boot.decode())
         self.slot = slot_of_client(client)
         self._own_slots.add(self.slot)

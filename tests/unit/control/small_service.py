@@ -63,6 +63,8 @@ from dittofs.control.sharing import (
     RecoveryResult,
     RemoveRequest,
     RemoveResult,
+    RenameRequest,
+    RenameResult,
     ShareEnded,
     ShareItem,
     ShareRequest,
@@ -261,6 +263,13 @@ class SmallService:
         if not found:
             raise Refusal("refused", f'no device of "Shared" is called {request.device!r}')
         return GrantResult(request.volume, found[0].name, found[0].id, request.role, found[0].role)
+
+    async def rename(self, request: RenameRequest) -> RenameResult:
+        found = [one for one in self.others if one.name == request.device]
+        if not found:
+            raise Refusal("refused", f'no device of "Shared" is called {request.device!r}')
+        self.others[self.others.index(found[0])] = msgspec.structs.replace(found[0], name=request.name)
+        return RenameResult(request.volume, request.name, found[0].id, found[0].name)
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
         if self.unsent_bytes and not request.force:

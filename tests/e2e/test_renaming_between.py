@@ -65,7 +65,7 @@ def test_a_renamed_device_has_its_present_name_in_all_that_tells_of_what_it_wrot
     b.restart()
     a.restart()
     eventually(lambda: names(a) == names(b) == {"alder", "Willow tree"}, 30)
-    b.run("undo", "--device", "Willow tree", "--since", "1h", "--yes")
+    b.run("undo", "--device", "Willow tree", "--since", "1h", check=False)
     eventually(lambda: not (a.root / "before").exists(), 60)
     a.await_in_step()
     assert_alike(a, b)

@@ -1,6 +1,7 @@
 """Names that devices are given after they were let in: by owners and by themselves, alike on all replicas."""
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -87,9 +88,7 @@ def test_a_name_that_was_altered_is_refused(share: Share) -> None:
         {"parents": [bytes(32)]},
     ],
 )
-def test_a_record_that_says_more_than_a_name_or_none_is_refused(
-    share: Share, fields: dict[str, object]
-) -> None:
+def test_a_record_that_says_more_than_a_name_or_none_is_refused(share: Share, fields: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
         share.membership.add([forged(share, PHONE, PHONE, **fields)])
 

@@ -213,6 +213,10 @@ async def test_a_past_that_another_device_keeps_too_holds_nobody_up(tmp_path: Pa
 async def test_who_has_nothing_of_its_own_leaves_and_keeps_nothing(tmp_path: Path) -> None:
     async with guest_of(tmp_path, "2") as guest:
         await guest.write("sent.txt")
+        custody = guest.opened.peers.custody
+        await guest.opened.volume.publisher.drain_all()
+        while custody.is_counting or custody.tally().only_here:
+            await custody.changed.wait()
         await guest.desk.end(NAME)
         assert (guest.node.names(), guest.kept()) == ([], [])
         opened = guest.host.require_open(NAME)

@@ -217,7 +217,7 @@ def test_a_reader_takes_nothing_of_a_lower_epoch_that_it_would_have_to_write(
 def copied(rig: ReplicaRig) -> ReplicaRig:
     """The device as it lies on its disk, twice; both go on as the same writer."""
     rig.close()
-    copy = ReplicaRig("copy", seed=9, disk=rig.disk.fork(), boot=rig.boot)
+    copy = ReplicaRig(rig.label, seed=9, disk=rig.disk.fork(), boot=rig.boot)
     rig.open()
     assert rig.slot == copy.slot
     return copy

@@ -25,7 +25,7 @@ async def ping(node: Node, request: PingRequest) -> AsyncGenerator[PingItem, Non
     for number in range(1, request.count + 1):
         begun = trio.current_time()
         session = opened.peers.session(device)
-        took = None if session is None else await session.probe(request.patience_s)
+        took = None if session is None else await session.liveness.probe(request.patience_s)
         received += took is not None
         yield PingReply(number, took, "" if session is None else session.link.description)
         if number < request.count:

@@ -79,6 +79,15 @@ class _Direction:
         self.size = sum(len(data) for _, data in kept)
 
 
+class _Pulse:
+    """A machine that always answers: what is cut or stopped here, its program has to notice."""
+
+    local_host = ""
+
+    def unanswered_s(self) -> float | None:
+        return 0.0
+
+
 class SimulatedLink:
     """One end of a link between two devices. A `Link`."""
 
@@ -99,6 +108,7 @@ class SimulatedLink:
         self.certificate = peer.certificate
         self.is_dialer = is_dialer
         self.description = description
+        self.pulse = _Pulse()
         self._network = network
         self._out = out
         self._into = into

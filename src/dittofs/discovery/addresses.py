@@ -16,6 +16,9 @@ BACK_OFF_FIRST_S: Final = 1.0
 BACK_OFF_MAX_S: Final = 300.0
 BACK_OFF_SIGHTED_MAX_S: Final = 10.0
 """Of an address on this network: nobody sees a switch come back, and dialling there costs little."""
+BACK_OFF_RECENT_MAX_S: Final = 2.0
+RECENT_S: Final = 600.0
+"""Where a link was a moment ago it will be again, mostly: a router restarts, a cable is plugged in again."""
 
 Peer = TypeVar("Peer", bound=Hashable)
 
@@ -92,8 +95,15 @@ class AddressBook(Generic[Peer]):
         if entry := self._peers.get(peer, {}).get(address):
             failures = entry.failures + 1
             longest_s = BACK_OFF_SIGHTED_MAX_S if Source.SIGHTED in entry.sources else BACK_OFF_MAX_S
+            if _is_recent(entry, now):
+                longest_s = BACK_OFF_RECENT_MAX_S
             rests_until = now + back_off_s(failures, chance, longest_s)
             self._peers[peer][address] = replace(entry, failures=failures, rests_until=rests_until)
+
+    def worked_lately(self, peer: Peer, address: Address, now: float) -> bool:
+        """Whether a link was made there within RECENT_S."""
+        entry = self._peers.get(peer, {}).get(address)
+        return entry is not None and _is_recent(entry, now)
 
     def wake(self, now: float) -> None:
         """Nothing rests any more, and failures are forgotten: this machine has another network."""
@@ -144,6 +154,10 @@ def back_off_s(failures: int, chance: float, longest_s: float = BACK_OFF_MAX_S) 
     assert failures >= 1
     middle = min(longest_s, BACK_OFF_FIRST_S * 2.0 ** min(failures - 1, 30))
     return middle * (0.5 + chance)
+
+
+def _is_recent(entry: Entry, now: float) -> bool:
+    return entry.succeeded_at is not None and now - entry.succeeded_at < RECENT_S
 
 
 def _likelihood(entry: Entry) -> tuple[bool, float, int, int, Address]:

@@ -89,6 +89,7 @@ class Mdns:
         self._tags: frozenset[bytes] = frozenset()
         self._slots: frozenset[int] = frozenset()
         self._presence: _Presence | None = None
+        self._stirred = asyncio.Event()  # belongs to the asyncio thread
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be found and find until cancelled; then say goodbye. Networks may come and go meanwhile."""
@@ -108,6 +109,23 @@ class Mdns:
             self._tags, self._slots = told, open_slots
             await self._thread.run(self._retag())
 
+    async def look(self) -> None:
+        """See at once whether this machine's addresses are others."""
+        await self._thread.run(self._stir())
+
+    async def _stir(self) -> None:
+        self._stirred.set()
+
+    async def _changed(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        """Return when this machine's addresses are others than these."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_INTERVAL_S):
+                    await self._stirred.wait()
+            self._stirred.clear()
+            if (now := own_addresses()) != addresses:
+                return now
+
     async def _live(self) -> None:
         addresses = own_addresses()
         is_told = False
@@ -119,14 +137,14 @@ class Mdns:
                 if not is_told:
                     log.info("no multicast: devices here are not found by themselves", reason=str(error))
                 is_told = True
-                addresses = await _changed(addresses)
+                addresses = await self._changed(addresses)
                 continue
             try:
                 self._presence = presence
                 if told != (self._tags, self._slots):  # they changed while it opened
                     await presence.update(self._info(addresses))
                 while True:
-                    addresses = await _changed(addresses)
+                    addresses = await self._changed(addresses)
                     await presence.move(self._info(addresses))
             except (OSError, RuntimeError, ZeroconfError) as error:
                 log.info("multicast begins anew", reason=str(error))
@@ -300,14 +318,6 @@ def own_addresses() -> tuple[str, ...]:
     outward = {ip for ip in found if not ip.is_loopback} or found
     ordered = sorted(outward, key=lambda ip: (ip.version, ip.is_link_local, int(ip)))
     return tuple(str(ip) for ip in ordered[:ADDRESSES_PER_SIGHTING_MAX])
-
-
-async def _changed(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """Return when this machine's addresses are others than these."""
-    while True:
-        await asyncio.sleep(WATCH_INTERVAL_S)
-        if (now := own_addresses()) != addresses:
-            return now
 
 
 def _zeroconf() -> AsyncZeroconf:

@@ -32,6 +32,30 @@ class HandshakeRefused(LinkBroken):
     errno = _errno.EACCES
 
 
+class Pulse(Protocol):
+    """What a transport knows of the path beneath a link."""
+
+    @property
+    def local_host(self) -> str:
+        """This machine's address at its end; empty: the transport does not say."""
+
+    def unanswered_s(self) -> float | None:
+        """How long the other machine has answered nothing of what it was sent, to its transport's knowledge.
+
+        0.0: nothing is unanswered. None: the transport does not know. A machine that is slow, or whose
+        program stands still, answers all the same.
+        """
+
+
+class NoPulse:
+    """A `Pulse` of a transport that knows nothing."""
+
+    local_host = ""
+
+    def unanswered_s(self) -> float | None:
+        return None
+
+
 class Link(Protocol):
     """An encrypted, ordered stream of bytes to one device. Whoever holds it closes it."""
 
@@ -54,6 +78,10 @@ class Link(Protocol):
     @property
     def description(self) -> str:
         """For logs and status: `tcp 192.168.1.7:4001`."""
+
+    @property
+    def pulse(self) -> Pulse:
+        """What is known of the path."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; return when the transport has taken it. LinkBroken.

@@ -14,6 +14,7 @@ from dittofs.errors import DittoError
 from dittofs.identity.keys import Device
 from dittofs.links.link import Admits, Alpn, Link, LinkBroken
 from dittofs.links.serving import served
+from dittofs.links.tcp_pulse import TcpPulse, watch_idle
 from dittofs.links.tls import secure
 
 TRANSPORT: Final = "tcp"
@@ -29,10 +30,6 @@ _PORT_ATTEMPTS: Final = 16
 _UNSENT_BYTES: Final = (
     256 << 10
 )  # left in the socket before a sender waits: less would wake it for each record
-# A session has its own pings; these are for a peer that vanished during a handshake or a long wait.
-_KEEPALIVE_IDLE_S: Final = 30
-_KEEPALIVE_INTERVAL_S: Final = 10
-_KEEPALIVE_PROBES: Final = 3
 _NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 Endpoint = tuple[str, int]
@@ -108,7 +105,13 @@ async def dial(
         raise LinkBroken(f"{place}: {error}") from error
     _tune(stream)
     return await secure(
-        stream, device, is_dialer=True, alpn=alpn, admits=admits, description=f"{TRANSPORT} {place}"
+        stream,
+        device,
+        is_dialer=True,
+        alpn=alpn,
+        admits=admits,
+        description=f"{TRANSPORT} {place}",
+        pulse=TcpPulse(stream),
     )
 
 
@@ -141,7 +144,12 @@ async def _accepted(
         try:
             _tune(stream)
             return await secure(
-                stream, device, is_dialer=False, admits=admits, description=f"{TRANSPORT} {remote}"
+                stream,
+                device,
+                is_dialer=False,
+                admits=admits,
+                description=f"{TRANSPORT} {remote}",
+                pulse=TcpPulse(stream),
             )
         except DittoError as error:
             log.info("a connection was refused", address=remote, reason=str(error))
@@ -231,11 +239,8 @@ def _listening(family: int, address: tuple[str | int, ...] | tuple[int, bytes]) 
 def _tune(stream: trio.SocketStream) -> None:
     with contextlib.suppress(OSError):  # the connection is gone already, as its first use will tell
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    watch_idle(stream)
 
 
 def _remote(stream: trio.SocketStream) -> Endpoint:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from dittofs.identity.keys import Device, DeviceId
-from dittofs.links.link import Admits, Alpn, HandshakeRefused, Link, LinkBroken
+from dittofs.links.link import Admits, Alpn, HandshakeRefused, Link, LinkBroken, NoPulse, Pulse
 
 HANDSHAKE_PATIENCE_S: Final = 10.0
 HANDSHAKE_BYTES_MAX: Final = 64 << 10
@@ -37,6 +37,7 @@ async def secure(
     alpn: Alpn | None = None,
     admits: Admits,
     description: str,
+    pulse: Pulse | None = None,
 ) -> Link:
     """Make a link of `stream`, which belongs to it from now on: if this raises, the stream is closed.
 
@@ -53,7 +54,7 @@ async def secure(
     try:
         with trio.fail_after(HANDSHAKE_PATIENCE_S):
             await handshake.shake(stream)
-            return _TlsLink(stream, handshake, description)
+            return _TlsLink(stream, handshake, description, NoPulse() if pulse is None else pulse)
     except trio.TooSlowError:
         await trio.aclose_forcefully(stream)
         raise HandshakeRefused(f"no handshake within {HANDSHAKE_PATIENCE_S:.0f} s") from None
@@ -173,12 +174,15 @@ class _Handshake:
 class _TlsLink:
     """A `Link`. The engine is touched only between two awaits, so one task may send while one receives."""
 
-    def __init__(self, stream: trio.abc.Stream, handshake: _Handshake, description: str) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, handshake: _Handshake, description: str, pulse: Pulse
+    ) -> None:
         self.peer = handshake.peer
         self.certificate = handshake.certificate
         self.alpn = handshake.alpn
         self.is_dialer = handshake.is_dialer
         self.description = description
+        self.pulse = pulse
         self._stream = stream
         self._engine = handshake.engine
         self._broken: LinkBroken | None = None

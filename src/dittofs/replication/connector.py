@@ -22,7 +22,7 @@ from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Alpn, Link
-from dittofs.links.tcp import TRANSPORT, dial
+from dittofs.links.tcp import CONNECT_PATIENCE_S, TRANSPORT, dial
 from dittofs.replication import greeting, rendezvous
 from dittofs.replication.calls import is_better
 from dittofs.replication.peers import Peers
@@ -34,6 +34,8 @@ DIALS_MAX: Final = 16
 YIELD_S: Final = 0.5
 """The device with the greater id lets the other one dial first, so that they do not cross."""
 LOOK_S: Final = 60.0
+AGAIN_PATIENCE_S: Final = 3.5
+"""For connecting where a link was lately. SYNs go out after 0, 1 and 3 s; another attempt says more then."""
 GOOD_S: Final = 2.0
 """A session that lasted so long was a success."""
 
@@ -145,8 +147,15 @@ class Connector:
             for attempt in volume.dialling.values():
                 attempt.scope.cancel()
             for session in volume.peers.open_sessions:
-                session.ask()
+                session.liveness.ask()
         self.look()
+
+    def addresses_went(self, hosts: frozenset[str]) -> None:
+        """This machine has these addresses no more: nothing comes to links that end with them."""
+        for volume in self._volumes.values():
+            for session in volume.peers.open_sessions:
+                if session.link.pulse.local_host.partition("%")[0] in hosts:
+                    session.end("this machine has another address now")
 
     def look(self) -> None:
         """Something changed: see whom to dial."""
@@ -228,7 +237,7 @@ class Connector:
     def lacks(self, peers: Peers, device: DeviceId, transport: str) -> bool:
         """Whether a link of that transport to a member is better than what there is."""
         session = peers.session(device)
-        is_lacking = session is None or session.is_in_doubt or is_better(transport, session.link)
+        is_lacking = session is None or session.liveness.is_in_doubt or is_better(transport, session.link)
         return is_lacking and peers.knows(device) and self._may_have(peers, device)
 
     async def hold(self, peers: Peers, link: Link) -> None:
@@ -278,7 +287,7 @@ class Connector:
 
     def _is_wanted(self, volume: _Volume, device: DeviceId) -> bool:
         session = volume.peers.session(device)
-        is_lacking = session is None or session.is_in_doubt or is_better(TRANSPORT, session.link)
+        is_lacking = session is None or session.liveness.is_in_doubt or is_better(TRANSPORT, session.link)
         return is_lacking and self._may_have(volume.peers, device)
 
     def _may_have(self, peers: Peers, device: DeviceId) -> bool:
@@ -293,6 +302,7 @@ class Connector:
     ) -> None:
         """Dial one address and hold the session there, if it is wanted."""
         peers = volume.peers
+        is_again = volume.book.worked_lately(key, address, trio.current_time())
         try:
             if device is not None and device < self._device.id:
                 await trio.sleep(YIELD_S)
@@ -306,6 +316,7 @@ class Connector:
                         self._device,
                         alpn=Alpn.SESSION,
                         admits=lambda who, _alpn: who == self._device.id or peers.role(who) > Role.STORE,
+                        patience_s=AGAIN_PATIENCE_S if is_again else CONNECT_PATIENCE_S,
                     )
             link = attempt.link
             if link is None:

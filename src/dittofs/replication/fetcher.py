@@ -28,6 +28,8 @@ FETCH_PATIENCE_S: Final = 15.0
 """What one fetch takes at most, whatever the peers do."""
 ALONE_PATIENCE_S: Final = 2.0
 """How long a fetch waits for a peer to connect when none has what is wanted, or for one to get it."""
+RETURN_PATIENCE_S: Final = 6.0
+"""The same after a session was lost: a path that is cut and mended is used again within five seconds."""
 ASK_AGAIN_S: Final = 0.25
 LATE_CHECK_S: Final = 0.25
 INLINE_BYTES: Final = 192 << 10  # verified on the loop: a thread would cost more
@@ -78,6 +80,7 @@ class Fetcher:
         self._arrived: list[tuple[_Fetch, Session, bytes]] = []
         self._wake = trio.Event()
         self._connected = trio.Event()
+        self._may_return_until = 0.0
         self.bytes_fetched = 0
         self.on_read: Callable[[bytes], None] = lambda _root: None
         """Told of which content somebody waited for chunks, and got them."""
@@ -103,7 +106,8 @@ class Fetcher:
             try:
                 await self._fetch(missing, is_bulk=is_bulk)
             except NobodyHasIt:
-                left_s = begun + ALONE_PATIENCE_S - trio.current_time()
+                until = max(begun + ALONE_PATIENCE_S, min(begun + FETCH_PATIENCE_S, self._may_return_until))
+                left_s = until - trio.current_time()
                 if is_bulk or left_s <= 0:
                     raise
                 with trio.move_on_after(min(left_s, ASK_AGAIN_S)):
@@ -171,11 +175,16 @@ class Fetcher:
         self._connected = trio.Event()
         self._dispatch()
 
-    def disconnected(self, session: Session) -> None:
-        """A session has ended: what it was asked for goes to the head of the queue."""
+    def disconnected(self, session: Session, *, may_return: bool = True) -> None:
+        """A session has ended: what it was asked for goes to the head of the queue.
+
+        `may_return`: its device is not shut out, so that reads wait for it a little.
+        """
         peer = self._peers.pop(session, None)
         if peer is None:
             return
+        if may_return:
+            self._may_return_until = trio.current_time() + RETURN_PATIENCE_S
         for fetch, _ in reversed(list(peer.requests.values())):
             fetch.asked.pop(session, None)
             if not fetch.asked:
@@ -221,12 +230,14 @@ class Fetcher:
 
     def _choose(self, fetch: _Fetch, now: float) -> _Peer | None:
         for session, peer in self._peers.items():
-            peer.capacity.round_trip_s = session.round_trip_s
+            peer.capacity.round_trip_s = session.liveness.round_trip_s
         candidates = [
             peer.capacity
             for session, peer in self._peers.items()
             if session not in fetch.lacking and session not in fetch.asked
         ]
+        # A path that may be cut gets nothing more while there is another.
+        candidates = [one for one in candidates if not one.peer.liveness.is_in_doubt] or candidates
         found = choose(candidates, is_bulk=fetch.is_bulk, now=now)
         if found is None and not fetch.asked:
             found = choose(candidates, is_bulk=fetch.is_bulk, now=now, rests_count=False)

@@ -28,7 +28,8 @@ log = structlog.get_logger()
 DEFAULT_PORT: Final = 7347
 TAGS_S: Final = 600.0  # how often the tags are told anew: they change every day
 SLOTS_S: Final = 10.0  # the same while an invitation is open: it ends by itself
-RETRY_S: Final = 10.0
+MOVES_PAUSE_S: Final = 0.5
+"""The kernel tells of a new network in a dozen messages."""
 
 
 class Network:
@@ -68,6 +69,7 @@ class Network:
         self._invited = trio.Event()
         self.on_looking: Callable[[], None] = lambda: None
         """Told that this device is to be on the networks although it has no volume."""
+        self._moved = trio.Event()  # set when this machine's addresses may be others
         self.endpoints: tuple[Endpoint, ...] = ()
         self.problem = ""
         """Why nobody can reach this device, or empty."""
@@ -129,10 +131,17 @@ class Network:
             nursery.start_soon(kept_up, self.switchboard.run)
             if self.nearby is not None:
                 nursery.start_soon(kept_up, self.nearby.run)
-            nursery.start_soon(kept_up, partial(interfaces.watch, self.connector.network_came))
+            nursery.start_soon(kept_up, partial(interfaces.watch, self._network_changed))
             if self.uses_mdns:
                 nursery.start_soon(kept_up, self._discover)
                 nursery.start_soon(kept_up, self._answer)
+
+    def _network_changed(self, news: interfaces.News) -> None:
+        if news.gone:
+            self.connector.addresses_went(news.gone)
+        if news.is_new:
+            self.connector.network_came()
+        self._moved.set()
 
     async def _listen(self, nursery: trio.Nursery) -> None:
         ports = [DEFAULT_PORT, 0] if self._wanted_port is None else [self._wanted_port]
@@ -173,6 +182,7 @@ class Network:
         async with open_asyncio_thread() as thread, trio.open_nursery() as nursery:
             mdns = Mdns(thread, self.port, self._entropy(INSTANCE_NAME_BYTES))
             nursery.start_soon(self._tell_tags, mdns.advertise)
+            nursery.start_soon(self._tell_moves, mdns.look)
             await nursery.start(mdns.run)
             async for sighting in mdns.sightings:
                 addresses = () if sighting.is_gone else sighting.addresses
@@ -184,6 +194,13 @@ class Network:
         await self._invited.wait()
         await self.meeting.answer(lambda: self.port, self._bind)
         await trio.sleep_forever()  # the port is another program's: it is found by multicast DNS
+
+    async def _tell_moves(self, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._moved.wait()
+            self._moved = trio.Event()
+            await look()
+            await trio.sleep(MOVES_PAUSE_S)
 
     async def _tell_tags(
         self, advertise: Callable[[Sequence[bytes], frozenset[int]], Awaitable[None]]

@@ -44,6 +44,7 @@ class Outbox:
         self._bytes: list[int] = [0, 0]
         self._wake = trio.Event()
         self._sent = trio.Event()
+        self._stirred = trio.Event()
         self._is_sending = False
         self.total_bytes = 0
         """Handed to the link since the beginning."""
@@ -56,6 +57,7 @@ class Outbox:
         self._queues[is_bulk].append(whole)
         self._bytes[is_bulk] += len(body)
         self._wake.set()
+        self._stirred.set()
 
     async def put_bulk(self, message: Message, body: bytes | memoryview = b"") -> None:
         """Queue a message that nobody waits for, once there is room for it."""
@@ -71,6 +73,11 @@ class Outbox:
     @property
     def _queued_bytes(self) -> int:
         return self._bytes[False] + self._bytes[True]
+
+    def stir(self) -> trio.Event:
+        """An event that is set when something is queued from now on. One caller."""
+        self._stirred = trio.Event()
+        return self._stirred
 
     async def flushed(self) -> None:
         """Return when everything queued has been handed to the link."""

@@ -35,7 +35,7 @@ def status_of(member: Member, session: Session | None) -> PeerStatus:
         member.role,
         is_connected=True,
         path=session.link.description,
-        round_trip_s=session.round_trip_s if session.is_measured else 0.0,
+        round_trip_s=session.liveness.round_trip_s if session.liveness.is_measured else 0.0,
         is_in_step=session.live.is_in_step and not session.rounds.is_pulling,
         bytes_sent=session.outbox.total_bytes,
         bytes_received=session.bytes_received,

@@ -220,7 +220,7 @@ class Peers:
         if present is None:
             return None
         is_other = session.theirs.instance != present.theirs.instance
-        answers = is_other and await present.probe(PROBE_S) is not None
+        answers = is_other and await present.liveness.probe(PROBE_S) is not None
         if self._sessions.get(session.device) is not present:
             return await self._refusal(session)  # a third link came, or that one ended
         if answers:
@@ -258,7 +258,7 @@ class Peers:
 
     def _closed(self, session: Session) -> None:
         was_open = self.keeping.knows(session)
-        self.fetcher.disconnected(session)
+        self.fetcher.disconnected(session, may_return=not self.is_banned(session.device))
         self.keeping.disconnected(session)
         self.proving.disconnected(session)
         self.questions.disconnected(session)

@@ -19,6 +19,7 @@ from dittofs.identity.records import Role
 from dittofs.links.link import Link, LinkBroken
 from dittofs.replication.errors import ProtocolError, Refused
 from dittofs.replication.live import Live
+from dittofs.replication.liveness import Liveness
 from dittofs.replication.outbox import Outbox
 from dittofs.replication.parts import LocalReplica
 from dittofs.replication.round import Filling
@@ -32,10 +33,6 @@ log = structlog.get_logger()
 Arguments = TypeVarTuple("Arguments")
 
 OPENING_S: Final = 20.0  # from the link to Ready of both sides
-PING_S: Final = 5.0
-DOUBT_S: Final = 1.0
-"""How long after a ping nothing may have come before another link is tried beside this one."""
-SILENCE_S: Final = 15.0  # a link on which nothing came for so long is dead
 RECEIVE_BYTES: Final = 256 << 10
 CONTROL_RATE: Final = 500.0  # messages a second that make us work and carry nothing
 CONTROL_BURST: Final = 5_000.0
@@ -103,9 +100,7 @@ class Session:
         self.live = Live(self, sessions.replica)
         self.rounds = Rounds(self, sessions.replica, sessions.durable, sessions.filling)
         self.serving = Serving(outbox, sessions.replica, sessions.chunk_lost)
-        self.round_trip_s = 0.05
-        """Smoothed; a guess until the first answer to a ping."""
-        self.is_measured = False
+        self.liveness = Liveness(link, outbox, self.send)
         self.bytes_received = 0
         self.is_open = False
         self.opened_at = 0.0
@@ -118,12 +113,6 @@ class Session:
         self._could_write = False
         self._has_told = False
         self._records_told: list[bytes] = []
-        self._pings: dict[int, float] = {}
-        self._ping_number = 0
-        self._ponged = trio.Event()
-        self._heard = trio.current_time()
-        self._asked_at: float | None = None  # the first ping since anything was heard
-        self._asked = trio.Event()
         self._control = CONTROL_BURST
         self._control_at = trio.current_time()
         self._scope = trio.CancelScope()
@@ -138,16 +127,6 @@ class Session:
     def may_write(self) -> bool:
         """Whether the peer's updates count."""
         return self.role >= Role.WRITER
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """The peer was asked whether it is there and has said nothing since."""
-        patience_s = max(DOUBT_S, 4 * self.round_trip_s)
-        return self._asked_at is not None and trio.current_time() - self._asked_at >= patience_s
-
-    def ask(self) -> None:
-        """Find out whether the peer is still there: it may be in doubt soon."""
-        self._asked.set()
 
     def send(self, message: Message, body: bytes | memoryview = b"") -> None:
         """Queue what somebody waits for."""
@@ -236,8 +215,7 @@ class Session:
             data = await self.link.receive_some(RECEIVE_BYTES)
             if not data:
                 raise LinkBroken("the peer closed the link")
-            self._heard = trio.current_time()
-            self._asked_at = None
+            self.liveness.heard()
             self.bytes_received += len(data)
 
     async def _take(self, message: wire.AnyMessage, body: bytes) -> None:
@@ -250,7 +228,7 @@ class Session:
                 self._charge()
                 self.send(wire.Pong(number))
             case _, wire.Pong(number=number):
-                self._answered(number)
+                self.liveness.answered(number)
             case Phase.MEMBERS, wire.Members():
                 self._sessions.take_records(wire.decode_records(body))
                 if not self._has_told:
@@ -352,47 +330,17 @@ class Session:
             raise ProtocolError("more messages than a peer has reason to send")
 
     async def _watch(self) -> None:
-        """Ping, notice silence, compare digests after a pause."""
+        """Notice that the peer is gone, or never opens the session; compare digests after a pause."""
         began = trio.current_time()
-        while True:
-            with trio.move_on_after(PING_S if self._asked_at is None else DOUBT_S):
-                await self._asked.wait()
-            self._asked = trio.Event()
+
+        def looked() -> None:
             now = trio.current_time()
-            if self.is_in_doubt:
+            if self.liveness.is_in_doubt:
                 self._sessions.doubted(self)
             if not self.is_open and now - began > OPENING_S:
                 raise LinkBroken("the peer did not open the session in time")
-            if now - self._heard > SILENCE_S:
-                raise LinkBroken(f"nothing was heard for {SILENCE_S:g} s")
-            if self._asked_at is None:
-                self._ping()
             if self.is_open and self.live.quiet_since + IDLE_DIGEST_S < now:
                 self.live.quiet_since = now
                 self.send(wire.Digest(self._sessions.replica.root_digest(), self.live.sequence))
 
-    def _ping(self) -> int:
-        self._ping_number += 1
-        now = self._pings[self._ping_number] = trio.current_time()
-        self._asked_at = now if self._asked_at is None else self._asked_at
-        self.send(wire.Ping(self._ping_number))
-        return self._ping_number
-
-    def _answered(self, number: int) -> None:
-        sent = self._pings.pop(number, None)
-        if sent is None:
-            raise ProtocolError("an answer to no ping")
-        self._ponged.set()
-        self._ponged = trio.Event()
-        took = trio.current_time() - sent
-        self.round_trip_s += (took - self.round_trip_s) / (4 if self.is_measured else 1)
-        self.is_measured = True
-
-    async def probe(self, patience_s: float) -> float | None:
-        """The seconds that the peer takes to answer; None: it does not within `patience_s`."""
-        begun = trio.current_time()
-        number = self._ping()
-        with trio.move_on_after(patience_s):
-            while number in self._pings:
-                await self._ponged.wait()
-        return None if number in self._pings else trio.current_time() - begun
+        await self.liveness.run(looked)

@@ -2,7 +2,7 @@
 
 import struct
 
-from dittofs.discovery.interfaces import IFF_RUNNING, NEW_ADDRESS, NEW_LINK, news
+from dittofs.discovery.interfaces import GONE_ADDRESS, IFF_RUNNING, NEW_ADDRESS, NEW_LINK, News, news
 
 GONE_LINK = 17
 
@@ -33,3 +33,14 @@ def test_messages_cut_short_are_no_news_and_no_error() -> None:
     for length in range(28):
         assert not news(whole[:length], {})
     assert not news(bytes(64), {}), "a length that leads nowhere"
+
+
+def test_an_address_that_is_taken_away_is_told_by_name() -> None:
+    head = struct.pack("=BBBBI", 2, 24, 0, 0, 5)
+    four = struct.pack("=HH4s", 8, 2, bytes([192, 0, 2, 7])) + struct.pack("=HH4s", 8, 3, b"eth0")
+    six = struct.pack("=HH16s", 20, 1, bytes([0xFE, 0x80]) + bytes(13) + b"\x07")
+    found = news(message(GONE_ADDRESS, head + four) + message(GONE_ADDRESS, head + six), {})
+    assert found == News(is_new=False, gone=frozenset({"192.0.2.7", "fe80::7"}))
+    whole = message(GONE_ADDRESS, head + four)
+    for length in range(len(whole)):
+        assert news(whole[:length], {}) in (News(), News(gone=frozenset({"192.0.2.7"})))

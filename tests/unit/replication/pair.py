@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import trio
 import trio.testing
@@ -13,7 +14,7 @@ from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, make_volume_s
 from dittofs.identity.membership import Membership
 from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
-from dittofs.links.link import Alpn, Link, LinkBroken
+from dittofs.links.link import Alpn, Link, LinkBroken, Pulse
 from dittofs.replication import greeting
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
@@ -24,6 +25,17 @@ from tests.simulation.rig import Rig, SeededEntropy
 from tests.unit.identity.devices import DESKTOP, LAPTOP, NAS, PHONE
 
 SECRETS: VolumeSecrets = make_volume_secrets(SeededEntropy(7))
+
+
+@dataclass
+class ToldPulse:
+    """What a kernel would say of the other machine; the test says it."""
+
+    local_host: str = ""
+    silent_s: float = 0.0
+
+    def unanswered_s(self) -> float | None:
+        return self.silent_s
 
 
 class MemoryLink:
@@ -37,6 +49,7 @@ class MemoryLink:
         self.peer = peer
         self.is_dialer = is_dialer
         self.description = "memory"
+        self.pulse: Pulse = ToldPulse()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
@@ -142,15 +155,15 @@ class Attacker:
         self.link = MemoryLink(near, target.device.id, is_dialer=True)
         self.target = target
         self.device = device
-        self._far = MemoryLink(far, device.id, is_dialer=False)
+        self.far = MemoryLink(far, device.id, is_dialer=False)
         self._reader = FrameReader()
         self._messages: list[tuple[wire.AnyMessage, bytes]] = []
         self.why = ""
 
     async def serve(self) -> None:
         """The target's side of the link, until it ends."""
-        _, theirs, reader = await greeting.accepted(self._far, lambda _volume: self.target.peers)
-        self.why = await greeting.answered(self._far, self.target.peers, theirs, reader)
+        _, theirs, reader = await greeting.accepted(self.far, lambda _volume: self.target.peers)
+        self.why = await greeting.answered(self.far, self.target.peers, theirs, reader)
 
     async def say(self, message: wire.Message, body: bytes = b"", *, is_bulk: bool = False) -> None:
         for parts in frames(wire.encode_header(message), body, is_bulk=is_bulk):

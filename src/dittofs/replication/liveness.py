@@ -1,0 +1,114 @@
+"""Whether a session's peer is still there: what was heard, pings, and what the transport knows of the path.
+
+Three answers, each of its own weight (docs/decisions/0096). *In doubt*: a ping is late, so another link is
+tried beside this one. *Cut*: the other machine's transport answers nothing any more, so the link ends.
+*Silent*: the machine may answer, its program does not; that link ends too, later.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from dittofs.links.link import Link, LinkBroken
+from dittofs.replication.errors import ProtocolError
+from dittofs.replication.outbox import Outbox
+from dittofs.sync import messages as wire
+
+PING_S: Final = 5.0
+PING_UNTOLD_S: Final = 2.0
+"""The same on a link whose transport does not know whether the other machine answers."""
+DOUBT_S: Final = 1.0
+"""How long after a ping nothing may have come before another link is tried beside this one."""
+CUT_S: Final = 3.5
+"""So long the other machine may answer nothing of what it was sent."""
+SILENCE_S: Final = 15.0  # a link on which nothing came for so long is dead
+LOOK_S: Final = 0.5
+"""How often is looked while something is unanswered."""
+
+
+class Liveness:
+    """Of one session. `run` must be running; LinkBroken from it ends the session."""
+
+    def __init__(self, link: Link, outbox: Outbox, send: Callable[[wire.Message], None]) -> None:
+        self.round_trip_s = 0.05
+        """Smoothed; a guess until the first answer to a ping."""
+        self.is_measured = False
+        self._link = link
+        self._outbox = outbox
+        self._send = send
+        self._pings: dict[int, float] = {}
+        self._ping_number = 0
+        self._ponged = trio.Event()
+        self._heard = trio.current_time()
+        self._asked_at: float | None = None  # the first ping since anything was heard
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """The peer was asked whether it is there and has said nothing since."""
+        patience_s = max(DOUBT_S, 4 * self.round_trip_s)
+        return self._asked_at is not None and trio.current_time() - self._asked_at >= patience_s
+
+    def heard(self) -> None:
+        """Something came."""
+        self._heard = trio.current_time()
+        self._asked_at = None
+
+    def ask(self) -> None:
+        """Find out whether the peer is still there: it may be in doubt soon."""
+        if self._asked_at is None:
+            self._ping()
+
+    async def run(self, looked: Callable[[], None]) -> None:
+        """Ping, and raise LinkBroken when the peer is gone. `looked` is called each time after looking.
+
+        Nothing is done while nothing is sent and no ping is due.
+        """
+        is_told = self._link.pulse.unanswered_s() is not None
+        ping_s = PING_S if is_told else PING_UNTOLD_S
+        ping_at = trio.current_time()
+        while True:
+            unanswered_s = self._link.pulse.unanswered_s() or 0.0
+            now = trio.current_time()
+            if unanswered_s >= CUT_S:
+                raise LinkBroken(f"the other device's machine has answered nothing for {CUT_S:g} s")
+            if now - self._heard > SILENCE_S:
+                raise LinkBroken(f"nothing was heard for {SILENCE_S:g} s")
+            if now >= ping_at:
+                ping_at = now + ping_s
+                self.ask()
+            looked()
+            if self._asked_at is None and not unanswered_s:
+                stirred = self._outbox.stir()
+                with trio.move_on_at(ping_at):
+                    await stirred.wait()
+                if not stirred.is_set():
+                    continue
+            await trio.sleep(LOOK_S)
+
+    def _ping(self) -> int:
+        self._ping_number += 1
+        now = self._pings[self._ping_number] = trio.current_time()
+        self._asked_at = now if self._asked_at is None else self._asked_at
+        self._send(wire.Ping(self._ping_number))
+        return self._ping_number
+
+    def answered(self, number: int) -> None:
+        """A Pong came. ProtocolError if that ping was not sent."""
+        sent = self._pings.pop(number, None)
+        if sent is None:
+            raise ProtocolError("an answer to no ping")
+        self._ponged.set()
+        self._ponged = trio.Event()
+        took = trio.current_time() - sent
+        self.round_trip_s += (took - self.round_trip_s) / (4 if self.is_measured else 1)
+        self.is_measured = True
+
+    async def probe(self, patience_s: float) -> float | None:
+        """The seconds that the peer takes to answer; None: it does not within `patience_s`."""
+        begun = trio.current_time()
+        number = self._ping()
+        with trio.move_on_after(patience_s):
+            while number in self._pings:
+                await self._ponged.wait()
+        return None if number in self._pings else trio.current_time() - begun

@@ -50,7 +50,7 @@ def have_controllers() -> bool:
     return True
 
 
-def await_controllers() -> None:
+def await_controllers() -> subprocess.Popen[bytes]:
     """Two virtual controllers, switched on. Where the emulator is too slow for the kernel: again."""
     began = time.monotonic()
     while time.monotonic() - began < WAIT_S:
@@ -58,7 +58,7 @@ def await_controllers() -> None:
         until = time.monotonic() + 15
         while time.monotonic() < until:
             if have_controllers():
-                return
+                return emulator
             time.sleep(0.5)
         emulator.kill()
         emulator.wait()
@@ -154,8 +154,13 @@ def scenario(alder: Home, birch: Home) -> None:
         home.run("unmount", str(home.root))
 
 
+def bluetoothd_log() -> str:
+    """What it said last."""
+    return Path("/tmp/bluetoothd.txt").read_text()[-8000:]
+
+
 async def main() -> None:
-    await trio.to_thread.run_sync(await_controllers)
+    emulator = await trio.to_thread.run_sync(await_controllers)
     async with AsyncExitStack() as stack:
         homes, buses = [], {}
         for name, controller in zip(("alder", "birch"), CONTROLLERS, strict=True):
@@ -171,6 +176,7 @@ async def main() -> None:
             except BaseException:
                 for home in homes:
                     say(home.log())
+                say(f"the emulator's status: {emulator.poll()}\n{bluetoothd_log()}")
                 raise
             nursery.cancel_scope.cancel()
     say("ALL IS WELL")

@@ -16,9 +16,9 @@ TOP = Path(__file__).parents[2]
 SCRIPT = f"""\
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mkdir -p /run/dbus /var/lib/bluetooth
-for each in hci_vhci rfcomm fuse; do modprobe $each; done
+for each in hci_vhci rfcomm fuse ecdh_generic cmac ecb; do modprobe $each; done
 dbus-daemon --system --fork
-/usr/libexec/bluetooth/bluetoothd --nodetach &
+/usr/libexec/bluetooth/bluetoothd --nodetach --debug > /tmp/bluetoothd.txt 2>&1 &
 cd {shlex.quote(str(TOP))} && {sys.executable} -m tests.e2e.bluetooth_guest
 echo o > /proc/sysrq-trigger
 sleep 600

@@ -44,6 +44,7 @@ class FakeBluez:
         """Errors that the next calls of ConnectProfile are answered with."""
         self.profile: tuple[str, str, str] | None = None
         """Sender, path and UUID."""
+        self.has_channel = False
         self.is_taken = False
         """Another program has registered the UUID."""
         self.known: set[str] = set()
@@ -86,6 +87,7 @@ class FakeBluez:
                 if self.profile is not None or self.is_taken:
                     raise Refusal("org.bluez.Error.NotPermitted", "UUID already registered")
                 self.profile = sender, body[0], body[1]
+                self.has_channel = "Channel" in body[2]
             case "Properties", "Set":
                 await self._set(body[1], body[2][1])
             case "Adapter1", "SetDiscoveryFilter":
@@ -124,6 +126,8 @@ class FakeBluez:
             await self.before_connection()
         if other.profile is None or other.profile[2] != uuid or not other.is_powered:
             raise Refusal(FAILED, "br-connection-profile-unavailable")
+        if not other.has_channel:
+            raise Refusal(FAILED, "br-connection-not-supported")
         assert self.profile is not None
         other.known.add(self.address)
         ours, theirs = socket.socketpair()

@@ -46,6 +46,7 @@ _TAKEN: Final = {f"{NAME}.Error.NotPermitted", f"{NAME}.Error.AlreadyExists"}
 # TLS proves who is there, so BlueZ need neither know a device nor ask anybody about it.
 _OPTIONS: Final[dict[str, tuple[str, Any]]] = {
     "Name": ("s", "DittoFS"),
+    "Channel": ("q", 0),  # any that is free; without it nobody is told one
     "RequireAuthentication": ("b", False),
     "RequireAuthorization": ("b", False),
     "AutoConnect": ("b", False),
@@ -135,6 +136,7 @@ class Bluetooth:
         is_done = False
         try:
             with trio.fail_after(CONNECT_S):
+                await self._stop_looking(bus, controller)
                 await bus.call(NAME, path, DEVICE, "ConnectProfile", "s", (SERVICE,), patience_s=CONNECT_S)
                 stream = await arrived.receive()
             is_done = True
@@ -148,6 +150,7 @@ class Bluetooth:
                 self._given_up[path] = trio.current_time() + REJECT_S  # it may still come
                 if arrived.statistics().current_buffer_used:
                     arrived.receive_nowait().drop()
+            self._stir()
 
     async def run(self) -> None:
         """For ever: use BlueZ, and again when it or the bus was lost."""
@@ -223,15 +226,21 @@ class Bluetooth:
             await self._set(bus, controller, "Discoverable", ("b", False))
 
     async def _look(self, bus: Bus, controller: Controller) -> None:
-        if self._lookers and not (self._is_looking and controller.is_discovering):
+        if self._lookers and not self._dialling and not (self._is_looking and controller.is_discovering):
             if not self._is_looking:
                 wanted = {"Transport": ("s", "bredr")}
                 await bus.call(NAME, controller.path, ADAPTER, "SetDiscoveryFilter", "a{sv}", (wanted,))
             self._is_looking = True
             await bus.call(NAME, controller.path, ADAPTER, "StartDiscovery")
-        elif self._is_looking and not self._lookers:
+        elif not self._lookers:
+            await self._stop_looking(bus, controller)
+
+    async def _stop_looking(self, bus: Bus, controller: Controller) -> None:
+        """A controller that looks around is slow to call, or does not."""
+        if self._is_looking:
             self._is_looking = False
-            await bus.call(NAME, controller.path, ADAPTER, "StopDiscovery")
+            with suppress(BusRefused):  # it has stopped already
+                await bus.call(NAME, controller.path, ADAPTER, "StopDiscovery")
 
     @staticmethod
     async def _set(bus: Bus, controller: Controller, name: str, value: tuple[str, Any]) -> None:

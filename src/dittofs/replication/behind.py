@@ -31,11 +31,15 @@ class Behind:
         return nonce if behind is None else blake3(nonce + behind).digest(NONCE_BYTES)
 
     def note(self, devices: Iterable[DeviceId]) -> None:
-        """Within a transaction: when these meet this device again, they believe nothing they heard of it."""
-        for device in devices:
-            self._stale.setdefault(device, set()).add(self.nonce_for(device))
-            count = int.from_bytes(self._journal.get_local(BEHIND, device) or b"", "big") + 1
-            self._journal.put_local(BEHIND, device, count.to_bytes(8, "big"))
+        """When these meet this device again, they believe nothing they heard of it. One transaction."""
+        told = [
+            (device, self.nonce_for(device)) for device in devices
+        ]  # may make a nonce, another transaction
+        with self._journal.transaction():
+            for device, nonce in told:
+                self._stale.setdefault(device, set()).add(nonce)
+                count = int.from_bytes(self._journal.get_local(BEHIND, device) or b"", "big") + 1
+                self._journal.put_local(BEHIND, device, count.to_bytes(8, "big"))
 
     def is_stale(self, device: DeviceId, told: bytes) -> bool:
         """Whether something went since the device was told this nonce."""

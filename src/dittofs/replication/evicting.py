@@ -259,10 +259,10 @@ class Evicting:
         told = [*roots, *(bytes([ChunkKind.DATA]) + chunk for chunk in leaving.chunks())]
         hearing = {session.device: session for session in self._peers.open_sessions}
         deaf = [device for device in self._peers.others if device not in hearing]
+        self._peers.custody.behind.note(deaf)
         with journal.transaction():
             for root in roots:
                 journal.delete_local(WHOLE, root)
-            self._peers.custody.behind.note(deaf)
         async with trio.open_nursery() as nursery:
             for session in hearing.values():
                 nursery.start_soon(self._released, session, told)
@@ -275,8 +275,7 @@ class Evicting:
             body = wire.encode_roots(roots[start : start + wire.ROOTS_MAX])
             answer = await questions.ask(session, number, wire.Released(number), body)
             if answer is None:
-                with self._replica.journal.transaction():
-                    self._peers.custody.behind.note([session.device])
+                self._peers.custody.behind.note([session.device])
                 session.end("it did not hear that something goes from here")
                 return
 

@@ -62,6 +62,18 @@ async def test_a_device_that_tells_another_it_has_a_content_counts_it_as_here_it
         nursery.cancel_scope.cancel()
 
 
+async def test_who_did_not_hear_what_went_is_noted_by_a_writer_that_has_told_nobody_anything_yet(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b):
+        custody, journal = a.peers.custody, a.rig.volume.replica.journal
+        before = custody.behind.nonce_for(b.device.id)
+        with journal.transaction():
+            journal.put_local("custody", b"writer", b"another")  # as after a writer that was given up
+        custody.behind.note([b.device.id])
+        assert custody.behind.nonce_for(b.device.id) != before
+
+
 async def test_whose_disk_is_nearly_full_is_sent_nothing_more_and_that_is_said_until_there_is_room(
     autojump_clock: MockClock,
 ) -> None:

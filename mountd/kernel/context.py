@@ -9,6 +9,7 @@ from mountd.accesses import Accesses
 from mountd.handles import Handles
 from mountd.kernel import replies
 from mountd.kernel.notices import Notices
+from mountd.kernel.reading_ahead import ReadingAhead
 from mountd.lookups import Lookups
 
 
@@ -21,6 +22,7 @@ class Context:
     handles: Handles
     notices: Notices
     accesses: Accesses
+    reading_ahead: ReadingAhead
 
     def inode(self, node: int) -> Inode:
         """What a node number stands for. ESTALE if nothing."""

@@ -73,6 +73,10 @@ class FileRequests:
 
     def opened(self, inode: Inode, flags: int) -> bytes:
         handle = self._handles.add_file(self._files.open(inode, flags))
+        reading_ahead = self._context.reading_ahead
+        if reading_ahead.is_connected:
+            size, is_whole = self._volume.reach(inode)
+            reading_ahead.opening(size, is_whole=is_whole)
         if inode.virtual is not None and inode.past is None:
             how = wire.OPENED_DIRECT_IO
         else:

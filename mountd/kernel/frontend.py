@@ -23,6 +23,7 @@ from mountd.kernel.mounting import mount, unmount_at_once
 from mountd.kernel.names import NameRequests
 from mountd.kernel.negotiation import negotiate
 from mountd.kernel.notices import Notices
+from mountd.kernel.reading_ahead import ReadingAhead
 from mountd.kernel.request import Handlers, Request
 from mountd.kernel.wire import Opcode
 from mountd.lookups import Lookups
@@ -52,6 +53,7 @@ class KernelFrontEnd:
         self._lookups = Lookups(volume, self.invalidation)
         self._handles = Handles()
         self._accesses = Accesses(volume)
+        self._reading_ahead = ReadingAhead(volume.replica.clock.monotonic)
         self._descriptor = -1
         self.echoing: Echoing | None = None
         self._lets_root_in_alone = False
@@ -71,12 +73,20 @@ class KernelFrontEnd:
         self._lets_root_in_alone = "allow_root" in options.kernel
         self._accesses.heed(options)
         self._notices.connect(self._descriptor)
+        self._reading_ahead.connect(path)
         self.echoing = Echoing(self._volume.state, self._notices, path)
 
     async def run(self) -> None:
         """Answer requests until the mount is gone."""
         assert self.echoing is not None, "started first"
-        context = Context(self._volume, self._lookups, self._handles, self._notices, self._accesses)
+        context = Context(
+            self._volume,
+            self._lookups,
+            self._handles,
+            self._notices,
+            self._accesses,
+            self._reading_ahead,
+        )
         ORIGIN.set(self._lookups)
         self._lookups.start()
         is_denied = self._is_denied if self._lets_root_in_alone else None

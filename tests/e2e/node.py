@@ -43,6 +43,12 @@ def mounts_below(directory: Path) -> list[Path]:
     return found[::-1]
 
 
+def read_ahead_kib(root: Path) -> int:
+    """How far the kernel reads ahead in what is opened now on the mount at `root`."""
+    device = root.stat().st_dev
+    return int(Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb").read_text())
+
+
 def await_end(pid: int, patience_s: float = END_S) -> None:
     """Return when the process is gone. AssertionError if it lives on."""
     try:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.node import Node
+from mountd.kernel.reading_ahead import FAR_KIB
+from tests.e2e.node import Node, read_ahead_kib
 from tests.e2e.processes import in_child, outcome
 
 BLOCK = 4096
@@ -211,3 +212,42 @@ def test_a_gibibyte_is_copied_within_fifty_milliseconds_and_no_chunk_is_stored(m
 def stored(node: Node) -> int:
     """Bytes in the node's stores."""
     return sum(path.stat().st_size for path in node.home.rglob("*.pack") if path.is_file())
+
+
+@on_kernel
+@pytest.mark.skipif(not os.access("/sys/class/bdi", os.W_OK), reason="root alone says how far is read ahead")
+def test_the_kernel_reads_far_ahead_in_a_large_file_alone_and_what_it_reads_is_true(mounted: Node) -> None:
+    content = random.Random(9).randbytes(12 << 20)
+    (mounted.root / "large").write_bytes(content)
+    (mounted.root / "small").write_bytes(content[:BLOCK])
+    mounted.run("sync", check=False)
+    mounted.restart()
+    usual = read_ahead_kib(mounted.root)
+    assert (mounted.root / "large").read_bytes() == content
+    assert read_ahead_kib(mounted.root) == FAR_KIB
+    assert (mounted.root / "small").read_bytes() == content[:BLOCK]
+    assert read_ahead_kib(mounted.root) == usual < FAR_KIB
+
+
+@on_kernel
+def test_what_is_read_ahead_and_damaged_is_an_error_for_who_gets_to_it_alone(mounted: Node) -> None:
+    content = random.Random(11).randbytes(12 << 20)
+    (mounted.root / "large").write_bytes(content)
+    mounted.run("sync", check=False)
+    mounted.unmount()
+    mounted.end_daemon()
+    pack = max(mounted.home.rglob("*.pack"), key=lambda path: path.stat().st_size)
+    with pack.open("r+b") as file:
+        file.seek(6 << 20)
+        file.write(b"damaged")
+    mounted.expects_errors = True
+    mounted.mount()
+    with (mounted.root / "large").open("rb", buffering=0) as file:
+        good = 0
+        with pytest.raises(OSError, match="Input/output") as found:
+            while piece := file.read(16 << 10):
+                assert piece == content[good : good + len(piece)]
+                good += len(piece)
+        assert found.value.errno == errno.EIO
+        assert 5 << 20 < good < 7 << 20, "all before it was read"
+        assert os.pread(file.fileno(), 4 << 20, 8 << 20) == content[8 << 20 :]

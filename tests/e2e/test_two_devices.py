@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mountd.kernel.reading_ahead import FAR_KIB
 from tests.e2e.network import Device, Network, eventually, network
+from tests.e2e.node import read_ahead_kib
 
 MIDDLE: int = 64 << 20
 
@@ -38,6 +40,7 @@ def test_both_sides_see_what_the_other_writes_names_first_and_bytes_when_opened(
     with (b.root / "big").open("rb") as file:
         file.seek(MIDDLE // 2)
         assert file.read(1 << 20) == big[MIDDLE // 2 : MIDDLE // 2 + (1 << 20)]
+    assert read_ahead_kib(b.root) < FAR_KIB, "of what is elsewhere no more is fetched than was asked for"
     (b.root / "docs").mkdir()
     (b.root / "docs/answer").write_text("from birch")
     eventually(lambda: reads(a.root / "docs/answer", b"from birch"), 5)

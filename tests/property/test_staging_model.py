@@ -18,6 +18,7 @@ SPAN = 400
 class Plain:
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.size = len(data)
 
     def read(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]

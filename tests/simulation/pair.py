@@ -41,6 +41,9 @@ class OtherStore:
         self.is_held = False
         self.may_go.set()
 
+    def is_alone(self) -> bool:
+        return False
+
     async def fetch(self, root: bytes, wanted: Sequence[Wanted]) -> None:
         assert root, "of some content"
         self.fetched.append(list(wanted))

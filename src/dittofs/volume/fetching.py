@@ -15,12 +15,19 @@ from dittofs.volume.readahead import ReadAhead
 from dittofs.volume.source import ChunkSource, NoSource, Wanted
 from dittofs.volume.staging import Base, Layer
 
+GLANCES = 3
 READ_PATIENCE_S = 20.0  # how long a read waits for other devices, all in all
 
 
 def can_fetch(source: ChunkSource) -> bool:
     """Whether waiting for a chunk may help."""
     return not isinstance(source, NoSource)
+
+
+def seems_here(base: Base, size: int) -> bool:
+    """Whether a file lacks nothing at both its ends and in between: a glance, not a proof. DittoError."""
+    places = {max(0, size * part // GLANCES - 1) for part in range(GLANCES + 1)}
+    return not any(lacking(base, place, 1)[1] for place in sorted(places))
 
 
 def lacking(base: Base, offset: int, length: int) -> tuple[bytes, list[Wanted]]:

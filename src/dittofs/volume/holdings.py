@@ -88,6 +88,11 @@ class Holdings:
         """
         return list(self._damaged.items())
 
+    def holds(self, inode: InodeId) -> bool:
+        """Whether all of a file is here, by the last count. No, if there is any doubt."""
+        is_sure = self._is_counted and not self._lost.is_set() and inode not in self._unsure
+        return is_sure and inode not in self._missing and inode not in self._damaged
+
     def _note_loss(self) -> None:
         self._lost.set()
         self._wake.set()

@@ -14,6 +14,9 @@ Wanted = tuple[ChunkKind, ChunkId]
 class ChunkSource(Protocol):
     """Other devices, as far as their chunks are concerned."""
 
+    def is_alone(self) -> bool:
+        """Whether the volume has no other device: then there is nothing to wait for."""
+
     async def fetch(self, root: bytes, wanted: Sequence[Wanted]) -> None:
         """Return when all of `wanted`, parts of the content `root`, are in the store.
 
@@ -26,6 +29,9 @@ class ChunkSource(Protocol):
 
 class NoSource:
     """No other device is connected."""
+
+    def is_alone(self) -> bool:
+        return True
 
     async def fetch(self, _root: bytes, _wanted: Sequence[Wanted]) -> None:
         raise ChunkUnavailable("no other device is connected", errno.EIO)

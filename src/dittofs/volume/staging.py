@@ -27,6 +27,9 @@ DIRECTORY = "staging"
 class Base(Protocol):
     """What lies under a layer."""
 
+    @property
+    def size(self) -> int: ...
+
     def read(self, offset: int, length: int) -> bytes:
         """Bytes at `offset`, fewer only at the end."""
 
@@ -42,6 +45,8 @@ class StagingGone(Damaged):
 
 class Nothing:
     """The base of a file that was empty."""
+
+    size = 0
 
     def read(self, _offset: int, _length: int) -> bytes:
         return b""

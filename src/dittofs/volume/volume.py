@@ -21,6 +21,7 @@ from dittofs.volume.attributes import AttributeOperations
 from dittofs.volume.contents import Contents
 from dittofs.volume.copying import Copying
 from dittofs.volume.directories import Directories
+from dittofs.volume.fetching import seems_here
 from dittofs.volume.files import Files
 from dittofs.volume.holdings import Holdings
 from dittofs.volume.holes import Holes
@@ -278,6 +279,19 @@ class Volume:
             files=counts.files + counts.directories + len(self.state.local),
             volume_id=int.from_bytes(self._volume_id[:8], "big"),
         )
+
+    def reach(self, inode: Inode) -> tuple[int, bool]:
+        """Bytes of a file, and whether reading it fetches nothing, as far as one can know at a glance."""
+        if inode.virtual is not None and inode.past is None:
+            return 0, True
+        try:
+            base = self.files.content_base(inode)
+            size = base.size
+            if self.state.source.is_alone():
+                return size, True
+            return size, self.holdings.holds(inode.id) and seems_here(base, size)
+        except DittoError:
+            return 0, False  # whoever reads it hears why
 
     def summary(self) -> Summary:
         counts = self.replica.tree.counts()

@@ -25,6 +25,7 @@ from mountd.kernel.device import Device
 from mountd.kernel.echoes import NO_THREAD, EchoRequests, Making
 from mountd.kernel.frontend import handlers_of
 from mountd.kernel.notices import Notices
+from mountd.kernel.reading_ahead import ReadingAhead
 from mountd.kernel.request import Request
 from mountd.kernel.wire import Opcode
 from mountd.lookups import Lookups
@@ -74,7 +75,10 @@ async def served(
     ours.setblocking(False)
     notices = Notices()
     lookups = Lookups(rig.volume, Invalidation(notices))
-    context = Context(rig.volume, lookups, Handles(), notices, Accesses(rig.volume))
+    clock = rig.volume.replica.clock
+    context = Context(
+        rig.volume, lookups, Handles(), notices, Accesses(rig.volume), ReadingAhead(clock.monotonic)
+    )
     handlers: dict[int, Callable[[Request], Any]] = dict(handlers_of(context))
     handlers.update((Opcode[name], handler) for name, handler in more.items())
     with ours, theirs:

@@ -99,3 +99,35 @@ async def test_holes_of_what_another_device_wrote_are_counted_and_the_mounts_loo
     await b.volume.holdings.look_again()
     assert b.stat("sparse").blocks == 8
     assert told == [inode]
+
+
+async def test_a_file_is_whole_only_if_reading_it_fetches_nothing(pair: Pair) -> None:
+    await pair.a.write("big", BIG)
+    await pair.settle()
+    holdings, volume = pair.b.volume.holdings, pair.b.volume
+    assert volume.reach(pair.b.walk("big")) == (len(BIG), False), "not counted yet"
+    await holdings.count()
+    assert volume.reach(pair.b.walk("big")) == (len(BIG), False)
+    await pair.b.write("mine", BIG[::-1])
+    assert volume.reach(pair.b.walk("mine")) == (len(BIG), True)
+    await pair.b.publish()
+    assert volume.reach(pair.b.walk("mine")) == (len(BIG), True)
+    await pair.b.fetch("big")
+    await holdings.look_again()
+    assert volume.reach(pair.b.walk("big")) == (len(BIG), True)
+    await pair.a.write("big", BIG[::-1] + b"more")
+    await pair.settle()
+    assert volume.reach(pair.b.walk("big")) == (len(BIG) + 4, False), "what another device wrote"
+
+
+async def test_a_copy_of_what_is_elsewhere_is_not_whole(pair: Pair) -> None:
+    await pair.a.write("big", BIG)
+    await pair.settle()
+    await pair.b.volume.holdings.count()
+    source = pair.b.walk("big")
+    handle = pair.b.open_file("copy", os.O_RDWR | os.O_CREAT)
+    assert pair.b.volume.copying.copy_range(source, 0, handle.inode, 0, len(BIG)) == len(BIG)
+    assert pair.b.volume.reach(handle.inode) == (len(BIG), False)
+    pair.b.close_file(handle)
+    await pair.b.publish()
+    assert pair.b.volume.reach(pair.b.walk("copy")) == (len(BIG), False)

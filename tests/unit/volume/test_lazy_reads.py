@@ -93,6 +93,9 @@ async def test_a_source_that_lies_does_not_keep_a_reader_for_ever(pair: Pair) ->
         fetch = Liar().fetch
         prefetch = Liar().prefetch
 
+        def is_alone(self) -> bool:
+            return False
+
     pair.b.volume.state.source = Other()
     with trio.fail_after(5), pytest.raises(ChunkUnavailable):
         await pair.b.fetch("f")

@@ -16,6 +16,7 @@ from dittofs.volume.source import ChunkSource, NoSource, Wanted
 from dittofs.volume.staging import Base, Layer
 
 GLANCES = 3
+GLANCE_BYTES_MIN = 1 << 20  # a look at the places of smaller files would cost more than a wrong guess
 READ_PATIENCE_S = 20.0  # how long a read waits for other devices, all in all
 
 
@@ -26,6 +27,8 @@ def can_fetch(source: ChunkSource) -> bool:
 
 def seems_here(base: Base, size: int) -> bool:
     """Whether a file lacks nothing at both its ends and in between: a glance, not a proof. DittoError."""
+    if size < GLANCE_BYTES_MIN:
+        return True
     places = {max(0, size * part // GLANCES - 1) for part in range(GLANCES + 1)}
     return not any(lacking(base, place, 1)[1] for place in sorted(places))
 

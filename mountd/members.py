@@ -1,10 +1,9 @@
-"""What the local API asks about the members of a volume: removing, leaving, its root key, how many copies."""
+"""What the local API asks about the members of a volume: removing, naming, leaving, its root key."""
 
 import os
 import shlex
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Final
 
 import trio
@@ -16,8 +15,6 @@ from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import Unmounted
 from dittofs.control.sharing import (
-    CopiesRequest,
-    CopiesResult,
     GrantRequest,
     GrantResult,
     LeaveRequest,
@@ -37,7 +34,6 @@ from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
 from dittofs.identity.words import WrongWords, check_typed_back, places_to_ask, root_of, words_of
 from dittofs.node import Node
-from dittofs.replication.policy import Policy
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.outsider import outside
@@ -258,27 +254,6 @@ class MemberDesk:
             raise Refusal("usage", f"{error}; nothing was erased", "dittofs recovery") from error
         await opened.erase_root()
         return RecoveryResult(opened.name, "erased")
-
-    async def copies(self, request: CopiesRequest) -> CopiesResult:
-        """See `Service.copies`."""
-        opened = self._node.require_open(request.volume)
-        show = partial(CopiesResult, opened.name, devices=1 + len(opened.peers.others))
-        was = str(opened.copies)
-        if not request.copies:
-            return show(was)
-        try:
-            policy = Policy.parse(request.copies)
-        except FormatError as error:
-            raise Refusal("usage", f"{error}; it is {was} as before") from error
-        if gone := outside(opened, "forbidden"):
-            raise gone
-        if opened.role < Role.WRITER:
-            who = f"this device is a {ROLE_NAMES[opened.role]}; it is {was} as before"
-            text = f"only writers and owners change how many copies there are, and {who}"
-            raise Refusal("forbidden", text, "Run it on one of them:  dittofs devices")
-        opened.set_copies(policy)
-        await trio.lowlevel.checkpoint()
-        return show(str(policy), was=was)
 
 
 @contextmanager

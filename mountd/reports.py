@@ -120,6 +120,7 @@ class Reports:
             damage=tuple(findings(opened.volume, self._node.place(name)))[:DAMAGE_MAX],
             role=ROLE_NAMES[opened.role],
             copies=str(opened.copies),
+            copies_rules=len(opened.peers.copies.rules),
             custody=custody_of(opened),
             members=tuple(self.members(opened)),
             has_owner_key=opened.secrets.root is not None,
@@ -208,7 +209,7 @@ def custody_of(opened: SharedVolume) -> Custody:
     tally = peers.custody.tally()
     lonely = tally.only_here + tally.only_elsewhere + tally.missing
     left_s = peers.pace.time_left_s() if tally.unsent else 0.0
-    sends = peers.policy.pushes or peers.policy.wants_all
+    sends = not peers.copies.is_all_on_demand
     return Custody(
         is_counting=tally.is_counting,
         safe=max(0, files - lonely - unpublished),  # of what is unpublished the newest is only here
@@ -220,6 +221,8 @@ def custody_of(opened: SharedVolume) -> Custody:
         missing_bytes=tally.missing_bytes,
         unsent=tally.unsent,
         unsent_bytes=tally.unsent_bytes,
+        on_demand=tally.on_demand,
+        on_demand_bytes=tally.on_demand_bytes,
         to_fetch_bytes=peers.keeping.bytes_wanted,
         sending_to=tuple(one.name for one in peers.status() if one.is_connected) if sends else (),
         time_left_s=-1.0 if left_s is None else left_s,

@@ -89,6 +89,7 @@ from dittofs.volume.browsing import Browsing, Seen
 from dittofs.volume.state import Caller
 from mountd.checking import DOCUMENTS_S, check
 from mountd.conflicts import ConflictDesk
+from mountd.copies import CopiesDesk
 from mountd.history import HistoryDesk
 from mountd.importing import import_tree
 from mountd.joining import Joining
@@ -118,6 +119,7 @@ class DaemonService:
         self._sharing = Sharing(node)
         self._joining = Joining(node, mounting, self._reports)
         self._members = MemberDesk(node, mounting)
+        self._copies = CopiesDesk(node)
         self._unmounting = Unmounting(node, mounting, self._members)
         self._conflicts = ConflictDesk(node)
         self._undoing = UndoDesk(node)
@@ -199,7 +201,7 @@ class DaemonService:
         return await self._members.recovery(request)
 
     async def copies(self, request: CopiesRequest) -> CopiesResult:
-        return await self._members.copies(request)
+        return await self._copies.copies(request)
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:
         browsing = self._browsing(request.volume)

@@ -9,7 +9,7 @@ import trio
 
 from dittofs.cli.output import counted, human_size
 from dittofs.control.sharing import SyncItem, SyncProgress, SyncResult
-from dittofs.replication.lonely import SAFE_COPIES, Lonely
+from dittofs.replication.lonely import SAFE_COPIES, Lonely, Tally
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import Policy
 from dittofs.volume.volume import Volume
@@ -81,12 +81,12 @@ async def only_here(opened: Opened) -> str | None:
     What is just on its way has a few seconds to arrive. While it is still counted, that is said.
     """
     peers = opened.peers
-    if not peers.others or not (peers.policy.pushes or peers.policy.wants_all):
+    if not peers.others or peers.copies.is_all_on_demand:
         return UNTAKEN if peers.untaken.is_some else None
-    return await nowhere_else(opened)
+    return await nowhere_else(opened, but_on_demand=True)
 
 
-async def nowhere_else(opened: Opened) -> str | None:
+async def nowhere_else(opened: Opened, *, but_on_demand: bool = False) -> str | None:
     """As `only_here`, whatever others should hold: for who is about to give up what is here."""
     peers, custody = opened.peers, opened.peers.custody
     with trio.move_on_after(COUNT_S):
@@ -94,17 +94,24 @@ async def nowhere_else(opened: Opened) -> str | None:
         while custody.is_counting:
             await custody.changed.wait()
     with trio.move_on_after(GRACE_S if peers.open_sessions else 0):
-        while custody.tally().only_here:
+        while _alone(custody.tally(), but_on_demand=but_on_demand)[0]:
             await custody.changed.wait()
-    return nowhere_else_now(opened)
+    return nowhere_else_now(opened, but_on_demand=but_on_demand)
 
 
-def nowhere_else_now(opened: Opened) -> str | None:
+def _alone(tally: Tally, *, but_on_demand: bool) -> tuple[int, int]:
+    """Files and bytes that are on this device alone, and are to be elsewhere too."""
+    left, left_bytes = (tally.on_demand, tally.on_demand_bytes) if but_on_demand else (0, 0)
+    return tally.only_here - left, tally.only_here_bytes - left_bytes
+
+
+def nowhere_else_now(opened: Opened, *, but_on_demand: bool = False) -> str | None:
     """As `nowhere_else`, without waiting for anything."""
     tally, pending = opened.peers.custody.tally(), opened.volume.summary()
-    files = tally.only_here + pending.pending_files
+    files, size_alone = _alone(tally, but_on_demand=but_on_demand)
+    files += pending.pending_files
     if files:
-        size = human_size(tally.only_here_bytes + pending.pending_bytes)
+        size = human_size(size_alone + pending.pending_bytes)
         return f"{counted(files, 'file')} ({size}) exist{'s' if files == 1 else ''} only"
     if opened.peers.untaken.is_some:
         return UNTAKEN
@@ -140,10 +147,9 @@ class _Watch:
     def _is_hopeful(self) -> bool:
         """Whether a connected device could still take what has too few copies, or bring it here."""
         connected = {session.device for session in self._peers.open_sessions}
-        copies = self._peers.copies()
         is_coming = self._peers.keeping.bytes_wanted > 0 or trio.current_time() - self._began_at < GRACE_S
         return any(
-            one.copies < copies
+            one.copies < one.required
             and (
                 self._peers.untaken.may_push and not connected <= one.holders
                 if one.is_here
@@ -159,20 +165,18 @@ class _Watch:
         those that hold it to see to that.
         """
         unasked = self._peers.out_of_reach() - one.holders
-        return bool(one.holders) and one.copies + len(unasked) >= self._peers.copies()
+        return bool(one.holders) and one.copies + len(unasked) >= one.required
 
     def _lacking(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Files and bytes that are not here, and on fewer other devices than the policy asks as far as is
         known; first those of which no other device can have the rest.
         """
         sums = [0, 0], [0, 0]
-        copies = self._peers.copies()
-        if copies >= SAFE_COPIES:
-            for one in self._peers.custody.lonely():
-                if not one.is_here and one.copies < copies:
-                    total = sums[self._may_be_elsewhere(one)]
-                    total[0] += len(one.inodes)
-                    total[1] += len(one.inodes) * one.size
+        for one in self._peers.custody.lonely():
+            if not one.is_here and one.copies < one.required and one.required >= SAFE_COPIES:
+                total = sums[self._may_be_elsewhere(one)]
+                total[0] += len(one.inodes)
+                total[1] += len(one.inodes) * one.size
         (short, short_bytes), (unseen, unseen_bytes) = sums
         return (short, short_bytes), (unseen, unseen_bytes)
 
@@ -201,7 +205,7 @@ class _Watch:
 
     def _unconfirmed(self) -> str:
         """What is known when everything has its copies, as last told, and nobody is there to say so again."""
-        tally, copies = self._peers.custody.tally(), self._peers.copies()
+        tally, copies = self._peers.custody.tally(), self._peers.copies.required(())
         if tally.is_counting or copies < SAFE_COPIES:
             return NOBODY
         counts = self._opened.volume.replica.tree.counts()
@@ -234,7 +238,8 @@ class _Watch:
             if tally.unsent:
                 size = human_size(tally.unsent_bytes)
                 files = counted(tally.unsent, "file")
-                reasons.append(f"{files} ({size}) on fewer devices than copies = {opened.copies} asks")
+                asks = f"copies = {opened.copies} asks" if not peers.copies.rules else "`dittofs copies` asks"
+                reasons.append(f"{files} ({size}) on fewer devices than {asks}")
             (short, short_bytes), (unseen, unseen_bytes) = self._lacking()
             if short:
                 size = human_size(short_bytes)

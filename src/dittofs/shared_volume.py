@@ -40,8 +40,9 @@ from dittofs.replication.history_cost import HistoryCost
 from dittofs.replication.members import Members
 from dittofs.replication.peers import Peers
 from dittofs.replication.pinning import Pinning
-from dittofs.replication.policy import SETTING, Policy
+from dittofs.replication.policy import Policy
 from dittofs.replication.retirement import Retirement
+from dittofs.replication.ruling import Ruling
 from dittofs.replication.scrubbing import Scrubbing
 from dittofs.replication.upkeep import kept_up
 from dittofs.volume.pins import Pins
@@ -115,6 +116,7 @@ class SharedVolume:
         self.collector = Collector(
             peers, retained, self.retirement, grace_s=storage.garbage_grace_hours * HOUR_S
         )
+        self.ruling = Ruling(peers)
         self.pins = Pins(volume.state)
         self.pinning = Pinning(
             peers, lambda inode: self.pins.of(inode) is not None, lambda: len(self.pins) > 0
@@ -187,6 +189,7 @@ class SharedVolume:
                 nursery.start_soon(kept_up, self.history_cost.run)
                 nursery.start_soon(kept_up, self.pinning.run, self.pinning.look_again)
                 nursery.start_soon(kept_up, self.cache_limit.run)
+                nursery.start_soon(kept_up, self.ruling.run, self.ruling.restarted)
 
     def _found_damage(self, sentence: str) -> None:
         self.volume.note_damage(sentence)
@@ -374,13 +377,8 @@ class SharedVolume:
 
     @property
     def copies(self) -> Policy:
-        """How many devices hold each content."""
-        return self.peers.policy
-
-    def set_copies(self, policy: Policy) -> None:
-        """Change that for all devices. ReadOnlyVolume if this one may not write."""
-        with self.volume.replica.change() as change:
-            change.group.set_setting(SETTING, str(policy).encode())
+        """How many devices hold each content that no rule is about."""
+        return self.peers.copies.policy
 
     async def close(self) -> None:
         """Publish and sync everything; sessions end last, so that what was written can still leave."""

@@ -141,7 +141,7 @@ class Swarm:
             if self.script.copies != "2":
                 await trio.sleep(0.1)
                 with suppress(DiskError, DiskFull, ReadOnlyVolume):
-                    self.devices[0].shared.set_copies(Policy.parse(self.script.copies))
+                    self.devices[0].shared.ruling.set_all(Policy.parse(self.script.copies))
             await self._work()
             await self._meet()
             nursery.cancel_scope.cancel()

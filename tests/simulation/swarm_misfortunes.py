@@ -236,7 +236,7 @@ def _audit(swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
 def _policy(_swarm: "Swarm", device: SwarmDevice, chance: random.Random) -> None:
     if device.is_up and not device.is_dead and device.volume.replica.not_allowed is None:
         with suppress(DiskError, DiskFull, ReadOnlyVolume):
-            device.shared.set_copies(Policy.parse(chance.choice(("all", "on-demand", "2"))))
+            device.shared.ruling.set_all(Policy.parse(chance.choice(("all", "on-demand", "2"))))
 
 
 def _collect(_swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:

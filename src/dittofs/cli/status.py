@@ -69,7 +69,7 @@ def is_lost(volume: VolumeStatus) -> bool:
 def is_unsent(volume: VolumeStatus) -> bool:
     """Whether something is on this device alone although there are others that should have it."""
     has_others = any(not member.is_this and not member.is_retired for member in volume.members)
-    is_only_here = volume.copies != "on-demand" and volume.custody.only_here > 0
+    is_only_here = volume.custody.only_here > volume.custody.on_demand
     return has_others and (is_only_here or volume.has_untaken)
 
 
@@ -135,11 +135,15 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
         found.append("  COUNTING    not everything was looked at yet: there may be more of what follows")
     if custody.safe and not (custody.is_counting or volume.has_untaken):
         found.append(f"  SAFE        {counted(custody.safe, 'file')} on 2 or more devices")
-    if custody.only_here:
-        what = f"{counted(custody.only_here, 'file')}, {human_size(custody.only_here_bytes)}"
+    on_demand, on_demand_bytes = (0, 0) if is_left else (custody.on_demand, custody.on_demand_bytes)
+    if too_few := custody.only_here - on_demand:
+        what = f"{counted(too_few, 'file')}, {human_size(custody.only_here_bytes - on_demand_bytes)}"
         found.append(
             f"  ONLY HERE   {what}{': all other devices are retired' if is_left else _sending(volume)}"
         )
+    if on_demand:
+        what = f"{counted(on_demand, 'file')}, {human_size(on_demand_bytes)}"
+        found.append(f"  ONLY HERE   {what}, as copies = on-demand has it    dittofs copies")
     if custody.only_elsewhere:
         what = f"{counted(custody.only_elsewhere, 'file')}, {human_size(custody.only_elsewhere_bytes)}"
         found.append(f"  ONE COPY    {what} on one other device, and not here")
@@ -161,8 +165,6 @@ def _missing_lines(volume: VolumeStatus) -> list[str]:
 
 def _sending(volume: VolumeStatus) -> str:
     custody = volume.custody
-    if volume.copies == "on-demand":
-        return ", as copies = on-demand has it    dittofs copies"
     if not custody.sending_to:
         return ": no other device is connected"
     left = f", {duration(custody.time_left_s)} left" if custody.time_left_s >= 0 else ""
@@ -234,6 +236,9 @@ def _placement_lines(volume: VolumeStatus) -> list[str]:
         left = f"; {human_size(volume.pins_missing_bytes)} still to be fetched" if volume.pins_missing else ""
         why = f": {volume.pins_problem}" if volume.pins_problem else ""
         found.append(f"  PINNED      {counted(volume.pins, 'name')} kept here{left}{why}    dittofs list")
+    if volume.copies_rules:
+        paths = counted(volume.copies_rules, "path")
+        found.append(f"  COPIES      {volume.copies}, and another number for {paths}    dittofs copies")
     if volume.disk_low:
         found.append(f"  DISK LOW    {listed(volume.disk_low)}: nearly full, and nothing more is sent there")
     if volume.cache_over_bytes:

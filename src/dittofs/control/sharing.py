@@ -260,14 +260,31 @@ class CopiesRequest(Struct, frozen=True):
     """Show how many devices hold each content, or set it for all devices of the volume."""
 
     volume: str
-    copies: str = ""  # "all", "on-demand" or a number from 2; empty: show it
+    copies: str = ""  # "all", "on-demand", a number from 2, of a path also "inherit"; empty: show it
+    path: str = ""  # a file, or all below a directory; empty: whatever no path has a number of its own for
+    path_raw: bytes = b""
+
+
+class CopiesRule(Struct, frozen=True):
+    """A path with a number of its own."""
+
+    path: str
+    copies: str
+    path_raw: bytes = b""
 
 
 class CopiesResult(Struct, frozen=True):
+    """What holds at the path; `rules`: what else is said of paths at and below it, in their order."""
+
     volume: str
     copies: str
     devices: int  # that there are
     was: str = ""  # the policy before, if it was set
+    path: str = ""
+    path_raw: bytes = b""
+    is_inherited: bool = False  # of a path that has no number of its own
+    inherited_from: str = ""  # the directory whose number holds; empty: the volume's
+    rules: tuple[CopiesRule, ...] = ()
 
 
 ShareItem = Invitation | ShareWaiting | ShareEnded

@@ -121,7 +121,6 @@ class CacheLimit:
     async def _evictable(self) -> list[list[Item]]:
         """Contents that enough others are known to hold, with all files of each; the longest unused first."""
         journal, others = self._replica.journal, self._peers.holders()
-        required = max(1, self._peers.policy.count or len(others) + 1)
         contents: dict[bytes, list[Item]] = {}
         for number, item in enumerate(self._peers.custody.content.content_roots(), 1):
             if item[0][0] != PSEUDO and item[1] not in self._tried:
@@ -130,6 +129,8 @@ class CacheLimit:
                 await trio.lowlevel.checkpoint()
         found: list[tuple[int, list[Item]]] = []
         for number, (root, items) in enumerate(contents.items(), 1):
+            count = self._peers.copies.of(inode for inode, _, _ in items).count
+            required = max(1, count or len(others) + 1)
             holders = sum(journal.get_local(HOLD, other + root) is not None for other in others)
             if holders >= required and not any(self._evicting.why_kept(inode) for inode, _, _ in items):
                 found.append((max(self._last_use(inode) for inode, _, _ in items), items))

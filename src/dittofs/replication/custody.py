@@ -19,6 +19,7 @@ from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import InodeId
 from dittofs.replication.behind import NONCE_BYTES, Behind
+from dittofs.replication.copies import Copies
 from dittofs.replication.intents import Intents
 from dittofs.replication.lonely import Lonely, LonelyContents, Tally
 from dittofs.replication.parts import LiveContent, LocalReplica
@@ -50,7 +51,7 @@ class Custody:
         intents: Intents,
         *,
         members: Callable[[], Sequence[DeviceId]],
-        copies: Callable[[], int],
+        copies: Copies,
         is_alone: Callable[[], bool],
     ) -> None:
         self._replica = replica
@@ -61,11 +62,9 @@ class Custody:
         """Who did not hear what has gone from here."""
         self._members = members
         """The other devices that may hold content."""
-        self._copies = copies
-        """How many devices should hold each content."""
         self._is_alone = is_alone
         """Whether there never was another member, retired or not: then all of the tree is here."""
-        self._lonely = LonelyContents(copies)
+        self._lonely = LonelyContents(copies.of, copies.devices)
         self._came: set[bytes] = set()
         self._became_here: set[bytes] | None = None
         """What became whole while contents are looked at: the look may have been before that."""

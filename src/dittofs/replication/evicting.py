@@ -82,12 +82,13 @@ class Evicting:
 
     async def _batch(self, targets: Sequence[Target], *, is_forced: bool) -> None:
         """`why` of each says in the end whether it went."""
-        required = 1 if is_forced else max(1, self._peers.policy.count or 0)
-        if self._peers.policy.wants_all and not is_forced:
-            stay(targets, "copies = all has every device hold it")
-        elif len(self._peers.holders()) < required:
-            stay(targets, self._too_few())
         for target in targets:
+            policy = self._peers.copies.of(target.inodes)
+            target.required, target.copies = 1 if is_forced else max(1, policy.count or 0), str(policy)
+            if policy.wants_all and not is_forced:
+                target.why = "copies = all has every device hold it"
+            elif len(self._peers.holders()) < target.required:
+                target.why = self._too_few(target)
             target.why = target.why or self._why_used(target)
         roots = [target.root for target in targets if not target.why]
         self._intents.begin(roots)
@@ -98,7 +99,7 @@ class Evicting:
             with self._replica.chunks.garbage.leaving(chunks) as leaving:
                 try:
                     await self._settle(targets, leaving)
-                    await self._asking.prove(targets, required)
+                    await self._asking.prove(targets)
                     if going(targets):
                         self._came, self._is_following = [], True
                         await self._go(targets, leaving)
@@ -116,10 +117,10 @@ class Evicting:
             self._intents.end(roots)
             self._tell(targets)
 
-    def _too_few(self) -> str:
+    def _too_few(self, target: Target) -> str:
         others = len(self._peers.holders())
         has = f"only {others} other has" if others == 1 else f"{others or 'no'} others have"
-        return f"copies = {self._peers.policy}: so many others would have to hold it, and {has} the volume"
+        return f"copies = {target.copies}: so many others would have to hold it, and {has} the volume"
 
     def _why_used(self, target: Target) -> str:
         return next((why for inode in target.inodes if (why := self.why_kept(inode))), "")

@@ -32,18 +32,18 @@ class Asking:
         self._peers = peers
         self._replica = peers.replica
 
-    async def prove(self, targets: Sequence[Target], required: int) -> None:
+    async def prove(self, targets: Sequence[Target]) -> None:
         """Ask one device after the other until enough have proven each content."""
         holders = set(self._peers.holders())
         for session in self._peers.open_sessions:
-            lacking = [one for one in going(targets) if len(one.provers) < required]
+            lacking = [one for one in going(targets) if len(one.provers) < one.required]
             if lacking and session.device in holders:
                 await self._ask(session, lacking)
         for target in going(targets):
-            if len(target.provers) < required:
-                target.why = self._unproven(target, required)
+            if len(target.provers) < target.required:
+                target.why = self._unproven(target)
 
-    def _unproven(self, target: Target, required: int) -> str:
+    def _unproven(self, target: Target) -> str:
         if not self._peers.open_sessions:
             return "no other device is connected that could prove that it has it"
         said = [
@@ -51,7 +51,7 @@ class Asking:
             for device, why in target.refusals.items()
         ]
         if target.provers:
-            said.append(f"copies = {self._peers.policy} asks for {required}")
+            said.append(f"copies = {target.copies} asks for {target.required}")
         return f"proven by {len(target.provers)} other devices: {', '.join(said) or 'none answered'}"
 
     async def _ask(self, session: Session, targets: Sequence[Target]) -> None:

@@ -13,6 +13,7 @@ import trio
 
 from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
+from dittofs.replication.copies import Copies
 from dittofs.replication.custody import EVICTED, Custody
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
@@ -48,17 +49,15 @@ class Keeping:
         custody: Custody,
         fetcher: Fetcher,
         *,
-        copies: Callable[[], int],
-        wants_all: Callable[[], bool],
-        pushes: Callable[[], bool],
+        copies: Copies,
+        may_push: Callable[[], bool],
         free_bytes: Callable[[], int],
     ) -> None:
         self._replica = replica
         self._custody = custody
         self._fetcher = fetcher
         self._copies = copies
-        self._wants_all = wants_all
-        self._pushes = pushes
+        self._may_push = may_push
         self._free_bytes = free_bytes
         self._sessions: dict[Session, dict[bytes, int]] = {}
         """What each peer was asked to keep and has not answered yet, with sizes."""
@@ -233,10 +232,15 @@ class Keeping:
         self._wake.set()
 
     def _want_if_all(self, contents: Contents) -> None:
-        if self._wants_all():
-            self.want([one for one in contents if not self._is_unwanted(one[0])])
+        if self._copies.wants_any:
+            self.want([one for one in contents if self._is_for_all(one[0]) and not self._is_unwanted(one[0])])
         if contents:
             self._push_wake.set()
+
+    def _is_for_all(self, root: bytes) -> bool:
+        """Whether every device is to hold a content that is not here."""
+        one = self._custody.find(root)
+        return one is not None and one.policy.wants_all
 
     def _tell(self, roots: Sequence[bytes]) -> None:
         """These contents are durable here: every peer may count on it."""
@@ -259,13 +263,12 @@ class Keeping:
             with trio.move_on_after(DECLINED_S if self._scattered.keys() <= self._gathered else GATHER_S):
                 await self._push_wake.wait()
             self._push_wake = trio.Event()
-            if self._pushes() and self._sessions:
+            if self._copies.pushes and self._may_push() and self._sessions:
                 self._push_once()
                 self._gather()
 
     def _push_once(self) -> None:
         now = trio.current_time()
-        copies = self._copies()
         batches: dict[Session, list[tuple[bytes, int]]] = {session: [] for session in self._sessions}
         room = {
             session: KEEP_BYTES - sum(asked.values())
@@ -275,9 +278,9 @@ class Keeping:
         for one in self._custody.lonely():
             if not any(left > 0 for left in room.values()):
                 break
-            if not one.is_here:
+            if not one.is_here or not one.policy.pushes:
                 continue
-            for session in self._keepers(one, copies - one.copies, now):
+            for session in self._keepers(one, one.required - one.copies, now):
                 if room.get(session, 0) > 0 and one.root not in self._sessions[session]:
                     batches[session].append((one.root, one.size))
                     self._sessions[session][one.root] = one.size
@@ -291,7 +294,8 @@ class Keeping:
         and here.
         """
         now = trio.current_time()
-        scattered = {one.root: one.size for one in self._custody.lonely() if not one.copies}
+        alone = (one for one in self._custody.lonely() if not one.copies)
+        scattered = {one.root: one.size for one in alone if one.policy.pushes}
         self._scattered = {root: self._scattered.get(root, now + GATHER_S) for root in scattered}
         self._gathered &= scattered.keys()
         due = [root for root, at in self._scattered.items() if at <= now and root not in self._failed]
@@ -302,7 +306,9 @@ class Keeping:
     def may_gather(self, root: bytes) -> bool:
         """Whether a content that no device is known to hold whole may still be had from several."""
         is_tried = root in self._gathered and not self.bytes_wanted
-        return self._pushes() and bool(self._sessions) and not is_tried
+        one = self._custody.find(root)
+        is_pushed = one is not None and one.policy.pushes and self._may_push()
+        return is_pushed and bool(self._sessions) and not is_tried
 
     def _keepers(self, one: Lonely, count: int, now: float) -> list[Session]:
         """Who should be asked to hold a content, or was: as many as copies are missing."""
@@ -375,6 +381,6 @@ class Keeping:
         if failed:
             for session in list(self._sessions):
                 session.send(wire.Released(), wire.encode_roots(failed))
-            if self._wants_all() and len(self._failed) < WANTED_MAX:
+            if self._copies.wants_any and len(self._failed) < WANTED_MAX:
                 sizes = dict(batch)
-                self._failed.update((root, sizes[root]) for root in failed)
+                self._failed.update((root, sizes[root]) for root in failed if self._is_for_all(root))

@@ -1,13 +1,15 @@
 """Contents that fewer devices hold than should, and the sums over them, kept up to date as that changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import InodeId
+from dittofs.replication.policy import Policy
 
 SAFE_COPIES: Final = 2
+TWO: Final = Policy()
 
 
 @dataclass(slots=True)
@@ -19,6 +21,10 @@ class Lonely:
     inodes: tuple[InodeId, ...] = ()
     is_here: bool = False
     holders: frozenset[DeviceId] = frozenset()
+    policy: Policy = TWO
+    """What holds for it, of all its files."""
+    required: int = SAFE_COPIES
+    """So many devices should hold it, of those there are."""
     counted: tuple["_Sum", ...] = ()
     """The sums that hold `counted_files` of it."""
     counted_files: int = 0
@@ -53,14 +59,18 @@ class Tally:
     unsent: int = 0
     """Here, and on fewer devices than the policy asks."""
     unsent_bytes: int = 0
+    on_demand: int = 0
+    """Of `only_here`: where nobody is to hold it who does not ask for it."""
+    on_demand_bytes: int = 0
 
 
 class LonelyContents:
     """All of a replica. Pure."""
 
-    def __init__(self, copies: Callable[[], int]) -> None:
-        """`copies`: how many devices should hold each content."""
-        self._copies = copies
+    def __init__(self, policy_of: Callable[[Iterable[InodeId]], Policy], devices: Callable[[], int]) -> None:
+        """`policy_of`: what holds for a content that these files have; `devices`: how many there are."""
+        self._policy_of = policy_of
+        self._devices = devices
         self.clear()
 
     def clear(self) -> None:
@@ -68,6 +78,7 @@ class LonelyContents:
         self._contents: dict[bytes, Lonely] = {}
         self._of_inode: dict[InodeId, tuple[bytes, ...]] = {}
         self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
+        self._on_demand = _Sum()
 
     def find(self, root: bytes) -> Lonely | None:
         """The content, if too few devices hold it."""
@@ -89,6 +100,8 @@ class LonelyContents:
             self._missing.bytes,
             self._unsent.files,
             self._unsent.bytes,
+            self._on_demand.files,
+            self._on_demand.bytes,
         )
 
     def came(self, inode: InodeId, lonely: Lonely) -> None:
@@ -103,7 +116,9 @@ class LonelyContents:
         """Forget what is held by enough devices, or what no file has; count what stays."""
         self._count(lonely, -1)
         lonely.counted = ()
-        if lonely.copies >= max(SAFE_COPIES, self._copies()) or not lonely.inodes:
+        lonely.policy = self._policy_of(lonely.inodes)
+        lonely.required = lonely.policy.copies(self._devices())
+        if not lonely.inodes or lonely.copies >= max(SAFE_COPIES, lonely.required):
             self._contents.pop(lonely.root, None)
             for inode in lonely.inodes:
                 self._forget(inode, lonely.root)
@@ -112,10 +127,12 @@ class LonelyContents:
         self._count(lonely, +1)
 
     def _sums_of(self, lonely: Lonely) -> tuple[_Sum, ...]:
-        unsent = (self._unsent,) if lonely.is_here and lonely.copies < self._copies() else ()
+        unsent = (self._unsent,) if lonely.is_here and lonely.copies < lonely.required else ()
         if not lonely.copies:
             return (self._missing,)
         if lonely.copies < SAFE_COPIES:
+            if lonely.is_here and lonely.policy.is_on_demand:
+                return (self._only_here, self._on_demand)
             return (self._only_here if lonely.is_here else self._only_elsewhere, *unsent)
         return unsent
 

@@ -25,7 +25,6 @@ from dittofs.replication.outbox import Outbox
 from dittofs.replication.pace import Pace
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.peer_status import PeerStatus, status_of
-from dittofs.replication.policy import Policy
 from dittofs.replication.proving import Proving
 from dittofs.replication.questions import Questions
 from dittofs.replication.round import Filling
@@ -79,8 +78,8 @@ class Peers:
         self.filling = Filling()
         self.stream = Stream(replica, content, self._live)
         self.intents = Intents(device)
-        self._copies = Copies(replica.tree.settings, lambda: self.custody.recount())
         self.holders = Holders(members, device, lambda: self.retired())
+        self.copies = Copies(replica.tree, lambda: 1 + len(self.holders()), lambda: self.custody.recount())
         self.custody = Custody(
             replica,
             content,
@@ -98,8 +97,7 @@ class Peers:
             self.custody,
             self.fetcher,
             copies=self.copies,
-            wants_all=lambda: self.policy.wants_all,
-            pushes=lambda: self.policy.pushes and self.untaken.may_push,
+            may_push=lambda: self.untaken.may_push,
             free_bytes=free_bytes,
         )
         self.proving = Proving(replica, self.custody, self.intents, lambda: self.role(device))
@@ -117,7 +115,7 @@ class Peers:
         self._writer = replica.tree.client_id
         members.listeners.append(self._members_changed)
         replica.listeners.append(self._tree_changed)
-        self._copies.read()
+        self.copies.read()
 
     @property
     def others(self) -> list[DeviceId]:
@@ -139,24 +137,22 @@ class Peers:
 
     # -- policy
 
-    @property
-    def policy(self) -> Policy:
-        """How many devices should hold each content."""
-        return self._copies.policy
-
     def _tree_changed(self, change: Change) -> None:
+        is_anywhere, files = self.copies.follow(change)
+        if is_anywhere:
+            self.custody.recount()
+        versions = self.replica.tree.versions
+        self.custody.look_again(
+            (file, one.root, one.size) for file in files for one in versions(file) if one.size
+        )
         if change.is_round or any(document == META_SHARD for document, _, _ in change.updates):
-            self._copies.read()
+            self.copies.read()
             if (retired := self.retired()) != self._retired:  # whoever retired a device, or took it back
                 self._retired = retired
                 self.custody.recount()
         if self.replica.tree.client_id != self._writer:
             self._writer = self.replica.tree.client_id
             self._end_all("this device goes on as another writer, and says anew what it holds")
-
-    def copies(self) -> int:
-        """How many devices should hold each content, of those there are."""
-        return self.policy.copies(1 + len(self.holders()))
 
     # -- sessions
 

@@ -1,12 +1,27 @@
-"""How many copies of each content there should be: a setting of the volume, the same on all devices."""
+"""How many copies of each content there should be: settings of the volume, the same on all devices."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
 from dittofs.errors import FormatError
+from dittofs.ids import InodeId
 
 SETTING: Final = "copies"
 COPIES_MAX: Final = 1000
+_RULE: Final = re.compile(r"copies/((?:[0-9a-f]{2}){16})")
+
+
+def rule_setting(inode: InodeId) -> str:
+    """The setting that says how many copies there should be of a file, or of all below a directory."""
+    return f"{SETTING}/{inode.encode('ascii').hex()}"
+
+
+def ruled_inode(setting: str) -> InodeId | None:
+    """What a setting of that name is about; None: it is no such rule."""
+    found = _RULE.fullmatch(setting)
+    raw = bytes.fromhex(found[1]) if found else b""
+    return InodeId(raw.decode("ascii")) if raw and raw.isascii() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +45,19 @@ class Policy:
         return "all" if self.count is None else "on-demand" if self.count == 1 else str(self.count)
 
     @property
+    def rank(self) -> float:
+        """Who asks for more stands higher."""
+        return float("inf") if self.count is None else self.count
+
+    @property
     def wants_all(self) -> bool:
         """Every device holds everything."""
         return self.count is None
+
+    @property
+    def is_on_demand(self) -> bool:
+        """Nobody is to hold what he did not ask for."""
+        return self.count == 1
 
     @property
     def pushes(self) -> bool:

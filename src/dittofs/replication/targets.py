@@ -26,6 +26,10 @@ class Target:
     start: int
     end: int
     inodes: list[InodeId]
+    required: int = 1
+    """So many other devices have to prove it."""
+    copies: str = ""
+    """The number of copies that asks for that."""
     why: str = ""
     """Why it stays; empty: it goes."""
     here: Present = field(default_factory=lambda: Present([], {}))

@@ -248,7 +248,7 @@ def test_copies_are_shown_and_set(shell: Shell, service: SmallService) -> None:
     assert shell.run("copies", "Shared") == 0
     assert shell.run("copies", "Shared", "1") == 2
     assert shell.run("copies", "Nonsense") == 2
-    assert "none of all, on-demand, a number, and no volume" in shell.err
+    assert "none of all, on-demand, inherit, a number, and no volume" in shell.err
     assert shell.run("copies", "a", "b", "c") == 2
     assert shell.run("copies", "all", "Shared") == 0
     assert "every device" in shell.out
@@ -257,6 +257,23 @@ def test_copies_are_shown_and_set(shell: Shell, service: SmallService) -> None:
     assert "held by 9 devices as soon as there are as many; now on all 3" in shell.out
     assert shell.run("copies", "3") == 0
     assert "held by 3 devices (there are 3 devices)" in shell.out
+
+
+def test_copies_of_a_path_are_shown_and_set(shell: Shell, service: SmallService) -> None:
+    service.others = [DESKTOP, NAS]
+    assert shell.run("copies", "all", "Shared:thesis") == 0
+    assert 'copies = all: every device holds thesis in "Shared"' in shell.out
+    assert shell.run("copies", "Shared:films", "on-demand") == 0
+    assert 'contents of films in "Shared" go only where they are opened' in shell.out
+    assert shell.run("copies") == 0
+    assert shell.out.splitlines()[1:] == ["  on-demand  films", "  all        thesis"]
+    assert shell.run("copies", "inherit", "films") == 0
+    assert ", as the volume has it; before: on-demand" in shell.out
+    assert shell.run("copies", "Shared:thesis", "--json") == 0
+    assert (shell.json()["copies"], shell.json()["is_inherited"]) == ("all", False)
+    assert shell.run("copies", "inherit") == 2
+    assert shell.run("copies", "al", "Shared:thesis") == 2
+    assert "al is no policy" in shell.err
 
 
 @pytest.mark.usefixtures("service")

@@ -44,6 +44,7 @@ from dittofs.control.service import Content
 from dittofs.control.sharing import (
     CopiesRequest,
     CopiesResult,
+    CopiesRule,
     GrantRequest,
     GrantResult,
     Invitation,
@@ -115,6 +116,7 @@ class SmallService:
         self.unsent_bytes = 0
         self.is_unconfirmed = False
         self.copies_wanted = "2"
+        self.rules_of_copies: dict[str, str] = {}
         self.standing_aside: list[conflicts.Conflict] = []
         self.rules: dict[str, conflicts.PolicyRule] = {}
         self.held: list[undoing.HeldBatch] = []
@@ -336,11 +338,29 @@ class SmallService:
         yield history.CheckoutDone(len(self.files), 5, 1, left_out)
 
     async def copies(self, request: CopiesRequest) -> CopiesResult:
-        was, self.copies_wanted = self.copies_wanted, request.copies or self.copies_wanted
-        if request.copies == "1":
+        if request.copies == "1" or (request.copies == "inherit" and not request.path):
             raise Refusal("usage", "copies is all, on-demand, or a number from 2")
-        devices = 1 + len(self.others)
-        return CopiesResult(request.volume, self.copies_wanted, devices, was if request.copies else "")
+        was = self.rules_of_copies.get(request.path, self.copies_wanted)
+        if request.copies == "inherit":
+            self.rules_of_copies.pop(request.path, None)
+        elif request.copies and request.path:
+            self.rules_of_copies[request.path] = request.copies
+        elif request.copies:
+            self.copies_wanted = request.copies
+        rules = self.rules_of_copies
+        return CopiesResult(
+            request.volume,
+            rules.get(request.path, self.copies_wanted),
+            1 + len(self.others),
+            was if request.copies else "",
+            request.path,
+            is_inherited=bool(request.path) and request.path not in rules,
+            rules=tuple(
+                CopiesRule(path, rules[path])
+                for path in sorted(rules)
+                if not request.path or path.startswith(f"{request.path}/")
+            ),
+        )
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:
         below = path_bytes(request)

@@ -92,7 +92,7 @@ async def guest_of(directory: Path, policy: str) -> AsyncIterator[Guest]:
             host.start()
             node.start()
             opened = await host.open(NAME, trusts_root=False)
-            opened.set_copies(Policy.parse(policy))
+            opened.ruling.set_all(Policy.parse(policy))
             host_desk, desk = host.require_desk(), node.require_desk()
             share = await host_desk.share(opened, Role.WRITER)
             joined = await desk.join(share.ticket)

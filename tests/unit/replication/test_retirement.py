@@ -47,7 +47,7 @@ async def test_what_a_retired_device_holds_counts_no_more(autojump_clock: MockCl
         connect(nursery, a, b)
         await until(lambda: not a.peers.custody.tally().only_here and not a.peers.custody.is_counting)
         await mine.retirement.retire(b.device.id, 0)
-        assert a.peers.copies() == 1, "of the devices that count there is one"
+        assert a.peers.copies.required(()) == 1, "of the devices that count there is one"
         await until(lambda: not a.peers.custody.is_counting)
         tally = a.peers.custody.tally()
         assert (tally.only_here, tally.only_here_bytes) == (1, len(LARGE)), "one device holds it"

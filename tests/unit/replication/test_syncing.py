@@ -30,7 +30,7 @@ class Opened:
 
     @property
     def copies(self) -> Policy:
-        return self.peers.policy
+        return self.peers.copies.policy
 
 
 async def synced(side: Side, timeout_s: float | None) -> SyncResult:

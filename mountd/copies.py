@@ -75,7 +75,7 @@ async def _find(opened: SharedVolume, path: bytes) -> InodeId:
     except FSError as error:
         raise Refusal("not_found", str(error), f"dittofs list {opened.name}:") from error
     if opened.volume.replica.tree.kind(inode) is None or not opened.volume.replica.tree.names(inode):
-        text = f"{path.decode(errors='replace')} is ignored, so it is on this device only"
+        text = f"{path.decode(errors='replace')} is on this device only: it is ignored, or no file"
         raise Refusal("refused", text, f"dittofs list {opened.name}:")
     return inode
 

@@ -7,7 +7,8 @@ from trio.testing import MockClock
 from dittofs.chunks.seal import ChunkKind
 from dittofs.errors import ChunkUnavailable
 from dittofs.identity.granting import remove
-from dittofs.identity.records import Role
+from dittofs.identity.keys import Device, DeviceId
+from dittofs.identity.records import Body, Kind, Role, sign_record
 from dittofs.ids import ChunkId
 from dittofs.links.link import LinkBroken
 from dittofs.replication.fetcher import ALONE_PATIENCE_S
@@ -15,7 +16,7 @@ from dittofs.replication.rounds import PROGRESS_S
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import PAYLOAD_BYTES_MAX
 from tests.simulation.rig import SeededEntropy
-from tests.unit.identity.devices import LAPTOP
+from tests.unit.identity.devices import LAPTOP, NAS
 from tests.unit.replication.pair import SECRETS, Attacker, Side, attacked, connect, sides, until, until_ended
 
 pytestmark = pytest.mark.logs_warning(
@@ -43,6 +44,42 @@ async def test_what_a_reader_writes_is_refused_unread(autojump_clock: MockClock)
         assert "may read" in await until_ended(attacker)
         assert target.rig.volume.replica.root_digest() == before
         await still_works(target)
+
+
+def a_name(author: Device, device: DeviceId, name: str) -> bytes:
+    body = Body(1, SECRETS.volume_id, int(Kind.NAME), author.id, [], device, name=name, number=9)
+    return sign_record(body, author.signing)
+
+
+@pytest.mark.parametrize("wrong", ["another's", "altered", "stranger's"])
+async def test_a_reader_that_names_another_device_or_alters_a_name_is_cut_off(
+    autojump_clock: MockClock, wrong: str
+) -> None:
+    async with attacked(Role.READER) as (attacker, target):
+        await attacker.open()
+        before = target.members.membership.digest()
+        record = {
+            "another's": a_name(attacker.device, LAPTOP.id, "mine"),
+            "altered": a_name(attacker.device, attacker.device.id, "tablet").replace(b"tablet", b"laptop"),
+            "stranger's": a_name(NAS, NAS.id, "let me in"),
+        }[wrong]
+        await attacker.say(wire.Members(), wire.encode_records([record]))
+        assert "member records" in await until_ended(attacker)
+        assert target.members.membership.digest() == before
+        await still_works(target)
+
+
+async def test_a_reader_that_names_itself_is_heard_by_those_behind_its_peer(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.READER, Role.WRITER) as (a, b, c), trio.open_nursery() as nursery:
+        connect(nursery, a, b)
+        connect(nursery, a, c)
+        await until(lambda: len(a.peers.open_sessions) == 2)
+        b.members.add([a_name(b.device, b.device.id, "tablet")])
+        await until(lambda: a.members.name(b.device.id) == c.members.name(b.device.id) == "tablet")
+        assert all(side.peers.open_sessions for side in (a, b, c))
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_a_reader_has_is_not_pulled(autojump_clock: MockClock) -> None:

@@ -57,6 +57,7 @@ def test_a_writer_has_the_present_name_of_its_device_and_conflicts_keep_the_one_
         DESKTOP.id + device_link(LAPTOP, VOLUME, SLOT)[32:],
         device_link(LAPTOP, VOLUME, SLOT)[:-1] + b"\x00",
     ],
+    ids=["empty", "short", "another writer", "another volume", "another device", "altered"],
 )
 def test_a_link_that_its_device_did_not_sign_for_this_writer_says_nothing(link: bytes) -> None:
     found = writers(link, Known())

@@ -53,25 +53,9 @@ async def over_tcp(host: str) -> AsyncIterator[Pair]:
 
 @asynccontextmanager
 async def over_memory() -> AsyncIterator[Pair]:
-    here, there = new_device(), new_device()
     near, far = pipe_pair()
-    links: dict[bool, Link] = {}
-
-    async def one(stream: trio.abc.Stream, is_dialer: bool) -> None:
-        links[is_dialer] = await secure(
-            stream,
-            here if is_dialer else there,
-            is_dialer=is_dialer,
-            alpn=Alpn.PAIRING if is_dialer else None,
-            admits=only(there if is_dialer else here),
-            description="memory",
-        )
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one, near, True)
-        nursery.start_soon(one, far, False)
-    async with both_closed(*links.values()):
-        yield Pair(links[True], links[False], partial(cut, far))
+    async with over_streams(near, far, partial(cut, far), Alpn.PAIRING) as pair:
+        yield pair
 
 
 @asynccontextmanager
@@ -86,7 +70,7 @@ async def tcp_streams() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStr
 
 @asynccontextmanager
 async def over_streams(
-    near: trio.abc.Stream, far: trio.abc.Stream, cut_far: Callable[[], object]
+    near: trio.abc.Stream, far: trio.abc.Stream, cut_far: Callable[[], object], alpn: Alpn = Alpn.SESSION
 ) -> AsyncIterator[Pair]:
     here, there = new_device(), new_device()
     links: dict[bool, Link] = {}
@@ -96,7 +80,7 @@ async def over_streams(
             stream,
             here if is_dialer else there,
             is_dialer=is_dialer,
-            alpn=Alpn.SESSION if is_dialer else None,
+            alpn=alpn if is_dialer else None,
             admits=only(there if is_dialer else here),
             description="streams",
         )

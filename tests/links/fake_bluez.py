@@ -51,13 +51,19 @@ class FakeBluez:
         self.before_connection: Callable[[], Awaitable[None]] | None = None
         """Run when a device is called, before it is connected to."""
         self.dials = 0
+        self._held: list[socket.socket] = []
+        """bluetoothd watches what it has handed over, so that closing alone ends nothing."""
         self._program = BusProgram(bus, self._answer, deaf)
         air.machines[address] = self
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
         self.profile, self.is_discovering = None, False
-        await self._program.run("org.bluez", task_status=task_status)
+        try:
+            await self._program.run("org.bluez", task_status=task_status)
+        finally:
+            for end in self._held:
+                end.close()
 
     async def changed(self) -> None:
         """Say that something about the controller is not as it was."""
@@ -131,10 +137,11 @@ class FakeBluez:
         assert self.profile is not None
         other.known.add(self.address)
         ours, theirs = socket.socketpair()
-        with ours, theirs:
-            for machine, peer, end in ((other, self, theirs), (self, other, ours)):
-                if await machine._hand_over(peer, end) is MessageType.error:
-                    raise Refusal(FAILED, "br-connection-refused")
+        self._held += ours, theirs
+        for machine, peer, end in ((other, self, theirs), (self, other, ours)):
+            if await machine._hand_over(peer, end) is MessageType.error:
+                ours.shutdown(socket.SHUT_RDWR)
+                raise Refusal(FAILED, "br-connection-refused")
 
     async def _hand_over(self, peer: "FakeBluez", end: socket.socket) -> MessageType:
         assert self.profile is not None

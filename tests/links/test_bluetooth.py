@@ -9,7 +9,16 @@ from jeepney.io.trio import open_dbus_connection
 
 from dittofs.links.bluetooth import TRIES_MAX, Bluetooth
 from dittofs.links.link import LinkBroken
-from tests.links.bluetooth_pair import HERE, PATIENCE_S, THERE, Machine, machine, two_machines
+from dittofs.links.rfcomm import RfcommStream
+from tests.links.bluetooth_pair import (
+    HERE,
+    PATIENCE_S,
+    THERE,
+    Machine,
+    bluetooth_streams,
+    machine,
+    two_machines,
+)
 from tests.links.fake_bluez import FAILED, Air
 
 
@@ -211,3 +220,20 @@ async def test_a_stranger_on_the_bus_hands_over_nothing() -> None:
                     reply = await router.send_and_get_reply(call)
         assert reply.header.message_type is MessageType.error
         assert not there.streams
+
+
+async def test_a_closed_connection_ends_for_the_other_side_although_bluetoothd_holds_it_too() -> None:
+    async with bluetooth_streams() as (one, other):
+        await one.send_all(b"last words")
+        await one.aclose()
+        with trio.fail_after(PATIENCE_S):
+            assert await other.receive_some() == b"last words"
+            assert await other.receive_some() == b""
+
+
+async def test_a_reset_is_the_end() -> None:
+    ours, theirs = socket.socketpair()
+    async with RfcommStream(ours) as stream:
+        await stream.send_all(b"never read")
+        theirs.close()
+        assert await stream.receive_some() == b""

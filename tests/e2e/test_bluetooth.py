@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bluetooth_guest import SHOWN
-from tests.e2e.virtual_machine import run_in_machine
+from tests.e2e.virtual_machine import PANIC, run_in_machine
 
 pytestmark = pytest.mark.bluetooth
 
-PATIENCE_S = 1500.0
+PATIENCE_S = 900.0
+ATTEMPTS = 2
+"""Linux 6.1 has a fault in ending L2CAP channels (`list_del corruption` in `hci_chan_del`), seen once in four."""
 TOP = Path(__file__).parents[2]
 SCRIPT = f"""\
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
@@ -26,6 +28,13 @@ sleep 600
 
 
 def test_two_devices_without_a_network_pair_by_code_and_read_each_others_files(tmp_path: Path) -> None:
-    said = run_in_machine(SCRIPT, tmp_path, PATIENCE_S)
+    said = ""
+    for attempt in range(ATTEMPTS):
+        place = tmp_path / str(attempt)
+        place.mkdir()
+        said = run_in_machine(SCRIPT, place, PATIENCE_S)
+        if PANIC not in said:
+            break
+        print(f"the machine's kernel broke, try {attempt + 1} of {ATTEMPTS}")
     print("\n".join(line.removeprefix(SHOWN) for line in said.splitlines() if SHOWN in line))
     assert f"{SHOWN}ALL IS WELL" in said, said[-12000:]

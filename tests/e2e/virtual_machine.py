@@ -13,6 +13,9 @@ NEEDED: Final = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 """Modules that reach the root; what the guest needs beyond these it loads from there."""
 MEMORY_MB: Final = 1536
 
+PANIC: Final = "Kernel panic - not syncing: Fatal exception"
+"""What the console says when a fault of the kernel itself has ended the machine."""
+
 _INIT: Final = """\
 #!/bin/busybox sh
 /bin/busybox mount -t proc none /proc
@@ -58,7 +61,7 @@ def run_in_machine(script: str, place: Path, patience_s: float) -> str:
             "-initrd",
             str(initrd),
             "-append",
-            "console=ttyS0 quiet panic=-1 mitigations=off",
+            "console=ttyS0 quiet oops=panic panic=-1 mitigations=off",
         ),
         *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-serial", f"file:{console}"),
         *("-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"),

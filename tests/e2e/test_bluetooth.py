@@ -13,7 +13,7 @@ pytestmark = pytest.mark.bluetooth
 
 PATIENCE_S = 900.0
 ATTEMPTS = 2
-"""Linux 6.1 has a fault in ending L2CAP channels (`list_del corruption` in `hci_chan_del`), seen once in four."""
+"""Linux 6.1 may break when an L2CAP channel ends (`list_del corruption` in `hci_chan_del`): seen once."""
 TOP = Path(__file__).parents[2]
 SCRIPT = f"""\
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root

@@ -105,6 +105,12 @@ class AddressBook(Generic[Peer]):
         entry = self._peers.get(peer, {}).get(address)
         return entry is not None and _is_recent(entry, now)
 
+    def hurry(self, peer: Peer, now: float, rest_s: float, count: int) -> None:
+        """The `count` likeliest addresses of a peer rest for `rest_s` from now at most."""
+        for entry in self.entries(peer)[:count]:
+            if entry.rests_until > now + rest_s:
+                self._peers[peer][entry.address] = replace(entry, rests_until=now + rest_s)
+
     def wake(self, now: float) -> None:
         """Nothing rests any more, and failures are forgotten: this machine has another network."""
         for entries in self._peers.values():

@@ -103,6 +103,8 @@ class Session:
         self.liveness = Liveness(link, outbox, self.send)
         self.bytes_received = 0
         self.is_open = False
+        self.is_left = False
+        """Another link of the same device is used; this one still brings what was on its way."""
         self.opened_at = 0.0
         self.why_ended = ""
         self._sessions = sessions

@@ -16,7 +16,7 @@ BACK_OFF_FIRST_S: Final = 1.0
 BACK_OFF_MAX_S: Final = 300.0
 BACK_OFF_SIGHTED_MAX_S: Final = 10.0
 """Of an address on this network: nobody sees a switch come back, and dialling there costs little."""
-BACK_OFF_RECENT_MAX_S: Final = 2.0
+BACK_OFF_RECENT_MAX_S: Final = 1.0
 RECENT_S: Final = 600.0
 """Where a link was a moment ago it will be again, mostly: a router restarts, a cable is plugged in again."""
 

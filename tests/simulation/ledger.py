@@ -1,6 +1,7 @@
 """What users of a swarm closed, what they replaced or removed knowingly, and where it can be read."""
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -142,6 +143,13 @@ class Ledger:
         for name, one in self.closed.items():
             if one.device == device and one.at >= since and name not in seen:
                 one.is_sure = False
+
+    def may_be_lost(self, root: bytes, size: int) -> None:
+        """The last copies of a content went in good faith. Who let them go was gathered before."""
+        with suppress(ChunkMissing):
+            closed = self.closed.get(self.digest(root, size))
+            if closed is not None:
+                closed.is_sure = False
 
     # -- what replicas show
 

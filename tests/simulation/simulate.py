@@ -1,8 +1,9 @@
 """Runs as many seeds as one likes, for hours if need be: `sh packaging/dev simulate`.
 
-    simulate --seeds 500 [--seed 1] [--level tree|stack] [--replicas 3] [--fault NAME] [--only 3,14,15]
+    simulate --seeds 500 [--seed 1] [--level tree|stack|losses] [--replicas 3] [--fault NAME] [--only 3,14]
 
-`tree`: replicas with their journals. `stack` (else): whole devices, on disks and links that fail. A seed that
+`tree`: replicas with their journals. `stack` (else): whole devices, on disks and links that fail. `losses`:
+devices let contents go, several at once, while processes die, disks are lost and one is removed. A seed that
 fails is told at once; when all have run, the first of them is shrunk to the steps that it takes to fail.
 """
 
@@ -26,8 +27,8 @@ from tests.simulation.swarm import run
 from tests.simulation.swarm_faults import FAULTS, RUN_S, ends_within, planted, suited
 from tests.simulation.swarm_script import Script
 
-TELL_EVERY: Final = {"tree": 1000, "stack": 50}
-TRIES: Final = {"tree": 400, "stack": 120}
+TELL_EVERY: Final = {"tree": 1000, "stack": 50, "losses": 50}
+TRIES: Final = {"tree": 400, "stack": 120, "losses": 120}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--seeds", type=int, default=20, help="how many (20)")
     parser.add_argument("--seed", type=int, default=1, help="the first one (1)")
-    parser.add_argument("--level", choices=("tree", "stack"), default="stack")
+    parser.add_argument("--level", choices=("tree", "stack", "losses"), default="stack")
     parser.add_argument("--replicas", type=int, help="so many in every run; else each seed says")
-    parser.add_argument("--fault", choices=sorted(FAULTS), help="plant this fault (stack)")
+    parser.add_argument("--fault", choices=sorted(FAULTS), help="plant this fault (stack, losses)")
     parser.add_argument("--only", type=_numbers, help="do these steps only, as a failure shows them")
     chosen = parser.parse_args(arguments)
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a run
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _script(chosen: argparse.Namespace, seed: int) -> Script | TreeScript:
     if chosen.level == "stack":
         return suited(Script.of(seed, chosen.replicas), chosen.fault)
+    if chosen.level == "losses":
+        return Script.of_losses(seed, chosen.replicas)
     script = TreeScript.mixed(seed)
     return dataclasses.replace(script, replicas=chosen.replicas or script.replicas)
 

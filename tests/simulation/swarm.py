@@ -38,6 +38,7 @@ from tests.simulation.swarm_checks import (
     watch_holds,
     watch_publications,
 )
+from tests.simulation.swarm_losses import lose, watch_letting_go
 from tests.simulation.swarm_misfortunes import CAUSES, attend, until
 from tests.simulation.swarm_removal import (
     Removal,
@@ -73,6 +74,7 @@ EXPECTED_OF_DISKS: Final = (
     "publication failed",
 )
 """What warnings say that full disks explain, and those with errors. None of them says that it is a bug."""
+EVERY_CAUSE: Final = {**CAUSES, "lose": lose, "remove": remove}
 OF_REMOVED: Final = ("kill", "power cut", "restart", "jump")
 """What else may happen to a device that was removed."""
 
@@ -171,6 +173,7 @@ class Swarm:
         watch_acknowledgements(device, self.looks)
         watch_holds(device, self.looks)
         watch_publications(device, self.looks)
+        watch_letting_go(self, device)
 
     # -- who talks with whom
 
@@ -221,7 +224,7 @@ class Swarm:
                 if device in self.retired or (device in self.removed and step.what not in OF_REMOVED):
                     continue
                 self.note(f"{step.what} {device.number}")
-                (remove if step.what == "remove" else CAUSES[step.what])(self, device, chance)
+                EVERY_CAUSE[step.what](self, device, chance)
 
     def _join(self) -> None:
         """An owner grants the next device its role; it has the records as pairing gives them."""

@@ -249,7 +249,7 @@ FAULTS: Final = {
     "removal reaches on": Plant(_removal_reaches_on, 40, _APART),
     "old nonce": Plant(_old_nonce, 40, ("back up", "restore", "audit", "policy")),
     "sweep without acknowledgement": Plant(_unasked_sweep, 60, ("collect", *_APART)),
-    "evict without proof": Plant(_evict_without_proof, 20, ("evict",)),
+    "evict without proof": Plant(_evict_without_proof, 20, level="losses"),
     "no cycle breaking": Plant(_no_cycle_breaking, 100, level="tree"),
 }
 
@@ -307,5 +307,7 @@ def finds(fault: str, *, first: int) -> int | None:
 def _run(fault: str, seed: int) -> None:
     if FAULTS[fault].level == "tree":
         run_script(TreeScript.mixed(seed))
+    elif FAULTS[fault].level == "losses":
+        run(Script.of_losses(seed))
     else:
         run(suited(Script.of(seed), fault))

@@ -40,6 +40,8 @@ REMOVING: Final = 0.3
 
 EVICTING: Final = 0.4
 """Of the runs: devices let contents go that others have, several at once, while all else goes on."""
+LOSSES: Final = (*["evict"] * 6, "kill", "power cut", "lose", "remove")
+"""Of the runs about what is let go: several devices at once, and what could take the last copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,14 @@ class Script:
         readers = chance.choice((0, 1)) if count > 3 and "compact" not in misfortunes else 0
         copies = chance.choice(("all", "on-demand", "2", "2"))
         return cls(seed, count, steps, events, topology, misfortunes, late, readers, copies)
+
+    @classmethod
+    def of_losses(cls, seed: int, replicas: int | None = None) -> "Script":
+        """Devices that let contents go, while processes die, disks are lost and one is removed."""
+        chance = random.Random(f"losses {seed}")
+        count = replicas or chance.choice((3, 4, 4))
+        topology, copies = chance.choice(("ring", "full", "full")), chance.choice(("on-demand", "2", "2"))
+        return cls(seed, count, 25, 24, topology, LOSSES, copies=copies)
 
     def plan(self) -> tuple[list[list[Step]], list[Step]]:
         """All steps: those of the users of each device, and the misfortunes."""

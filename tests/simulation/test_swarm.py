@@ -28,6 +28,11 @@ def test_what_users_closed_is_kept_and_all_devices_come_to_the_same(seed: int) -
     run(Script.of(seed))
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_last_verified_copy_is_never_let_go_whatever_is_lost_meanwhile(seed: int) -> None:
+    run(Script.of_losses(seed))
+
+
 @pytest.mark.parametrize("seed", sorted(STACK))
 def test_a_seed_that_failed_once_passes(seed: int) -> None:
     run(Script.of(seed))

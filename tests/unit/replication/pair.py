@@ -44,13 +44,11 @@ class MemoryLink:
     alpn = Alpn.SESSION
     certificate = b""
 
-    def __init__(
-        self, stream: trio.abc.Stream, peer: DeviceId, *, is_dialer: bool, description: str = "memory"
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, peer: DeviceId, *, is_dialer: bool) -> None:
         self._stream = stream
         self.peer = peer
         self.is_dialer = is_dialer
-        self.description = description
+        self.description = "memory"
         self.pulse: Pulse = ToldPulse()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -152,12 +150,12 @@ async def _accepted(link: Link, peers: Peers) -> None:
 class Attacker:
     """The other end of a link, spoken by a test as `device`, which need not keep to the protocol."""
 
-    def __init__(self, target: Side, device: Device, path: str = "memory") -> None:
+    def __init__(self, target: Side, device: Device) -> None:
         near, far = trio.testing.memory_stream_pair()
         self.link = MemoryLink(near, target.device.id, is_dialer=True)
         self.target = target
         self.device = device
-        self.far = MemoryLink(far, device.id, is_dialer=False, description=path)
+        self.far = MemoryLink(far, device.id, is_dialer=False)
         self._reader = FrameReader()
         self._messages: list[tuple[wire.AnyMessage, bytes]] = []
         self.why = ""

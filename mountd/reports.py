@@ -161,6 +161,8 @@ class Reports:
                 last_seen_ns=self._last_seen(opened.name, peer),
                 bytes_sent=peer.bytes_sent,
                 bytes_received=peer.bytes_received,
+                rate_sent=peer.rate_sent,
+                rate_received=peer.rate_received,
                 is_retired=peer.device in retired,
             )
 

@@ -38,7 +38,9 @@ def define(parser: argparse.ArgumentParser) -> None:
         help="as in the examples",
     )
     parser.add_argument("--force", action="store_true", help="retire it whatever it alone may hold")
-    parser.add_argument("-v", action="store_true", dest="verbose", help="ids, and bytes sent and received")
+    parser.add_argument(
+        "-v", action="store_true", dest="verbose", help="ids, bytes sent and received, and rates"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,9 +88,18 @@ def lines(volume: VolumeStatus, now_ns: int, *, verbose: bool) -> list[str]:
         if verbose:
             line += f"   {member.id}"
             if member.is_online and not member.is_this:
-                line += f"   sent {human_size(member.bytes_sent)}, got {human_size(member.bytes_received)}"
+                sent, got = (
+                    _moved(member.bytes_sent, member.rate_sent),
+                    _moved(member.bytes_received, member.rate_received),
+                )
+                line += f"   sent {sent}, got {got}"
         found.append(line.rstrip())
     return found
+
+
+def _moved(count: int, rate: float) -> str:
+    """So much, and how fast it went while it went fast enough to say so."""
+    return human_size(count) + (f" at {human_size(round(rate))}/s" if rate else "")
 
 
 def standing(member: MemberStatus, now_ns: int) -> str:

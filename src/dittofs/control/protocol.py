@@ -104,6 +104,8 @@ class MemberStatus(Struct, frozen=True):
     last_seen_ns: int = 0  # when it was online last; 0: not since this daemon started
     bytes_sent: int = 0  # over the present connection
     bytes_received: int = 0
+    rate_sent: float = 0.0  # bytes a second over its busy seconds; 0: there were none yet
+    rate_received: float = 0.0
     is_retired: bool = False  # nobody waits for it, and its copies do not count
 
 

@@ -16,7 +16,7 @@ BACK_OFF_FIRST_S: Final = 1.0
 BACK_OFF_MAX_S: Final = 300.0
 BACK_OFF_SIGHTED_MAX_S: Final = 10.0
 """Of an address on this network: nobody sees a switch come back, and dialling there costs little."""
-BACK_OFF_RECENT_MAX_S: Final = 2.0
+BACK_OFF_RECENT_MAX_S: Final = 1.0
 RECENT_S: Final = 600.0
 """Where a link was a moment ago it will be again, mostly: a router restarts, a cable is plugged in again."""
 
@@ -104,6 +104,12 @@ class AddressBook(Generic[Peer]):
         """Whether a link was made there within RECENT_S."""
         entry = self._peers.get(peer, {}).get(address)
         return entry is not None and _is_recent(entry, now)
+
+    def hurry(self, peer: Peer, now: float, rest_s: float, count: int) -> None:
+        """The `count` likeliest addresses of a peer rest for `rest_s` from now at most."""
+        for entry in self.entries(peer)[:count]:
+            if entry.rests_until > now + rest_s:
+                self._peers[peer][entry.address] = replace(entry, rests_until=now + rest_s)
 
     def wake(self, now: float) -> None:
         """Nothing rests any more, and failures are forgotten: this machine has another network."""

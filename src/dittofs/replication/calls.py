@@ -51,7 +51,7 @@ def is_better(transport: str, link: Link) -> bool:
     WebRTC costs a hundred times the processor time of TCP, and Bluetooth is a thousand times slower.
     """
     used = link.description.partition(" ")[0]
-    return used in _ORDER and _ORDER.index(transport) < _ORDER.index(used)
+    return used in _ORDER and transport in _ORDER and _ORDER.index(transport) < _ORDER.index(used)
 
 
 def frame_bytes(link: Link) -> int:

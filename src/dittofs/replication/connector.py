@@ -35,7 +35,10 @@ YIELD_S: Final = 0.5
 """The device with the greater id lets the other one dial first, so that they do not cross."""
 LOOK_S: Final = 60.0
 AGAIN_PATIENCE_S: Final = 3.5
-"""For connecting where a link was lately. SYNs go out after 0, 1 and 3 s; another attempt says more then."""
+"""For connecting where a link was lately, or may be at any time: SYNs go out after 0, 1 and 3 s."""
+BETTER_REST_S: Final = 1.0
+BETTER_MAX: Final = 3
+"""While another transport is used so many addresses are tried again so soon: TCP may get through now."""
 GOOD_S: Final = 2.0
 """A session that lasted so long was a success."""
 
@@ -265,6 +268,8 @@ class Connector:
                 device = volume.identities.get(key) or _device(key)
                 if device is not None and not self._is_wanted(volume, device):
                     continue
+                if device is not None and self._has_makeshift(volume, device):
+                    volume.book.hurry(key, now, BETTER_REST_S, BETTER_MAX)
                 for address in volume.book.due(key, now):
                     if not self._is_being_dialled(volume, address):
                         attempt = volume.dialling[address] = _Attempt()
@@ -290,6 +295,11 @@ class Connector:
         is_lacking = session is None or session.liveness.is_in_doubt or is_better(TRANSPORT, session.link)
         return is_lacking and self._may_have(volume.peers, device)
 
+    @staticmethod
+    def _has_makeshift(volume: _Volume, device: DeviceId) -> bool:
+        session = volume.peers.session(device)
+        return session is not None and is_better(TRANSPORT, session.link)
+
     def _may_have(self, peers: Peers, device: DeviceId) -> bool:
         return (
             device != self._device.id
@@ -302,7 +312,9 @@ class Connector:
     ) -> None:
         """Dial one address and hold the session there, if it is wanted."""
         peers = volume.peers
-        is_again = volume.book.worked_lately(key, address, trio.current_time())
+        is_again = volume.book.worked_lately(key, address, trio.current_time()) or (
+            device is not None and self._has_makeshift(volume, device)
+        )
         try:
             if device is not None and device < self._device.id:
                 await trio.sleep(YIELD_S)

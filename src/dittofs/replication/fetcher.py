@@ -194,6 +194,11 @@ class Fetcher:
             self._give_up_if_nobody_has(fetch)
         self._dispatch()
 
+    def awaits(self, session: Session) -> bool:
+        """Whether something asked of that session has not come."""
+        peer = self._peers.get(session)
+        return peer is not None and bool(peer.requests)
+
     def _dispatch(self) -> None:
         """Send what the windows allow."""
         now = trio.current_time()
@@ -234,7 +239,7 @@ class Fetcher:
         candidates = [
             peer.capacity
             for session, peer in self._peers.items()
-            if session not in fetch.lacking and session not in fetch.asked
+            if session not in fetch.lacking and session not in fetch.asked and not session.is_left
         ]
         # A path that may be cut gets nothing more while there is another.
         candidates = [one for one in candidates if not one.peer.liveness.is_in_doubt] or candidates
@@ -279,7 +284,8 @@ class Fetcher:
         return fetch, asked_at
 
     def _give_up_if_nobody_has(self, fetch: _Fetch) -> None:
-        if not fetch.done.is_set() and not fetch.asked and fetch.lacking >= set(self._peers):
+        able = {session for session in self._peers if not session.is_left}
+        if not fetch.done.is_set() and not fetch.asked and fetch.lacking >= able:
             why = "no connected device has it" if self._peers else "no other device is connected"
             self._finish(fetch, NobodyHasIt(f"a chunk is not here, and {why}"))
 

@@ -97,6 +97,11 @@ class Keeping:
         """Whether the session is connected."""
         return session in self._sessions
 
+    def left(self, session: Session) -> None:
+        """Another session with that device is used: nothing is asked of this one any more."""
+        self._sessions.pop(session, None)
+        self._full.pop(session, None)
+
     def disconnected(self, session: Session) -> None:
         self._sessions.pop(session, None)
         self._roots.pop(session, None)
@@ -121,6 +126,8 @@ class Keeping:
                     await self.answer(session, wire.decode_roots(body))
                 case wire.Keep():
                     self.keep(session, wire.decode_sized_roots(body))
+                case wire.Holds() if session.is_left:
+                    pass  # what is said over the other link may be newer; it is asked there
                 case wire.Holds(number=number):
                     self.holds(session, wire.decode_roots(body), number)
                 case wire.Released(number=number, is_full=is_full):

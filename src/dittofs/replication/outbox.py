@@ -74,6 +74,11 @@ class Outbox:
     def _queued_bytes(self) -> int:
         return self._bytes[False] + self._bytes[True]
 
+    @property
+    def is_empty(self) -> bool:
+        """Everything queued has been handed to the link."""
+        return not (self._is_sending or self._queues[0] or self._queues[1])
+
     def stir(self) -> trio.Event:
         """An event that is set when something is queued from now on. One caller."""
         self._stirred = trio.Event()
@@ -81,7 +86,7 @@ class Outbox:
 
     async def flushed(self) -> None:
         """Return when everything queued has been handed to the link."""
-        while self._is_sending or self._queues[0] or self._queues[1]:
+        while not self.is_empty:
             await self._sent.wait()
 
     async def run(self, sink: Sink) -> None:

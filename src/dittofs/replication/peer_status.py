@@ -23,6 +23,9 @@ class PeerStatus:
     """It has every change made here, durably, and none of its own is being pulled."""
     bytes_sent: int = 0
     bytes_received: int = 0
+    rate_sent: float = 0.0
+    """Bytes a second, of the busy seconds; 0: there were none yet."""
+    rate_received: float = 0.0
 
 
 def status_of(member: Member, session: Session | None) -> PeerStatus:
@@ -39,4 +42,6 @@ def status_of(member: Member, session: Session | None) -> PeerStatus:
         is_in_step=session.live.is_in_step and not session.rounds.is_pulling,
         bytes_sent=session.outbox.total_bytes,
         bytes_received=session.bytes_received,
+        rate_sent=session.sent.rate,
+        rate_received=session.received.rate,
     )

@@ -12,6 +12,8 @@ from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
+from dittofs.links.tcp import TRANSPORT
+from dittofs.replication.calls import is_better
 from dittofs.replication.copies import Copies, Holders
 from dittofs.replication.custody import Custody
 from dittofs.replication.errors import ProtocolError
@@ -29,6 +31,7 @@ from dittofs.replication.proving import Proving
 from dittofs.replication.questions import Questions
 from dittofs.replication.round import Filling
 from dittofs.replication.session import Session
+from dittofs.replication.session_groups import PROBE_S, SessionGroups, emptied
 from dittofs.replication.stream import Stream
 from dittofs.replication.untaken import Untaken
 from dittofs.replication.upkeep import kept_up
@@ -39,8 +42,6 @@ from dittofs.tree.record import META_SHARD
 
 log = structlog.get_logger()
 
-RACE_S: Final = 3.0  # links that both sides began at the same time come within this
-PROBE_S: Final = 2.0
 BANNED_S: Final = 3600.0
 COMPARE_PAUSE_S: Final = 0.05
 PACE_S: Final = 0.5
@@ -73,7 +74,7 @@ class Peers:
         self.free_bytes = free_bytes
         self._on_event = on_event
         """Told `up` and `down` with the device."""
-        self._sessions: dict[DeviceId, Session] = {}
+        self._groups = SessionGroups(device)
         self._banned: dict[DeviceId, float] = {}
         self.filling = Filling()
         self.stream = Stream(replica, content, self._live)
@@ -106,7 +107,7 @@ class Peers:
         self.on_progress: Callable[[], None] = lambda: None  # told that more is known of who holds what
         self.changed = trio.Event()  # set, and replaced, when a session opens or ends
         self.on_doubt: Callable[[], None] = lambda: None
-        """Told when a session has fallen silent: its device had better be dialled anew."""
+        """Told when a session is silent, or its link is of a worse kind: its device had better be dialled."""
         self.retired: Callable[[], frozenset[DeviceId]] = frozenset
         """The members that nobody waits for, and whose copies do not count."""
         self.lost_chunks = LostChunks(replica.chunks, self._tell_of_loss)
@@ -171,12 +172,11 @@ class Peers:
 
     def session(self, device: DeviceId) -> Session | None:
         """The open session with a device."""
-        found = self._sessions.get(device)
-        return found if found is not None and found.is_open else None
+        return self._groups.used(device)
 
     @property
     def open_sessions(self) -> list[Session]:
-        return [session for session in self._sessions.values() if session.is_open]
+        return self._groups.open_sessions
 
     def is_banned(self, device: DeviceId) -> bool:
         """Whether the device sent something wrong and is left alone for a while."""
@@ -195,44 +195,23 @@ class Peers:
             with trio.move_on_after(PROBE_S):
                 await link.aclose()
             return refusal[1]
-        self._sessions[session.device] = session
+        self._groups.begin(session)
         try:
             await session.run()
         finally:
-            if self._sessions.get(session.device) is session:
-                del self._sessions[session.device]
+            self._groups.ended(session)
             self._closed(session)
         return session.why_ended
 
     async def _refusal(self, session: Session) -> tuple[str, str] | None:
-        """Why a second link with the same device is not taken; None: it takes the place of the first."""
+        """Why this link is not taken; None: it is, beside another one or in its place."""
         if session.theirs.version != wire.VERSION:
             return "version", f"this device speaks version {wire.VERSION} of the session"
         if self._is_closed:
             return "unknown", "this device closes the volume"
         if self.is_banned(session.device):
             return "banned", "a chunk from this device was not what it should have been"
-        present = self._sessions.get(session.device)
-        if present is None:
-            return None
-        is_other = session.theirs.instance != present.theirs.instance
-        answers = is_other and await present.liveness.probe(PROBE_S) is not None
-        if self._sessions.get(session.device) is not present:
-            return await self._refusal(session)  # a third link came, or that one ended
-        if answers:
-            log.error("two devices with one key are running", device=session.device.hex()[:16])
-            return (
-                "duplicate",
-                "another device with the same key is connected: run `dittofs device new` on one",
-            )
-        is_race = present.is_open and trio.current_time() - present.opened_at < RACE_S
-        if is_race and not is_other:
-            lower = min(self.device, session.device)
-            dialler = self.device if session.link.is_dialer else session.device
-            if dialler != lower:
-                return "second", "the other link of the two is used"
-        present.end("another link took its place")
-        return None
+        return await self._groups.why_not(session)
 
     def opened(self, session: Session) -> None:
         """The session is open: everything that wants to know does."""
@@ -241,19 +220,39 @@ class Peers:
             return
         self.custody.behind.met(session.device)
         self.custody.met(session.device, session.theirs.custody, session.theirs.told)
+        left = self._groups.opened(session)
+        if left is not None:
+            self._leave(left)
         self.fetcher.connected(session)
         self.keeping.connected(session)
         self.proving.connected(session)
         self._signal()
         self._on_event("up", session.device)
         log.info("peer connected", peer=session.device.hex()[:16], link=session.link.description)
+        if is_better(TRANSPORT, session.link):
+            self.on_doubt()
+
+    def _leave(self, session: Session) -> None:
+        """Another link is used from now on; this one ends when nothing is on its way over it."""
+        why = "another link took its place"
+        if session.liveness.is_in_doubt:
+            session.end(why)
+            return
+        session.is_left = True
+        self.keeping.left(session)
+
+        async def end() -> None:
+            await emptied(session, lambda: self.fetcher.awaits(session))
+            session.end(why)
+
+        session.spawn(end)
 
     def doubted(self, session: Session) -> None:
         log.debug("a peer is silent", peer=session.device.hex()[:16])
         self.on_doubt()
 
     def _closed(self, session: Session) -> None:
-        was_open = self.keeping.knows(session)
+        was_open = self.keeping.knows(session) or session.is_left
         self.fetcher.disconnected(session, may_return=not self.is_banned(session.device))
         self.keeping.disconnected(session)
         self.proving.disconnected(session)
@@ -294,7 +293,7 @@ class Peers:
     def _members_changed(self) -> None:
         if not self.members.is_naming:
             self.custody.recount()
-        for session in list(self._sessions.values()):
+        for session in self._groups.every:
             session.rejudge()
 
     def take_chunks(self, session: Session, sizes: Sequence[tuple[int, int]], body: bytes) -> None:
@@ -384,7 +383,7 @@ class Peers:
 
     async def closed(self) -> None:
         """Return when no session is left, after `close`."""
-        while self._sessions:
+        while self._groups.every:
             await self.changed.wait()
 
     def close(self) -> None:
@@ -393,5 +392,5 @@ class Peers:
         self._end_all("this device closes the volume")
 
     def _end_all(self, why: str) -> None:
-        for session in list(self._sessions.values()):
+        for session in self._groups.every:
             session.end(why)

@@ -32,6 +32,7 @@ class Serving:
         self._replica = replica
         self._queues: tuple[deque[wire.Wanted], deque[wire.Wanted]] = (deque(), deque())
         self._wakes = [trio.Event(), trio.Event()]
+        self._is_answering = [False, False]
 
     def take(self, wants: tuple[wire.Wanted, ...], *, is_bulk: bool) -> None:
         """Queue requests. ProtocolError above REQUESTS_MAX unanswered ones."""
@@ -40,10 +41,16 @@ class Serving:
             raise ProtocolError(f"more than {wire.REQUESTS_MAX} requests at a time")
         self._wakes[is_bulk].set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Everything asked for has been answered."""
+        return not (any(self._queues) or any(self._is_answering))
+
     async def run(self, *, is_bulk: bool) -> None:
         """For ever, the requests of one priority."""
         queue = self._queues[is_bulk]
         while True:
+            self._is_answering[is_bulk] = bool(queue)
             if not queue:
                 self._wakes[is_bulk] = trio.Event()
                 await self._wakes[is_bulk].wait()

@@ -20,6 +20,7 @@ from dittofs.links.link import Link, LinkBroken
 from dittofs.replication.errors import ProtocolError, Refused
 from dittofs.replication.live import Live
 from dittofs.replication.liveness import Liveness
+from dittofs.replication.meter import Meter
 from dittofs.replication.outbox import Outbox
 from dittofs.replication.parts import LocalReplica
 from dittofs.replication.round import Filling
@@ -102,7 +103,10 @@ class Session:
         self.serving = Serving(outbox, sessions.replica, sessions.chunk_lost)
         self.liveness = Liveness(link, outbox, self.send)
         self.bytes_received = 0
+        self.sent, self.received = Meter(), Meter()
         self.is_open = False
+        self.is_left = False
+        """Another link of the same device is used; this one still brings what was on its way."""
         self.opened_at = 0.0
         self.why_ended = ""
         self._sessions = sessions
@@ -335,6 +339,8 @@ class Session:
 
         def looked() -> None:
             now = trio.current_time()
+            self.sent.note(now, self.outbox.total_bytes)
+            self.received.note(now, self.bytes_received)
             if self.liveness.is_in_doubt:
                 self._sessions.doubted(self)
             if not self.is_open and now - began > OPENING_S:

@@ -44,11 +44,13 @@ class MemoryLink:
     alpn = Alpn.SESSION
     certificate = b""
 
-    def __init__(self, stream: trio.abc.Stream, peer: DeviceId, *, is_dialer: bool) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, peer: DeviceId, *, is_dialer: bool, description: str = "memory"
+    ) -> None:
         self._stream = stream
         self.peer = peer
         self.is_dialer = is_dialer
-        self.description = "memory"
+        self.description = description
         self.pulse: Pulse = ToldPulse()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -150,12 +152,12 @@ async def _accepted(link: Link, peers: Peers) -> None:
 class Attacker:
     """The other end of a link, spoken by a test as `device`, which need not keep to the protocol."""
 
-    def __init__(self, target: Side, device: Device) -> None:
+    def __init__(self, target: Side, device: Device, path: str = "memory") -> None:
         near, far = trio.testing.memory_stream_pair()
         self.link = MemoryLink(near, target.device.id, is_dialer=True)
         self.target = target
         self.device = device
-        self.far = MemoryLink(far, device.id, is_dialer=False)
+        self.far = MemoryLink(far, device.id, is_dialer=False, description=path)
         self._reader = FrameReader()
         self._messages: list[tuple[wire.AnyMessage, bytes]] = []
         self.why = ""

@@ -1,6 +1,7 @@
 """What holds for every test: a warning in the log that the test did not announce is a failure."""
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,11 @@ class _Recorder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
+
+
+def pytest_configure() -> None:
+    """Be interrupted, and unmount, in the background of a shell too, which has interrupts ignored there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            if "net" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.devices)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -220,15 +220,14 @@ def check_names_stay(
     assert before.keys() == after.keys(), (entry, before, after)
     for name, root in before.items():
         assert name == entry.name or after[name] == root, (entry, before, after)
-    (same,) = (
-        one
+    shown = {
+        writer.replica.tree.stat(one.ref)
         for directory in {parent for parent, _ in writer.replica.tree.names(entry.inode)}
         for one in writer.replica.tree.listing(directory)
         if one.name == entry.name and one.inode == entry.inode
-    )
-    attributes = writer.replica.tree.stat(same.ref)
-    assert attributes is not None
-    assert attributes.number == number, "the number of an edited conflict entry changed"
+    }
+    numbers = {one.number for one in shown if one and one.version and one.version.root == written}
+    assert numbers == {number}, "the number of an edited conflict entry changed"
 
 
 def unlink(history: History, writer: User) -> None:

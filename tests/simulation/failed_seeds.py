@@ -37,5 +37,6 @@ TREE: Final = {
     40001894: "of two copies that write as one, one replaces what the other saved under another name",
     40006183: "a conflict entry has its name back once the file that a user gave that name is removed",
     40010516: "two copies had made equally many changes to the end, after another device had joined",
+    40016138: "two conflict entries of one file have one name in two directories",
     20007657: "the check looked in a directory that was there for what was moved out of it only",
 }

@@ -73,7 +73,7 @@ class Happenings:
     def _progressed(self, opened: SharedVolume) -> None:
         if not self._feed.listeners:
             return
-        custody = custody_of(opened)
+        custody = custody_of(opened.volume, opened.peers)
         if self._custody.get(opened.name) != custody:
             self._custody[opened.name] = custody
             self._feed.publish(ProgressEvent(opened.name, custody))

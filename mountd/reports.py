@@ -26,6 +26,7 @@ from dittofs.identity.records import Role
 from dittofs.node import Node
 from dittofs.replication.network import Network
 from dittofs.replication.peer_status import PeerStatus
+from dittofs.replication.peers import Peers
 from dittofs.shared_volume import SharedVolume
 from dittofs.volume.opening import suspected
 from dittofs.volume.recovery import SALVAGED
@@ -121,7 +122,7 @@ class Reports:
             role=ROLE_NAMES[opened.role],
             copies=str(opened.copies),
             copies_rules=len(opened.peers.copies.rules),
-            custody=custody_of(opened),
+            custody=custody_of(opened.volume, opened.peers),
             members=tuple(self.members(opened)),
             has_owner_key=opened.secrets.root is not None,
             held=tuple(held(opened)),
@@ -194,14 +195,13 @@ class Reports:
             )
 
 
-def custody_of(opened: SharedVolume) -> Custody:
+def custody_of(volume: Volume, peers: Peers) -> Custody:
     """Who holds what, as confirmed by now."""
-    files = opened.volume.replica.tree.counts().files
-    unpublished, _ = opened.volume.publisher.pending()
-    peers = opened.peers
+    files = volume.replica.tree.counts().files
+    unpublished, _ = volume.publisher.pending()
     if not peers.others:
-        size = opened.volume.replica.tree.counts().bytes
-        missing = opened.volume.holdings.missing or ()
+        size = volume.replica.tree.counts().bytes
+        missing = volume.holdings.missing or ()
         return Custody(
             only_here=files - len(missing),
             only_here_bytes=size - sum(missing),
@@ -210,8 +210,10 @@ def custody_of(opened: SharedVolume) -> Custody:
         )
     tally = peers.custody.tally()
     lonely = tally.only_here + tally.only_elsewhere + tally.missing
-    left_s = peers.pace.time_left_s() if tally.unsent else 0.0
-    sends = not peers.copies.is_all_on_demand
+    connected = () if peers.copies.is_all_on_demand else [one for one in peers.status() if one.is_connected]
+    full = peers.keeping.full
+    takers = tuple(one.name for one in connected if one.device not in full)
+    left_s = (peers.pace.time_left_s() if takers else None) if tally.unsent else 0.0
     return Custody(
         is_counting=tally.is_counting,
         safe=max(0, files - lonely - unpublished),  # of what is unpublished the newest is only here
@@ -226,7 +228,7 @@ def custody_of(opened: SharedVolume) -> Custody:
         on_demand=tally.on_demand,
         on_demand_bytes=tally.on_demand_bytes,
         to_fetch_bytes=peers.keeping.bytes_wanted,
-        sending_to=tuple(one.name for one in peers.status() if one.is_connected) if sends else (),
+        sending_to=takers,
         time_left_s=-1.0 if left_s is None else left_s,
     )
 

@@ -166,7 +166,7 @@ def _missing_lines(volume: VolumeStatus) -> list[str]:
 def _sending(volume: VolumeStatus) -> str:
     custody = volume.custody
     if not custody.sending_to:
-        return ": no other device is connected"
+        return ": no connected device has room" if volume.disk_low else ": no other device is connected"
     left = f", {duration(custody.time_left_s)} left" if custody.time_left_s >= 0 else ""
     return f" -> sending to {listed(custody.sending_to)}{left}"
 

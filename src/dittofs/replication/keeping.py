@@ -63,8 +63,8 @@ class Keeping:
         """What each peer was asked to keep and has not answered yet, with sizes."""
         self._roots: dict[Session, trio.MemorySendChannel[tuple[wire.AnyMessage, bytes]]] = {}
         self._declined: dict[tuple[Session, bytes], float] = {}
-        self._full: dict[Session, float] = {}
-        """Whose disk is nearly full, and when it said so."""
+        self._full: dict[Session, tuple[float, frozenset[bytes]]] = {}
+        """Whose disk is nearly full: when it said so, and what it had been asked to keep until then."""
         self._wanted: deque[tuple[bytes, int]] = deque()
         self._is_wanted: set[bytes] = set()
         self._scattered: dict[bytes, float] = {}
@@ -131,9 +131,9 @@ class Keeping:
                 case wire.Holds(number=number):
                     self.holds(session, wire.decode_roots(body), number)
                 case wire.Released(number=number, is_full=is_full):
-                    if is_full and session in self._sessions:
-                        self._full[session] = trio.current_time()
                     self.released(session, wire.decode_roots(body))
+                    if is_full and session in self._sessions:
+                        self._full[session] = trio.current_time(), frozenset(self._sessions[session])
                     if number:
                         await self._replica.run_blocking(self._replica.journal.sync)
                         session.send(wire.Forgotten(number))
@@ -192,6 +192,9 @@ class Keeping:
 
     def holds(self, session: Session, roots: Sequence[bytes], number: int) -> None:
         asked = self._sessions.get(session, {})
+        _, asked_before = self._full.get(session, (0, frozenset()))
+        if any(root in asked and root not in asked_before for root in roots):
+            self._full.pop(session, None)  # it takes again
         for root in roots:
             asked.pop(root, None)
         self._custody.holds(session.device, roots, number)
@@ -222,7 +225,7 @@ class Keeping:
     def full(self) -> list[DeviceId]:
         """The connected devices that take nothing more, for their disks are nearly full."""
         now = trio.current_time()
-        return [one.device for one, at in self._full.items() if at + 3 * DECLINED_S > now]
+        return [one.device for one, (at, _) in self._full.items() if at + 3 * DECLINED_S > now]
 
     def _is_unwanted(self, root: bytes) -> bool:
         """Whether a content is to go, or was let go on purpose."""
@@ -280,7 +283,7 @@ class Keeping:
         room = {
             session: KEEP_BYTES - sum(asked.values())
             for session, asked in self._sessions.items()
-            if self._full.get(session, -DECLINED_S) + DECLINED_S <= now
+            if self._full.get(session, (-DECLINED_S,))[0] + DECLINED_S <= now
         }
         for one in self._custody.lonely():
             if not any(left > 0 for left in room.values()):

@@ -128,6 +128,10 @@ def test_what_is_only_here_exits_with_3_unless_nothing_is_to_be_sent() -> None:
     lonely = Custody(only_here=1, only_here_bytes=5, unsent=1, unsent_bytes=5)
     assert exit_code(report(shared(lonely))) == 3
     assert ": no other device is connected" in lines(report(shared(lonely)), verbose=False)[1]
+    full = msgspec.structs.replace(shared(lonely), disk_low=("nas",))
+    assert (
+        lines(report(full), verbose=False)[1] == "  ONLY HERE   1 file, 5 bytes: no connected device has room"
+    )
     meant = msgspec.structs.replace(lonely, unsent=0, unsent_bytes=0, on_demand=1, on_demand_bytes=5)
     assert exit_code(report(shared(meant, "on-demand"))) == 0
     assert "on-demand" in lines(report(shared(meant, "on-demand")), verbose=False)[1]

@@ -7,6 +7,7 @@ from trio.testing import MockClock
 
 from dittofs.identity.records import Role
 from dittofs.sync import messages as wire
+from mountd.reports import custody_of
 from tests.unit.replication.pair import Attacker, connect, sides, until
 
 
@@ -85,7 +86,40 @@ async def test_whose_disk_is_nearly_full_is_sent_nothing_more_and_that_is_said_u
         await until(lambda: a.peers.keeping.full == [b.device.id])
         assert a.peers.custody.tally().only_here == 1
         assert not b.peers.keeping.bytes_wanted
+        a.peers.pace.note(0.0, 2 * len(data))
+        a.peers.pace.note(1.0, len(data))
+        told = custody_of(a.rig.volume, a.peers)
+        assert (told.unsent, told.sending_to, told.time_left_s) == (1, (), -1.0)
         b.peers.keeping._free_bytes = lambda: 1 << 40
         await until(lambda: not a.peers.custody.tally().only_here, 200)
-        await until(lambda: not a.peers.keeping.full, 200)
+        assert not a.peers.keeping.full
+        await a.write("more", data[::-1])
+        assert custody_of(a.rig.volume, a.peers).sending_to == ("device 2",)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_asked_for_before_a_disk_was_full_does_not_show_that_there_is_room(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        peer = Attacker(a, b.device)
+        nursery.start_soon(peer.serve)
+        await peer.open()
+        await a.write("early", b"early")
+        _, body = await peer.hear_a(wire.Keep)
+        ((early, _),) = wire.decode_sized_roots(body)
+        await a.write("late", b"late")
+        _, body = await peer.hear_a(wire.Keep)
+        ((late, _),) = wire.decode_sized_roots(body)
+        await peer.say(wire.Released(is_full=True), wire.encode_roots([late]))
+        await until(lambda: a.peers.keeping.full == [b.device.id])
+        await peer.say(wire.Holds(1), wire.encode_roots([early]))
+        await until(lambda: a.peers.custody.tally().only_here == 1)
+        assert a.peers.keeping.full == [b.device.id]
+        _, body = await peer.hear_a(wire.Keep)
+        assert [root for root, _ in wire.decode_sized_roots(body)] == [late]
+        assert a.peers.keeping.full == [b.device.id]
+        await peer.say(wire.Holds(2), wire.encode_roots([late]))
+        await until(lambda: not a.peers.custody.tally().only_here)
+        assert not a.peers.keeping.full
         nursery.cancel_scope.cancel()

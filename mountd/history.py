@@ -5,7 +5,6 @@ import os
 import shlex
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final
 
 import trio
@@ -50,7 +49,7 @@ from dittofs.history.views import TimeView, View
 from dittofs.ids import InodeId
 from dittofs.node import Node
 from dittofs.tree.record import Kind
-from dittofs.volume.events import Past, PastContent
+from dittofs.volume.events import PastContent
 from dittofs.volume.volume import Volume
 from mountd.checkout import Checkout
 from mountd.history_items import done_item, status_of, told, would_be
@@ -126,11 +125,11 @@ class HistoryDesk:
                 async for one in found:
                     yield done_item(one)
             return
-        pasts, versions = Pasts(volume.replica), Versions(volume.replica)
-        inodes = pasts.had_path(names)
+        versions = Versions(volume.replica)
+        inodes = Pasts(volume.replica).had_path(names)
         if not inodes:
             raise never_there(names)
-        is_directory = volume.replica.tree.kind(inodes[0]) is Kind.DIRECTORY
+        is_directory = not names or volume.replica.tree.kind(inodes[0]) is Kind.DIRECTORY
         if is_directory:
             async for item in self._directory(volume, names, request):
                 yield item
@@ -140,15 +139,7 @@ class HistoryDesk:
         if request.dry_run:
             yield await would_be(volume, versions, restoring, inode, content, b"/".join(names))
             return
-        if pasts.now(inode) is not None:
-            done = await restoring.content(inode, content)
-        else:
-            lived = pasts.last_life(inode)
-            if lived is None:
-                raise Refusal("not_found", "what it was is not known any more")
-            at, past = lived
-            whole = _with(past, content)
-            done = await restoring.back(inode, whole, at=at)
+        done = await restoring.version(inode, content)
         yield done_item(done, versions.name(inode, content), content.id)
 
     async def _directory(
@@ -354,11 +345,6 @@ def _time(volume: Volume, text: str) -> int:
         since = time_name(first) if first is not None else "now"
         raise Refusal("not_found", f"this device knows nothing of that time: its history begins {since}")
     return min(at, now)
-
-
-def _with(past: Past, content: PastContent) -> Past:
-    rest = () if past.main is None else past.contents[1:]
-    return replace(past, contents=(content, *rest), mtime=content.mtime)
 
 
 async def _parts(volume: Volume, root: bytes, size: int) -> AsyncGenerator[bytes, None]:

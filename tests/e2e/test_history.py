@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_removed_files_come_back_and_are_forgotten(node: Node) -> None:
     assert "1 removed file, 2 bytes would be gone for good" in refused.stderr
     node.run("trash", "empty", "--yes")
     assert items(node, "trash", "list") == []
+
+
+def test_a_whole_volume_is_set_back_to_a_time(node: Node) -> None:
+    node.mount()
+    (node.root / "d").mkdir()
+    (node.root / "d/a").write_text("a")
+    (node.root / "b").write_text("bb")
+    node.run("sync")
+    then = f"{datetime.now(UTC):%FT%T.%fZ}"
+    (node.root / "b").write_text("changed")
+    subprocess.run(["rm", "-r", node.root / "d"], check=True)
+    node.run("sync")
+    node.run("restore", f"{node.root}@{then}")
+    assert (node.root / "d/a").read_text() == "a"
+    assert (node.root / "b").read_text() == "bb"
 
 
 def test_the_past_is_browsed_copied_and_compared_by_any_program(node: Node) -> None:

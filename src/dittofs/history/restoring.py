@@ -68,6 +68,23 @@ class Restoring:
         self._made: dict[InodeId, InodeId] = {}
         """Of what was forgotten the inode that was made for it."""
 
+    async def version(self, inode: InodeId, content: PastContent) -> Restored:
+        """Make a content what the name of a file shows: of a living one, or of one that comes back with it.
+
+        A file of which only conflict entries are left has its name again, and they stay. FSError: ENOENT if
+        it is not known any more. ChunkUnavailable: nothing was done.
+        """
+        now = self._pasts.now(inode)
+        if now is not None and now.main is not None:
+            return await self.content(inode, content)
+        lived = self._pasts.last_life(inode) if now is None else (self._replica.clock.now_ns(), now)
+        if lived is None:
+            raise FSError(errno.ENOENT, "what it was is not known any more")
+        at, past = lived
+        others = () if past.main is None else past.contents[1:]
+        whole = replace(past.revived, contents=(content, *others), mtime=content.mtime)
+        return await self.back(inode, whole, at=at)
+
     async def content(self, inode: InodeId, content: PastContent) -> Restored:
         """Make a content the newest version of a living file. The version shown now stays in the history.
 
@@ -327,7 +344,10 @@ class Restoring:
         past = self._pasts.now(inode)
         size = content.size if content is not None else 0
         kind = past.kind if past is not None else Kind.FILE
-        return Restored(self._path(inode), kind, size, await self.missing_bytes(content), what)
+        path = self._path(inode)
+        if not path:
+            raise FSError(errno.ENOENT, "it had no name to come back under")
+        return Restored(path, kind, size, await self.missing_bytes(content), what)
 
     def _path(self, inode: InodeId) -> bytes:
         for directory, entry in self._tree.names(inode):

@@ -45,7 +45,7 @@ def trash(replica: Replica, prefix: bytes) -> Iterator[Removed | None]:
             continue
         path = back.path_before(row.inode, row.at, before)
         if path is not None and is_below(path, prefix):
-            yield Removed(row.inode, path, before, row.at, int(row.stamp), row.slot)
+            yield Removed(row.inode, path, before.revived, row.at, int(row.stamp), row.slot)
         else:
             yield None
 

@@ -76,6 +76,13 @@ class Past:
         return self.contents[0] if is_shown and self.contents else None
 
     @property
+    def revived(self) -> "Past":
+        """What comes back of it: where only conflict entries were left, the names show the first of them."""
+        if any(name.is_plain for name in self.names.values()):
+            return self
+        return replace(self, names={link: one._replace(is_plain=True) for link, one in self.names.items()})
+
+    @property
     def asides(self) -> tuple[PastContent, ...]:
         """What conflict entries showed."""
         return self.contents if self.main is None else self.contents[1:]

@@ -15,6 +15,8 @@ from dittofs.history.past import Pasts
 from dittofs.history.restoring import Restored, Restoring
 from dittofs.history.restoring_views import ViewRestoring
 from dittofs.history.snapshots import SnapshotView, create_snapshot, snapshots_of
+from dittofs.history.trash import trash
+from dittofs.history.versions import log_of
 from dittofs.history.views import ViewEntry
 from dittofs.ids import ChunkId, InodeId, inode_id
 from dittofs.tree.record import Kind
@@ -68,6 +70,76 @@ async def test_a_removed_file_comes_back_with_all_it_had_and_its_directories(rig
     assert (rig.stat("d/e/f").mode, rig.stat("d/e/f").mtime) == (stat.mode, stat.mtime)
     assert rig.stat("d/e").mode == 0o700
     assert rig.walk("d/e/f").id == inode
+
+
+async def conflict(pair: Pair) -> tuple[InodeId, str]:
+    """A file that two devices wrote apart, and the name of its conflict entry."""
+    await pair.a.write("a", b"1")
+    await pair.settle()
+    await pair.a.write("a", b"22")
+    await pair.b.write("a", b"333")
+    await pair.settle()
+    (aside,) = [name for name in pair.a.listing("") if name != "a"]
+    return pair.a.walk("a").id, aside
+
+
+@pytest.mark.parametrize("is_shown_first", [True, False])
+async def test_a_removed_file_in_conflict_comes_back_in_whatever_order_it_went(
+    pair: Pair, is_shown_first: bool
+) -> None:
+    inode, aside = await conflict(pair)
+    rig = pair.a
+    sizes = {name: rig.stat(name).size for name in ("a", aside)}
+    first, last = ("a", aside) if is_shown_first else (aside, "a")
+    for name in (first, last):
+        await rig.unlink(name)
+        await rig.publish()
+    assert rig.listing("") == []
+    restoring = Restoring(rig.volume)
+    (removed,) = [one for one in trash(rig.volume.replica, b"") if one is not None]
+    assert removed.past.main is not None
+    assert removed.past.main.size == sizes[last]
+    done = await restoring.back(inode, removed.past, at=removed.at - 1)
+    assert (done.path, done.what, done.size) == (b"a", "back", sizes[last])
+    assert rig.stat("a").size == sizes[last]
+    versions = [one.version for one in log_of(rig.volume.replica, inode) if one is not None]
+    other = next(one for one in versions if one is not None and one.size == sizes[first])
+    await restoring.version(inode, other)
+    assert rig.stat("a").size == sizes[first]
+
+
+async def test_any_version_of_a_removed_file_in_conflict_comes_back(pair: Pair) -> None:
+    inode, aside = await conflict(pair)
+    rig = pair.a
+    sizes = {rig.stat(name).size for name in ("a", aside)}
+    for name in ("a", aside):
+        await rig.unlink(name)
+        await rig.publish()
+    versions = [one.version for one in log_of(rig.volume.replica, inode) if one is not None]
+    for size in sizes:
+        version = next(one for one in versions if one is not None and one.size == size)
+        done = await Restoring(rig.volume).version(inode, version)
+        assert (done.path, done.size) == (b"a", size)
+        assert rig.stat("a").size == size
+        await rig.unlink("a")
+        await rig.publish()
+
+
+async def test_the_version_of_a_name_that_went_comes_back_beside_the_conflict_entry_that_stayed(
+    pair: Pair,
+) -> None:
+    inode, aside = await conflict(pair)
+    rig = pair.a
+    sizes = [rig.stat(name).size for name in ("a", aside)]
+    past = Pasts(rig.volume.replica).now(inode)
+    assert past is not None
+    assert past.main is not None
+    await rig.unlink("a")
+    await rig.publish()
+    done = await Restoring(rig.volume).version(inode, past.main)
+    assert done.path == b"a"
+    assert rig.stat("a").size == sizes[0]
+    assert sorted(rig.stat(name).size for name in rig.listing("")) == sorted(sizes)
 
 
 async def test_what_comes_back_takes_no_name_from_anybody(rig: Rig) -> None:

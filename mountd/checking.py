@@ -15,6 +15,7 @@ from dittofs.chunks.content import ContentReader
 from dittofs.chunks.id_filter import IdFilter
 from dittofs.chunks.marking import Marker
 from dittofs.chunks.seal import ChunkKind
+from dittofs.cli.output import counted
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import CheckDone, CheckItem, CheckProgress, Finding
 from dittofs.errors import ChunkMissing, ChunkUnavailable, Damaged, FormatError
@@ -146,7 +147,8 @@ async def check(
             last = trio.current_time()
             yield CheckProgress(verified, volume.summary().content_bytes, "files")
     if away:
-        detail = f"{away} files are not whole on this device: {away_bytes} bytes are on others only"
+        which = f"{counted(away, 'file')} {'is' if away == 1 else 'are'}"
+        detail = f"{which} not whole on this device: {away_bytes} bytes are on others only"
         yield Finding(
             "warning", "missing", f"{detail}, and were not looked at", mend="dittofs list --missing"
         )

@@ -10,6 +10,7 @@ from dittofs.node import Node
 from dittofs.replication.policy import Policy
 from dittofs.replication.ruling import RULES_MAX
 from dittofs.shared_volume import SharedVolume
+from dittofs.tree.record import Kind
 from dittofs.volume.browsing import Browsing
 from mountd.outsider import outside
 from mountd.reports import ROLE_NAMES
@@ -103,6 +104,7 @@ def _result(opened: SharedVolume, inode: InodeId, path: bytes, was: str = "") ->
         is_inherited=not is_own,
         inherited_from=above.decode(errors="replace"),
         rules=tuple(CopiesRule(copies=shown[one], **path_fields(one)) for one in below),
+        is_file=opened.volume.replica.tree.kind(inode) is Kind.FILE,
         **path_fields(path),
     )
 

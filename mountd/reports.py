@@ -127,7 +127,7 @@ class Reports:
             has_owner_key=opened.secrets.root is not None,
             held=tuple(held(opened)),
             has_untaken=opened.peers.untaken.is_some,
-            pins=len(opened.pins),
+            pins=opened.pins.shown(),
             pins_missing=len(opened.pinning.missing),
             pins_missing_bytes=sum(opened.pinning.missing),
             pins_problem=opened.pinning.problem,

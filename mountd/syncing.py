@@ -258,4 +258,5 @@ class _Watch:
             copies=str(opened.copies),
             unseen=unseen,
             unseen_bytes=unseen_bytes,
+            copies_rules=len(peers.copies.rules),
         )

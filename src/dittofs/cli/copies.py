@@ -54,6 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         say_json(result)
         return EXIT_FINE
     say(sentence(result))
+    if policy and result.is_file and not result.is_inherited:
+        say(
+            "The number belongs to this file, not to another that a program puts in its place; a folder's is "
+            "about all that comes there."
+        )
     for rule in result.rules:
         say(f"  {escaped(rule.copies):<10} {escaped(path_bytes(rule))}")
     return EXIT_FINE

@@ -72,16 +72,15 @@ def _tell(result: SyncResult) -> None:
         warn("See who is there:  dittofs status")
     elif result.is_alone:
         say(f"{name}: everything is on this device's disk. There is no other device; add one:  dittofs share")
-    elif result.copies == "on-demand":
-        say(
-            f"{name}: {listed(result.connected)} has every change; contents are sent on demand only.{offline}"
-        )
     else:
         has = "have" if len(result.connected) > 1 else "has"
-        say(
-            f"{name}: {listed(result.connected)} {has} every change, and every version its copies "
-            f"({escaped(result.copies)}).{offline}"
+        rules = ", but for the paths that `dittofs copies` lists" if result.copies_rules else ""
+        contents = (
+            f"; contents are sent on demand only{rules}"
+            if result.copies == "on-demand"
+            else f", and every version its copies ({escaped(result.copies)}{rules})"
         )
+        say(f"{name}: {listed(result.connected)} {has} every change{contents}.{offline}")
     if result.unseen:
         what = f"{counted(result.unseen, 'file')}, {human_size(result.unseen_bytes)}"
         verb = "is" if result.unseen == 1 else "are"

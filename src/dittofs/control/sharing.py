@@ -170,6 +170,7 @@ class SyncResult(Struct, frozen=True, tag="done"):
     copies: str = ""
     unseen: int = 0  # files not here, whose other copies may be on devices that cannot be asked from here
     unseen_bytes: int = 0
+    copies_rules: int = 0  # how many files and directories have another number of copies
 
 
 class RemoveRequest(Struct, frozen=True):
@@ -285,6 +286,7 @@ class CopiesResult(Struct, frozen=True):
     is_inherited: bool = False  # of a path that has no number of its own
     inherited_from: str = ""  # the directory whose number holds; empty: the volume's
     rules: tuple[CopiesRule, ...] = ()
+    is_file: bool = False  # the number is the file's, not that of another one that takes its name
 
 
 ShareItem = Invitation | ShareWaiting | ShareEnded

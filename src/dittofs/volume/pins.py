@@ -29,6 +29,10 @@ class Pins:
     def __len__(self) -> int:
         return len(self._inodes)
 
+    def shown(self) -> int:
+        """How many of them are of what has a name: a pin outlives the names of what it is of."""
+        return sum(one == ROOT or next(self._above(one), None) is not None for one in self._inodes)
+
     def __iter__(self) -> Iterator[InodeId]:
         return iter(list(self._inodes))
 

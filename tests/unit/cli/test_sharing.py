@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
 import pytest
 
 from dittofs.cli.devices import standing
@@ -161,6 +162,19 @@ def test_sync_is_fine_only_when_everything_is_elsewhere(shell: Shell, service: S
     assert shell.run("sync", "--timeout", "-1") == 2
 
 
+def test_sync_says_that_some_paths_have_another_number_of_copies(shell: Shell, service: SmallService) -> None:
+    service.others = [DESKTOP, msgspec.structs.replace(NAS, is_online=True)]
+    service.copies_wanted = "on-demand"
+    assert shell.run("sync") == 0
+    assert shell.out == "Shared: desktop and nas have every change; contents are sent on demand only.\n"
+    service.rules_of_copies["thesis"] = "all"
+    assert shell.run("sync") == 0
+    assert "on demand only, but for the paths that `dittofs copies` lists.\n" in shell.out
+    service.copies_wanted = "2"
+    assert shell.run("sync") == 0
+    assert "its copies (2, but for the paths that `dittofs copies` lists).\n" in shell.out
+
+
 def test_a_sync_without_an_end_proves_nothing(shell: Shell, service: SmallService) -> None:
     assert service.files == {}
     assert shell.run("sync", "--timeout", "0.25") == 1
@@ -267,6 +281,10 @@ def test_copies_of_a_path_are_shown_and_set(shell: Shell, service: SmallService)
     assert 'contents of films in "Shared" go only where they are opened' in shell.out
     assert shell.run("copies") == 0
     assert shell.out.splitlines()[1:] == ["  on-demand  films", "  all        thesis"]
+    assert shell.run("copies", "3", "Shared:main.odt") == 0
+    assert "not to another that a program puts in its place" in shell.out
+    assert shell.run("copies", "Shared:main.odt") == 0
+    assert "in its place" not in shell.out
     assert shell.run("copies", "inherit", "films") == 0
     assert ", as the volume has it; before: on-demand" in shell.out
     assert shell.run("copies", "Shared:thesis", "--json") == 0

@@ -251,6 +251,7 @@ class SmallService:
             connected=tuple(one.name for one in self.others if one.is_online),
             offline=tuple(one.name for one in self.others if not one.is_online),
             copies=self.copies_wanted,
+            copies_rules=len(self.rules_of_copies),
         )
 
     async def remove(self, request: RemoveRequest) -> RemoveResult:
@@ -360,6 +361,7 @@ class SmallService:
                 for path in sorted(rules)
                 if not request.path or path.startswith(f"{request.path}/")
             ),
+            is_file="." in request.path,
         )
 
     def list(self, request: ListRequest) -> Iterator[ListItem]:

@@ -82,6 +82,22 @@ async def test_a_rule_goes_along_with_a_rename_and_what_is_moved_has_the_number_
         nursery.cancel_scope.cancel()
 
 
+async def test_a_files_number_stays_with_a_save_and_goes_with_the_file_that_is_renamed_away(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, _):
+        await a.write("thesis", b"first")
+        ruled(a, "thesis", "all")
+        await a.write("thesis.new", b"second")
+        await a.rig.rename("thesis.new", "thesis")
+        await a.rig.publish()
+        assert a.rig.read("thesis") == b"second"
+        assert holding(a, "thesis") == "all"
+        await a.rig.rename("thesis", "thesis~")
+        await a.write("thesis", b"third")
+        assert [holding(a, path) for path in ("thesis~", "thesis")] == ["all", "2"]
+
+
 async def test_only_what_the_rule_is_about_is_sent_and_the_rest_is_counted_as_meant(
     autojump_clock: MockClock,
 ) -> None:

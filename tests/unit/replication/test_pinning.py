@@ -76,6 +76,20 @@ async def test_the_whole_volume_may_be_pinned(autojump_clock: MockClock) -> None
         await until(lambda: b.has("docs/large") and b.has("other"))
 
 
+async def test_a_pin_of_what_has_no_name_any_more_is_not_counted(autojump_clock: MockClock) -> None:
+    async with pinning() as (_, b, _task):
+        b.pins.put(ROOT)
+        for path in ("docs", "other"):
+            b.pins.put(b.side.rig.walk(path).id)
+        assert (len(b.pins), b.pins.shown()) == (3, 3)
+        await b.side.rig.unlink("other")
+        await b.side.rig.publish()
+        assert (len(b.pins), b.pins.shown()) == (3, 2)
+        await b.side.rig.write("fresh", b"not published yet")
+        b.pins.put(b.side.rig.walk("fresh").id)
+        assert b.pins.shown() == 3
+
+
 async def test_nothing_is_fetched_on_to_a_disk_that_is_nearly_full(autojump_clock: MockClock) -> None:
     async with pinning() as (_, b, task):
         b.side.peers.free_bytes = lambda: 1 << 20

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             say(line)
         _tell_left(left, done)
         say(_next(steps, done, arguments, place))
-    return EXIT_ATTENTION if left and not done.is_dry_run else EXIT_FINE
+    return EXIT_ATTENTION if left else EXIT_FINE
 
 
 def _time(text: str, now: int) -> int:

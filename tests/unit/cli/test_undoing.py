@@ -89,6 +89,7 @@ def test_what_is_left_is_named_with_the_reason_and_exits_with_5(shell: Shell, se
     assert "a   is left as it is   7 bytes" in shell.out
     assert "its content is on no device" in shell.out
     assert "no other device is connected" in shell.err
+    assert shell.run("undo", "--device", "nas", "--since", "2026-11-21T14:00", "--dry-run") == 5
 
 
 def test_what_is_left_comes_first_and_is_named_however_much_was_done(

@@ -48,7 +48,7 @@ class PlacementDesk:
         paths: dict[InodeId, bytes] = {}
         items: list[Item] = []
         kept: list[tuple[bytes, int, str]] = []
-        size = 0
+        sizes: dict[InodeId, int] = {}
         for seen in await _below(opened, names):
             if seen.inode in paths or seen.stat.kind is not Kind.FILE:
                 continue
@@ -57,11 +57,14 @@ class PlacementDesk:
             if why:
                 kept.append((seen.path, seen.stat.size, why))
                 continue
-            size += max(0, seen.stat.size - seen.missing_bytes)
+            sizes[seen.inode] = max(0, seen.stat.size - seen.missing_bytes)
             versions = opened.volume.replica.tree.versions(seen.inode)
             items += [(seen.inode, one.root, one.size) for one in versions if one.size]
         if request.is_dry:
-            return _result(request, len({inode for inode, _, _ in items}), size, 0, kept)
+            refused = opened.evicting.refused(items, is_forced=request.is_forced)
+            kept += [(paths[inode], length, why) for (inode, _, length), why in refused]
+            may_go = {inode for inode, _, _ in items} - {inode for (inode, _, _), _ in refused}
+            return _result(request, len(may_go), sum(sizes[inode] for inode in may_go), 0, kept)
         done = await opened.evicting.evict(items, is_forced=request.is_forced)
         kept += [(paths[inode], length, why) for (inode, _, length), why in done.kept if why != NOT_HERE]
         room = await opened.collector.make_room(is_tight=True) if done.gone else 0

@@ -57,18 +57,17 @@ def lines(result: PlaceResult, *, is_dry: bool) -> Iterator[str]:
     if result.kept_files > len(result.kept):
         yield f"  kept   {result.kept_files - len(result.kept)} more"
     what = f"{counted(result.files, 'file')}, {human_size(result.bytes)}"
-    if is_dry:
+    if is_dry and (result.files or not result.kept_files):
         yield f"{what} may go from this device, if other devices prove that they have them."
-        return
-    if result.files:
+    elif result.files:
         room = human_size(result.room_bytes)
         yield f"Freed {what}: other devices have them. {room} given back to the disk."
     if not result.kept_files:
-        if not result.files:
+        if not (result.files or is_dry):
             yield "Nothing had to go: nothing of it is on this device."
         return
     stays = f"{counted(result.kept_files, 'file')}, {human_size(result.kept_bytes)}"
-    yield f"Kept here: {stays}. Nothing was lost."
+    yield f"Would be kept here: {stays}." if is_dry else f"Kept here: {stays}. Nothing was lost."
     name = escaped(shlex.quote(f"{result.volume}:"))
     if any("copies = " in one.reason for one in result.kept):
         yield f"Below the number of copies, never the last:  dittofs evict --force {name}PATH"

@@ -80,8 +80,18 @@ class Evicting:
                         size += target.gone_bytes
         return Evicted(list(dict.fromkeys(gone)), list(dict.fromkeys(kept)), size)
 
-    async def _batch(self, targets: Sequence[Target], *, is_forced: bool) -> None:
-        """`why` of each says in the end whether it went."""
+    def refused(self, items: Sequence[Item], *, is_forced: bool = False) -> list[tuple[Item, str]]:
+        """Which of them `evict` would keep without asking anybody, and why."""
+        found: dict[Item, str] = {}
+        for batch in batches(items):
+            self._judge(batch, is_forced=is_forced)
+            for target in batch:
+                if target.why:
+                    found.update(((inode, target.root, target.size), target.why) for inode in target.inodes)
+        return list(found.items())
+
+    def _judge(self, targets: Sequence[Target], *, is_forced: bool) -> None:
+        """What stays whatever others prove."""
         for target in targets:
             policy = self._peers.copies.of(target.inodes)
             target.required, target.copies = 1 if is_forced else max(1, policy.count or 0), str(policy)
@@ -90,6 +100,10 @@ class Evicting:
             elif len(self._peers.holders()) < target.required:
                 target.why = self._too_few(target)
             target.why = target.why or self._why_used(target)
+
+    async def _batch(self, targets: Sequence[Target], *, is_forced: bool) -> None:
+        """`why` of each says in the end whether it went."""
+        self._judge(targets, is_forced=is_forced)
         roots = [target.root for target in targets if not target.why]
         self._intents.begin(roots)
         is_decided = False

@@ -70,6 +70,17 @@ async def test_what_another_device_proves_to_have_goes_and_is_read_from_there(
         assert await a.side.rig.fetch("large") == LARGE
 
 
+async def test_what_would_be_refused_is_known_before_and_that_with_the_same_words(
+    autojump_clock: MockClock,
+) -> None:
+    async with holding() as (a, _, _, _):
+        refused = a.evicting.refused(a.items("large", "small"))
+        assert len(refused) == 2
+        done = await a.evict("large", "small")
+        assert sorted(done.kept) == sorted(refused)
+        assert not a.evicting.refused(a.items("large", "small"), is_forced=True)
+
+
 async def test_below_the_number_of_copies_it_stays_unless_that_is_forced_and_then_is_not_taken_back(
     autojump_clock: MockClock,
 ) -> None:

@@ -209,7 +209,8 @@ def custody_of(volume: Volume, peers: Peers) -> Custody:
             missing_bytes=sum(missing),
         )
     tally = peers.custody.tally()
-    lonely = tally.only_here + tally.only_elsewhere + tally.missing
+    only_here = tally.only_here - tally.past - tally.past_on_demand
+    lonely = only_here + tally.only_elsewhere + tally.missing
     connected = () if peers.copies.is_all_on_demand else [one for one in peers.status() if one.is_connected]
     full = peers.keeping.full
     takers = tuple(one.name for one in connected if one.device not in full)
@@ -217,16 +218,18 @@ def custody_of(volume: Volume, peers: Peers) -> Custody:
     return Custody(
         is_counting=tally.is_counting,
         safe=max(0, files - lonely - unpublished),  # of what is unpublished the newest is only here
-        only_here=tally.only_here,
-        only_here_bytes=tally.only_here_bytes,
+        only_here=only_here,
+        only_here_bytes=tally.only_here_bytes - tally.past_bytes - tally.past_on_demand_bytes,
+        past=tally.past,
+        past_bytes=tally.past_bytes,
         only_elsewhere=tally.only_elsewhere,
         only_elsewhere_bytes=tally.only_elsewhere_bytes,
         missing=tally.missing,
         missing_bytes=tally.missing_bytes,
         unsent=tally.unsent,
         unsent_bytes=tally.unsent_bytes,
-        on_demand=tally.on_demand,
-        on_demand_bytes=tally.on_demand_bytes,
+        on_demand=tally.on_demand - tally.past_on_demand,
+        on_demand_bytes=tally.on_demand_bytes - tally.past_on_demand_bytes,
         to_fetch_bytes=peers.keeping.bytes_wanted,
         sending_to=takers,
         time_left_s=-1.0 if left_s is None else left_s,

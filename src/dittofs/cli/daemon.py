@@ -114,10 +114,12 @@ def _stop(client: Client, *, as_json: bool) -> int:
 def only_here(volume: VolumeStatus) -> str:
     """What is on this device alone and should be sent, for people; empty: nothing."""
     has_others = any(not member.is_this for member in volume.members)
-    files = volume.custody.only_here + volume.pending.files
+    custody = volume.custody
+    files = custody.only_here + custody.past + volume.pending.files
     if not has_others or volume.copies == "on-demand" or not files:
         return ""
-    what = f"{counted(files, 'file')}, {human_size(volume.custody.only_here_bytes + volume.pending.bytes)}"
+    size = human_size(custody.only_here_bytes + custody.past_bytes + volume.pending.bytes)
+    what = f"{counted(files, 'file')}, {size}"
     return f'Only on this device: {what} of "{escaped(volume.name)}"'
 
 

@@ -69,7 +69,8 @@ def is_lost(volume: VolumeStatus) -> bool:
 def is_unsent(volume: VolumeStatus) -> bool:
     """Whether something is on this device alone although there are others that should have it."""
     has_others = any(not member.is_this and not member.is_retired for member in volume.members)
-    is_only_here = volume.custody.only_here > volume.custody.on_demand
+    custody = volume.custody
+    is_only_here = custody.only_here > custody.on_demand or custody.past > 0
     return has_others and (is_only_here or volume.has_untaken)
 
 
@@ -141,6 +142,9 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
         found.append(
             f"  ONLY HERE   {what}{': all other devices are retired' if is_left else _sending(volume)}"
         )
+    if custody.past:
+        what = f"{counted(custody.past, 'content')}, {human_size(custody.past_bytes)}, kept by snapshots"
+        found.append(f"  ONLY HERE   {what}{'' if is_left else _sending(volume)}")
     if on_demand:
         what = f"{counted(on_demand, 'file')}, {human_size(on_demand_bytes)}"
         found.append(f"  ONLY HERE   {what}, as copies = on-demand has it    dittofs copies")

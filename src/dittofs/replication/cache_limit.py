@@ -13,8 +13,9 @@ import trio
 from dittofs.cache_settings import CacheSettings
 from dittofs.errors import DittoError
 from dittofs.ids import InodeId
-from dittofs.replication.custody import HOLD, PSEUDO, Item
+from dittofs.replication.custody import HOLD, Item
 from dittofs.replication.evicting import Evicting
+from dittofs.replication.lonely import PSEUDO
 from dittofs.replication.peers import Peers
 
 log = structlog.get_logger()

@@ -21,7 +21,7 @@ from dittofs.ids import InodeId
 from dittofs.replication.behind import NONCE_BYTES, Behind
 from dittofs.replication.copies import Copies
 from dittofs.replication.intents import Intents
-from dittofs.replication.lonely import Lonely, LonelyContents, Tally
+from dittofs.replication.lonely import PSEUDO, Lonely, LonelyContents, Tally
 from dittofs.replication.parts import LiveContent, LocalReplica
 from dittofs.replication.wholeness import is_single, whole
 from dittofs.tree.entry import Change
@@ -36,7 +36,6 @@ NONCE: Final = "custody"
 TOLD: Final = "told"
 SLICE: Final = 200  # contents looked at between two requests of others
 CAME_S: Final = 2.0
-PSEUDO: Final = "."  # in place of an inode, of what a snapshot keeps
 
 Item = tuple[InodeId, bytes, int]
 

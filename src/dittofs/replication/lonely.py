@@ -9,6 +9,8 @@ from dittofs.ids import InodeId
 from dittofs.replication.policy import Policy
 
 SAFE_COPIES: Final = 2
+PSEUDO: Final = "."
+"""In place of an inode, of what a snapshot keeps: no inode's id begins so."""
 TWO: Final = Policy()
 
 
@@ -62,6 +64,12 @@ class Tally:
     on_demand: int = 0
     """Of `only_here`: where nobody is to hold it who does not ask for it."""
     on_demand_bytes: int = 0
+    past: int = 0
+    """Of `only_here`, but not of `on_demand`: contents that snapshots keep and no file has any more."""
+    past_bytes: int = 0
+    past_on_demand: int = 0
+    """Of `on_demand`: the same."""
+    past_on_demand_bytes: int = 0
 
 
 class LonelyContents:
@@ -78,7 +86,7 @@ class LonelyContents:
         self._contents: dict[bytes, Lonely] = {}
         self._of_inode: dict[InodeId, tuple[bytes, ...]] = {}
         self._only_here, self._only_elsewhere, self._missing, self._unsent = _Sum(), _Sum(), _Sum(), _Sum()
-        self._on_demand = _Sum()
+        self._on_demand, self._past, self._past_on_demand = _Sum(), _Sum(), _Sum()
 
     def find(self, root: bytes) -> Lonely | None:
         """The content, if too few devices hold it."""
@@ -102,6 +110,10 @@ class LonelyContents:
             self._unsent.bytes,
             self._on_demand.files,
             self._on_demand.bytes,
+            self._past.files,
+            self._past.bytes,
+            self._past_on_demand.files,
+            self._past_on_demand.bytes,
         )
 
     def came(self, inode: InodeId, lonely: Lonely) -> None:
@@ -123,17 +135,23 @@ class LonelyContents:
             for inode in lonely.inodes:
                 self._forget(inode, lonely.root)
             return
-        lonely.counted, lonely.counted_files = self._sums_of(lonely), len(lonely.inodes)
+        files = sum(inode[0] != PSEUDO for inode in lonely.inodes)
+        lonely.counted = self._sums_of(lonely, is_past=not files)
+        lonely.counted_files = files or 1  # a snapshot that keeps what a file has makes no second file of it
         self._count(lonely, +1)
 
-    def _sums_of(self, lonely: Lonely) -> tuple[_Sum, ...]:
+    def _sums_of(self, lonely: Lonely, *, is_past: bool) -> tuple[_Sum, ...]:
         unsent = (self._unsent,) if lonely.is_here and lonely.copies < lonely.required else ()
         if not lonely.copies:
             return (self._missing,)
         if lonely.copies < SAFE_COPIES:
             if lonely.is_here and lonely.policy.is_on_demand:
-                return (self._only_here, self._on_demand)
-            return (self._only_here if lonely.is_here else self._only_elsewhere, *unsent)
+                past = (self._past_on_demand,) if is_past else ()
+                return (self._only_here, self._on_demand, *past)
+            if lonely.is_here:
+                past = (self._past,) if is_past else ()
+                return (self._only_here, *past, *unsent)
+            return (self._only_elsewhere, *unsent)
         return unsent
 
     def _count(self, lonely: Lonely, sign: int) -> None:

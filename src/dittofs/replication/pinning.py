@@ -6,8 +6,9 @@ from typing import Final
 import trio
 
 from dittofs.ids import InodeId
-from dittofs.replication.custody import PSEUDO, Item
+from dittofs.replication.custody import Item
 from dittofs.replication.keeping import FREE_BYTES_MIN
+from dittofs.replication.lonely import PSEUDO
 from dittofs.replication.peers import Peers
 from dittofs.replication.wholeness import whole
 from dittofs.tree.entry import Change

@@ -137,6 +137,11 @@ def test_what_is_only_here_exits_with_3_unless_nothing_is_to_be_sent() -> None:
     assert "on-demand" in lines(report(shared(meant, "on-demand")), verbose=False)[1]
     alone = msgspec.structs.replace(shared(lonely), members=(HERE,))
     assert exit_code(report(alone)) == 0
+    kept = shared(Custody(past=1, past_bytes=5))
+    assert exit_code(report(kept)) == 3
+    assert "  ONLY HERE   1 content, 5 bytes, kept by snapshots: no other device is connected" in lines(
+        report(kept), verbose=False
+    )
     both = msgspec.structs.replace(shared(lonely), conflicts=2)
     assert exit_code(report(both)) == 3
 

@@ -54,6 +54,29 @@ async def test_a_snapshot_is_held_twice_though_the_listing_of_another_is_not_her
         nursery.cancel_scope.cancel()
 
 
+async def test_a_snapshot_makes_no_second_file_of_one_and_what_it_alone_keeps_is_counted_apart(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, _):
+        custody = a.peers.custody
+        await a.write("kept", b"12345")
+        await a.write("gone", b"1234567")
+        await create_snapshot(a.rig.volume.replica, a.rig.volume.publisher, "one")
+        (one,) = snapshots_of(a.rig.volume.replica)
+        custody.recount()
+        await until(lambda: not custody.is_counting)
+        tally = custody.tally()
+        assert (tally.only_here - tally.past, tally.past) == (2, 1), "the listing is no file"
+        assert (tally.only_here_bytes - tally.past_bytes, tally.past_bytes) == (12, one.size)
+
+        await a.rig.unlink("gone")
+        await a.rig.publish()
+        await until(lambda: not custody.is_counting)
+        tally = custody.tally()
+        assert (tally.only_here - tally.past, tally.past) == (1, 2)
+        assert (tally.only_here_bytes - tally.past_bytes, tally.past_bytes) == (5, one.size + 7)
+
+
 @pytest.mark.logs_warning("a snapshot")
 @pytest.mark.parametrize("what", ["a chunk that nobody has", "the root of a file"])
 async def test_a_snapshot_that_nobody_can_ever_read_stops_no_round(

@@ -70,6 +70,7 @@ async def sync(opened: Opened, timeout_s: float | None) -> AsyncGenerator[SyncIt
             yield watch.progress(step)
         if step == "names":
             is_in_step = is_done
+    await _attempt(volume.holdings.look_again, deadline)  # `status` says from now on what came here
     yield watch.result(
         is_in_step=is_in_step and bool(peers.open_sessions), is_late=trio.current_time() >= deadline
     )

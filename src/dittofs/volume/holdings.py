@@ -174,8 +174,8 @@ class Holdings:
             await self._look_at(list(unsure))
         stored = self._stored()
         if stored != self._chunks and (self._missing or self._damaged):
-            self._chunks = stored
             await self._look_at(list(self._missing | self._damaged))
+            self._chunks = stored  # no sooner: whoever looks may be cut short
 
     def _stored(self) -> tuple[int, int]:
         """What tells whether chunks have come: one that was damaged and came again is one as before."""

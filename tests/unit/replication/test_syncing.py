@@ -94,6 +94,22 @@ async def test_what_nobody_takes_is_told_and_not_that_changes_were_not_confirmed
         nursery.cancel_scope.cancel()
 
 
+async def test_what_came_here_is_counted_when_sync_ends(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        _ask_copies(a, b"on-demand")
+        await a.write("large", DATA)
+        connect(nursery, a, b)
+        await _equal(a, b)
+        holdings = b.rig.volume.holdings
+        await holdings.count()
+        assert holdings.bytes_here == 0
+        _ask_copies(a, b"all")
+        await _equal(a, b)
+        assert (await synced(b, None)).is_safe
+        assert holdings.bytes_here == len(DATA)
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_lies_on_several_devices_in_pieces_is_gathered_before_sync_ends(
     autojump_clock: MockClock,
 ) -> None:

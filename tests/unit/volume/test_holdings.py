@@ -6,7 +6,7 @@ import random
 import pytest
 import trio
 
-from dittofs.volume.holdings import COUNT_PATIENCE_S, Holdings
+from dittofs.volume.holdings import COUNT_PATIENCE_S, INODES_IN_A_ROW, Holdings
 from tests.simulation.pair import Pair
 
 BIG = random.Random(2).randbytes(2 << 20)
@@ -32,6 +32,22 @@ async def test_what_is_here_is_counted_as_files_come_and_chunks_follow(pair: Pai
     await pair.b.fetch("early")
     await holdings.look_again()
     assert holdings.bytes_here == len(BIG) + 1000
+
+
+async def test_a_look_that_was_cut_short_is_made_again(pair: Pair) -> None:
+    paths = [f"f{number}" for number in range(2 * INODES_IN_A_ROW)]
+    for path in paths:
+        await pair.a.write(path, path.encode())
+    await pair.settle()
+    holdings = Holdings(pair.b.volume.replica)
+    await holdings.count()
+    for path in paths:
+        await pair.b.fetch(path)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await holdings.look_again()
+    await holdings.look_again()
+    assert holdings.bytes_here == sum(map(len, paths))
 
 
 async def test_what_is_written_here_is_here_at_once_and_what_is_borrowed_is_not(pair: Pair) -> None:

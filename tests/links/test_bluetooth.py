@@ -4,7 +4,7 @@ import socket
 
 import pytest
 import trio
-from jeepney import DBusAddress, MessageType, new_method_call
+from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call, new_signal
 from jeepney.io.trio import open_dbus_connection
 
 from dittofs.links.bluetooth import TRIES_MAX, Bluetooth
@@ -218,7 +218,14 @@ async def test_a_stranger_on_the_bus_hands_over_nothing() -> None:
                 async with stranger.router() as router:
                     call = new_method_call(profile, "NewConnection", "oha{sv}", body)
                     reply = await router.send_and_get_reply(call)
+                    empty = new_signal(
+                        DBusAddress("/", interface="org.freedesktop.DBus.Properties"), "PropertiesChanged"
+                    )
+                    empty.header.fields[HeaderFields.destination] = sender
+                    await router.send(empty)
+                    again = await router.send_and_get_reply(call)
         assert reply.header.message_type is MessageType.error
+        assert again.header.message_type is MessageType.error
         assert not there.streams
 
 

@@ -162,7 +162,7 @@ class Bluetooth:
                 ):
                     nursery.start_soon(bus.run)
                     await self._keep(bus)
-            except* BusLost as group:
+            except* (BusLost, BusRefused) as group:
                 self._lose(f"Bluetooth needs the system's message bus: {_first(group)}")
             await trio.sleep(RETRY_S)
 
@@ -249,7 +249,7 @@ class Bluetooth:
     # -- what BlueZ says
 
     def _hear(self, heard: Heard) -> None:
-        if heard.interface != _PROPERTIES or heard.body[0] in (ADAPTER, DEVICE):
+        if heard.interface != _PROPERTIES or heard.body[:1] in ((ADAPTER,), (DEVICE,)):
             self._stir()
 
     def _answer(self, call: Heard) -> None:

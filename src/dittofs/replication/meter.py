@@ -2,7 +2,7 @@
 
 from typing import Final
 
-BUSY_BYTES: Final = 64 << 10
+BUSY_BYTES: Final = 8 << 10
 """Less since the last look says nothing of what the path can do."""
 SAMPLE_S: Final = 0.4
 PAUSE_S: Final = 2.0

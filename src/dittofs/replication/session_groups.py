@@ -22,6 +22,8 @@ EMPTY_S: Final = 1.0
 """So long nothing is on its way before a link that was left ends: the other side may just be asking."""
 EMPTY_MAX_S: Final = 30.0
 EMPTY_LOOK_S: Final = 0.25
+BESIDE_MAX: Final = 8
+"""Links of a device beside the one in use: one begins, one is left; more come of paths that break often."""
 
 Refusal = tuple[str, str]
 
@@ -54,6 +56,8 @@ class SessionGroups:
         present = self._used.get(session.device)
         if present is None:
             return None
+        if sum(one.device == session.device for one in self._beside) >= BESIDE_MAX:
+            return "second", "other links of the two are still opened or emptied"
         is_other = session.theirs.instance != present.theirs.instance
         answers = is_other and await present.liveness.probe(PROBE_S) is not None
         if self._used.get(session.device) is not present:

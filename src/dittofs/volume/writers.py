@@ -71,11 +71,14 @@ class Writers:
         self._proven: dict[Slot, tuple[bytes, DeviceId | None]] = {}
 
     def label(self, slot: Slot) -> str:
-        """What the device of a writer was called when it began: a label among writers, not a proof."""
+        """What the device of a writer was called when it began: a label among writers, not a proof.
+
+        Never what looks like the id of a device: nobody passes for another by calling himself so.
+        """
         if slot == GENESIS_SLOT:
             return NAMELESS
         label = (self._setting(writer_setting(slot)) or b"").decode("utf-8", "replace")
-        return label if is_label(label) else NAMELESS
+        return label if is_label(label) and not _KEY.fullmatch(label) else NAMELESS
 
     def key(self, slot: Slot) -> str:
         """Who a writer is, by whatever name: the id of the device that signed for it, else its label."""

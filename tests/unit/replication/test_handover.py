@@ -12,6 +12,7 @@ from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
 from dittofs.links.link import LinkBroken
 from dittofs.replication.custody import HOLD
+from dittofs.replication.session_groups import BESIDE_MAX
 from dittofs.sync import messages as wire
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import Rig
@@ -97,6 +98,24 @@ async def test_the_link_in_use_stays_until_the_better_one_is_open(autojump_clock
         await tcp.link.aclose()
         await trio.sleep(5)
         assert used(target, webrtc) == WEBRTC
+
+
+async def test_a_device_holds_no_more_than_some_links_however_many_it_opens(
+    autojump_clock: MockClock,
+) -> None:
+    async with reached_twice(TCP, TCP) as (first, second, target, nursery):
+        nursery.start_soon(answering_pings, first)
+        await second.greet()
+        refused = 0
+        for _ in range(3 * BESIDE_MAX):
+            further = Attacker(target, first.device, TCP)
+            nursery.start_soon(further.serve)
+            try:
+                await further.greet()
+            except LinkBroken:
+                refused += 1
+        assert refused > 2 * BESIDE_MAX
+        assert used(target, first) == TCP
 
 
 async def test_a_worse_link_is_not_taken_while_the_better_one_answers(autojump_clock: MockClock) -> None:

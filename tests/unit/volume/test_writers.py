@@ -105,3 +105,9 @@ def test_a_writer_from_before_it_said_which_device_it_is_says_so_with_its_next_c
     rig.mkdir("two")
     assert rig.volume.replica.slot == slot
     assert rig.volume.replica.tree.setting(device_setting(slot)) is not None
+
+
+def test_nobody_passes_for_another_device_by_calling_himself_by_its_id() -> None:
+    said = {writer_setting(SLOT): LAPTOP.id.hex().encode()}
+    known = Writers(VOLUME, said.get, Known())
+    assert known.key(SLOT) == known.name(SLOT) == NAMELESS

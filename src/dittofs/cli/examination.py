@@ -8,6 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -273,10 +274,12 @@ def check_daemon(paths: Paths) -> Check:
 
 
 def check_network(paths: Paths) -> Iterator[Check]:
-    """Whether other devices can reach this one, and find it. Nothing while no daemon answers."""
+    """Whether other devices can reach this one, and find it. While no daemon answers, what waits for one."""
     try:
         report = Client(paths.socket).status()
-    except Refusal:
+    except Refusal as refusal:
+        if refusal.code == "no_daemon":
+            yield from _bluetooth_later(paths)
         return
     yield from network_checks(report.network)
 
@@ -308,9 +311,18 @@ def network_checks(network: NetworkStatus | None) -> Iterator[Check]:
         yield _bluetooth_check(network.bluetooth)
 
 
+def _bluetooth_later(paths: Paths) -> Iterator[Check]:
+    with suppress(ConfigError):  # that has a check of its own
+        if Settings.read(paths.settings).bluetooth is not None:
+            text = "switched on; looked at when the daemon runs: dittofs mount DIR"
+            yield Check("bluetooth", "tick", text)
+
+
 def _bluetooth_check(status: BluetoothStatus) -> Check:
     if status.problem:
         mend = "systemctl status bluetooth; bluetoothctl power on; see docs/how-to/bluetooth.md"
+        if "message bus" in status.problem:
+            mend = "sudo apt install dbus; sudo systemctl start dbus; see docs/how-to/bluetooth.md"
         return Check("bluetooth", "warning", status.problem, mend)
     return Check("bluetooth", "tick", f"is used ({status.controller}, {status.address})")
 

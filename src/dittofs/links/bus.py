@@ -183,8 +183,10 @@ async def open_bus(address: str, answer: Answer, hear: Hear) -> AsyncIterator[Bu
         if rest is not None:
             raise
         raise BusLost("the message bus does not admit this program") from group
-    except (OSError, RuntimeError, ValueError, AuthenticationError, trio.BrokenResourceError) as error:
-        raise BusLost(f"there is no message bus: {error}") from error
+    except OSError as error:
+        raise BusLost(f"there is none ({error.strerror or error})") from error
+    except (RuntimeError, ValueError, AuthenticationError, trio.BrokenResourceError) as error:
+        raise BusLost(f"there is none that can be used ({error})") from error
     async with connection:
         yield Bus(connection, answer, hear)
 

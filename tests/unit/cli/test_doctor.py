@@ -13,6 +13,7 @@ from dittofs.cli.examination import (
     check_clock,
     check_daemon,
     check_fuse,
+    check_network,
     check_packages,
     check_private,
     check_room,
@@ -170,3 +171,16 @@ def test_bluetooth_is_told_of_only_where_it_was_asked_for_and_why_it_does_not_wo
         (check,) = list(network_checks(msgspec.structs.replace(usual, bluetooth=status)))[2:]
         assert (check.name, check.state) == ("bluetooth", state)
         assert (status.problem or status.controller) in check.says
+    lost = BluetoothStatus(problem="Bluetooth needs the system's message bus: there is none (No such file)")
+    (check,) = list(network_checks(msgspec.structs.replace(usual, bluetooth=lost)))[2:]
+    assert "apt install dbus" in check.mend
+
+
+def test_bluetooth_that_is_switched_on_is_told_of_while_no_daemon_runs(tmp_path: Path) -> None:
+    paths = Paths.find({"DITTOFS_HOME": str(tmp_path)})
+    assert not list(check_network(paths))
+    paths.settings.parent.mkdir(parents=True, exist_ok=True)
+    paths.settings.write_text("[network]\nbluetooth = true\n")
+    (check,) = check_network(paths)
+    assert (check.name, check.state) == ("bluetooth", "tick")
+    assert "dittofs mount DIR" in check.says

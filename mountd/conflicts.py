@@ -136,7 +136,7 @@ class ConflictDesk:
         conflicts = Conflicts(opened.volume.state)
         names = components(path_bytes(request))
         found = conflicts.find(names)
-        shown = b"/".join(names).decode(errors="replace")
+        shown = b"/".join(names).decode(errors="replace") or f"{request.volume}:"
         if found is None:
             raise Refusal("not_found", f"{shown} has no conflict; nothing was done", "dittofs conflicts")
         place = shlex.quote(f"{request.volume}:{(found.path + found.name).decode(errors='replace')}")

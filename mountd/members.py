@@ -179,9 +179,12 @@ class MemberDesk:
             opened.require_another_owner()
         except NotAllowed as error:
             name = shlex.quote(opened.name)
+            another = f"dittofs share {name} --role owner   and join with that"
+            others = [one for one in opened.membership.members() if one.device != self._node.device_id]
+            if who := max(others, key=lambda one: one.role, default=None):
+                another = f"dittofs grant {shlex.quote(who.name)} owner {name}"
             mend = (
-                f"Make another one an owner:  dittofs share {name} --role owner   and join with that\n"
-                f"Leave it without one:  dittofs leave --force {name}"
+                f"Make another one an owner:  {another}\nLeave it without one:  dittofs leave --force {name}"
             )
             raise Refusal("refused", f"{error}; {unchanged}", mend) from error
         if not keeps_all and (past := await past_only_here(opened)) is not None:

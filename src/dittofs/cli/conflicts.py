@@ -5,6 +5,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from dittofs.cli.add import file_parts
@@ -86,7 +87,10 @@ def _require_path(asked: Client, word: str, volumes: Sequence[VolumeStatus]) -> 
     guess = did_you_mean(word, ACTIONS)
     if not guess or word in ACTIONS or "/" in word or ":" in word or os.path.lexists(word):
         return
-    if not any(True for _ in asked.list_conflicts(_request(locate(word, volumes)))):
+    is_there = False
+    with suppress(Refusal):  # no such path, or it is not said in which volume
+        is_there = any(True for _ in asked.list_conflicts(_request(locate(word, volumes))))
+    if not is_there:
         text = f"{escaped(word)} is none of {', '.join(ACTIONS)}, and the path of no conflict{guess}"
         raise Refusal("usage", text, "dittofs conflicts --help")
 

@@ -76,6 +76,10 @@ def _meant(words: Sequence[str], names: set[str]) -> tuple[str, str | None]:
         raise Refusal("usage", f"{escaped(first)} is no policy{guess}", "dittofs copies --help")
     if not is_like_policy(second) and (guess := did_you_mean(second, POLICIES)):
         raise Refusal("usage", f"{escaped(second)} is no policy{guess}", "dittofs copies --help")
+    if not is_like_policy(second):
+        wrong = second if first in names else first
+        text = f"copies is all, on-demand, inherit, or a number from 2, not '{escaped(wrong)}'"
+        raise Refusal("usage", f"{text}; nothing was changed", "dittofs copies --help")
     return second, first
 
 

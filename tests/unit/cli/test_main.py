@@ -69,6 +69,7 @@ def test_a_mistyped_verb_is_guessed(shell: Shell) -> None:
         ("copies al", "all"),
         ("copies Shared on-demnad", "on-demand"),
         ("conflicts shwo", "show"),
+        ("conflicts polcy", "policy"),
         ("conflicts shwo Shared:notes.txt", "show"),
         ("conflicts resolv Shared:notes.txt", "resolve"),
         ("conflicts policy st *.csv both", "set"),

@@ -261,6 +261,9 @@ def test_copies_are_shown_and_set(shell: Shell, service: SmallService) -> None:
     assert shell.json()["copies"] == service.copies_wanted == "on-demand"
     assert shell.run("copies", "Shared") == 0
     assert shell.run("copies", "Shared", "1") == 2
+    for number in ("-1", "2x"):
+        assert shell.run("copies", number, "Shared:") == 2
+        assert f"not '{number}'; nothing was changed" in shell.err
     assert shell.run("copies", "Nonsense") == 2
     assert "none of all, on-demand, inherit, a number, and no volume" in shell.err
     assert shell.run("copies", "a", "b", "c") == 2

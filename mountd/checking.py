@@ -36,6 +36,7 @@ REPAIR: Final = "dittofs check --repair"
 STOPPED: Final = f"dittofs daemon --stop, then {REPAIR}"
 DOCUMENTS_S: Final = 15.0  # how long a round with a connected device may take
 NAMED_IN_A_ROW: Final = 256
+AWAY_NAMED: Final = 3  # of the files that are on others only
 UNNEEDED: Final = "nothing that is shown needs it, and it goes with the past that may"
 
 
@@ -110,6 +111,7 @@ async def check(
             yield Finding("warning", "snapshot", f"{bad.name}: {bad.reason}", mend=mend)
     await elsewhere.counted()
     files = chunks = verified = away = away_bytes = 0
+    away_names: list[str] = []
     last = trio.current_time()
     browsing = Browsing(volume)
     for seen in browsing.walk(names, recursive=True):
@@ -139,6 +141,8 @@ async def check(
         if missing and not problem:
             away += 1
             away_bytes += missing
+            if len(away_names) < AWAY_NAMED:
+                away_names.append(seen.path.decode(errors="replace"))
         if problem:
             count.findings += 1
             mend = elsewhere.who_may if repair or elsewhere.is_alone else REPAIR
@@ -149,9 +153,9 @@ async def check(
     if away:
         which = f"{counted(away, 'file')} {'is' if away == 1 else 'are'}"
         detail = f"{which} not whole on this device: {away_bytes} bytes are on others only"
-        yield Finding(
-            "warning", "missing", f"{detail}, and were not looked at", mend="dittofs list --missing"
-        )
+        more = f" and {away - len(away_names):,} more" if away > len(away_names) else ""
+        detail = f"{detail}, and were not looked at: {', '.join(away_names)}{more}"
+        yield Finding("warning", "missing", detail, mend="dittofs list --missing")
     if volume.replica.chunks.losses != losses:
         await volume.holdings.count()  # `status` says it from now on
     yield CheckDone(files=files, chunks=chunks, bytes=verified, findings=count.findings, mended=count.mended)

@@ -92,5 +92,6 @@ def _empty(asked: Client, volume: str, path: bytes, arguments: argparse.Namespac
     verb = "names" if done.kept_by_snapshots == 1 else "name"
     kept = f" What {snapshots} {verb} stays." if done.kept_by_snapshots else ""
     say(f"Forgot {counted(done.files, 'removed file')}, {human_size(done.bytes)}.{kept}")
+    say("This is about this device alone: another device may still have them, until it empties its own.")
     say("Their room comes back with the next collection:  dittofs cache gc")
     return EXIT_FINE

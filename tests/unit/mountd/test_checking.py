@@ -31,6 +31,7 @@ async def test_bytes_on_another_device_are_missing_and_no_damage_unless_there_is
     assert (finding.severity, finding.what) == ("warning", "missing")
     assert finding.detail.startswith("1 file is not whole on this device: ")
     assert "100000 bytes" in finding.detail
+    assert finding.detail.endswith(": f")
     assert isinstance(items[-1], CheckDone)
     assert (items[-1].files, items[-1].bytes, items[-1].findings) == (2, 100, 0)
 

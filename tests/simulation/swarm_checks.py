@@ -25,7 +25,7 @@ from dittofs.tree.update import LIVE, decode, decode_state_vector
 from dittofs.tree.view import view
 from dittofs.volume.carried import put_back
 from tests.property.tree_replicas import assert_same, observe
-from tests.simulation.device import SwarmDevice
+from tests.simulation.device import CAPACITY, SwarmDevice
 from tests.simulation.ledger import Ledger, digest_of
 from tests.simulation.programs import Programs
 
@@ -245,6 +245,7 @@ def _lost_by_power_cut(
     """
     disk = device.disk.fork()
     disk.crash(chance.randrange(1 << 30))
+    disk.capacity = CAPACITY  # on a full disk what is carried waits in the journal until there is room
     store = ChunkStore.open(disk, "chunks", device.ledger.keys, entropy=bytes)
     try:
         if carrying is not None:

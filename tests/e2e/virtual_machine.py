@@ -27,10 +27,11 @@ _INIT: Final = """\
 /bin/busybox mkdir /upper/top /upper/work
 /bin/busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/top,workdir=/upper/work none /root
 for each in dev proc sys; do /bin/busybox mount --move /$each /root/$each; done
-for each in run tmp dev/shm; do
+for each in run dev/shm; do
     /bin/busybox mkdir -p /root/$each
     /bin/busybox mount -t tmpfs none /root/$each
 done
+export TMPDIR=/run  # /tmp stays what it is on this machine: the project may lie there
 exec /bin/busybox switch_root /root /bin/sh -c '{script}'
 """
 _FOLDERS: Final = ("bin", "modules", "lower", "upper", "root", "proc", "sys", "dev")

@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 from dittofs.address import Address
 from dittofs.cache_settings import CACHE_RULES, NO_LIMIT, CacheSettings
 from dittofs.errors import ConfigError, FormatError
+from dittofs.labels import LABEL_BYTES_MAX, default_label, is_label
 from dittofs.server_urls import IceServer, SignalUrl
 
-LABEL_BYTES_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 FILE_BYTES_MAX: Final = 64 << 10
 PEERS_MAX: Final = 256
@@ -204,22 +204,6 @@ def _brake(given: Mapping[str, object]) -> BrakeSettings:
         least=least if isinstance(least, int) else default.least,
         seconds=seconds if isinstance(seconds, int) else default.seconds,
     )
-
-
-def is_label(text: str) -> bool:
-    """Whether a device may be called that."""
-    return (
-        0 < len(text.encode("utf-8", "surrogatepass")) <= LABEL_BYTES_MAX
-        and text.isprintable()
-        and "/" not in text
-        and text == text.strip()
-    )
-
-
-def default_label(hostname: str) -> str:
-    """The host's name without its domain, or "device" if that is no label."""
-    label, _, _ = hostname.partition(".")
-    return label if is_label(label) else "device"
 
 
 def _is_host(value: object) -> bool:

@@ -13,7 +13,7 @@ from dittofs.blocking import RunBlocking
 from dittofs.cache_settings import NO_LIMIT, CacheSettings
 from dittofs.chunks.seal import VolumeKeys
 from dittofs.clock import Entropy
-from dittofs.config import StorageSettings, is_label
+from dittofs.config import StorageSettings
 from dittofs.disk import Disk
 from dittofs.errors import ConfigError, DittoError
 from dittofs.history.at import At
@@ -30,6 +30,7 @@ from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
 from dittofs.ids import VolumeId
+from dittofs.labels import is_label
 from dittofs.merging.conflicts_view import conflicts_directory
 from dittofs.merging.merge import Merging
 from dittofs.merging.task import Merger

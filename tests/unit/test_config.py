@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dittofs.config import FILE_BYTES_MAX, Paths, Settings, default_label
+from dittofs.config import FILE_BYTES_MAX, Paths, Settings
 from dittofs.errors import ConfigError
+from dittofs.labels import default_label
 
 DEFAULTS = Settings(label="laptop", log_level="info")
 

@@ -1,11 +1,11 @@
 """Naming devices anew, as signed records to keep and to send: by an owner, or by the device itself."""
 
-from dittofs.config import LABEL_BYTES_MAX, is_label
 from dittofs.errors import FormatError
 from dittofs.identity.authoring import NotAllowed, require_owner
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.membership import Membership
 from dittofs.identity.records import NUMBER_MAX, Body, Kind, Record, Role, sign_record
+from dittofs.labels import LABEL_BYTES_MAX, is_label
 
 
 def rename(membership: Membership, author: Device, device: DeviceId, name: str) -> bytes:

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from dittofs.config import is_label
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.ids import GENESIS_SLOT, Slot, VolumeId, client_of_slot, slot_of_client
+from dittofs.labels import is_label
 
 NAMELESS: Final = "another device"
 DEVICE_ID_BYTES: Final = 32

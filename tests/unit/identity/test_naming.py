@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from dittofs.config import LABEL_BYTES_MAX
 from dittofs.errors import FormatError
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.granting import remove
@@ -14,6 +13,7 @@ from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.membership import Membership
 from dittofs.identity.naming import confirm, rename
 from dittofs.identity.records import NUMBER_MAX, Body, Kind, Role, sign_record
+from dittofs.labels import LABEL_BYTES_MAX
 from tests.unit.identity.devices import DESKTOP, ENTROPY, LAPTOP, NAS, PHONE, STRANGER, Share
 
 

@@ -99,7 +99,7 @@ async def test_without_a_network_a_device_joins_by_code_and_both_meet_by_bluetoo
 async def test_a_link_that_was_lost_is_made_again(tmp_path: Path) -> None:
     async with joined(tmp_path) as (_, _, birch, other):
         first = await birch.session(other)
-        first.link._stream.end()  # type: ignore[attr-defined]
+        first.link._stream.end()  # type: ignore[attr-defined]  # as when the radio fails
         with trio.fail_after(PATIENCE_S):
             while birch.network.connector.peers(other.id) is None or other.peers.open_sessions in (
                 [],

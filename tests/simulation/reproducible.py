@@ -40,12 +40,12 @@ class _SeededSuite:
 def reproducible(seed: int) -> Iterator[None]:
     """Let trio run what is ready in an order that the seed gives, and wraps be the same each time."""
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # trio calls it Final
     state = scheduler._r.getstate()
     scheduler._r.seed(seed)
     try:
         with patch("dittofs.identity.wraps._SUITE", _SeededSuite()):
             yield
     finally:
-        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]  # as above
         scheduler._r.setstate(state)

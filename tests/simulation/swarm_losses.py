@@ -60,8 +60,8 @@ def watch_letting_go(swarm: "Swarm", device: SwarmDevice) -> None:
         believed.clear()
         tell(targets)
 
-    evicting._changed = look  # type: ignore[method-assign]
-    evicting._tell = told  # type: ignore[method-assign]
+    evicting._changed = look  # type: ignore[method-assign]  # it watches, and then calls it
+    evicting._tell = told  # type: ignore[method-assign]  # as above
 
 
 def _has_gone(swarm: "Swarm", device: SwarmDevice) -> bool:

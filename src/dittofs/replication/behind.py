@@ -32,9 +32,8 @@ class Behind:
 
     def note(self, devices: Iterable[DeviceId]) -> None:
         """When these meet this device again, they believe nothing they heard of it. One transaction."""
-        told = [
-            (device, self.nonce_for(device)) for device in devices
-        ]  # may make a nonce, another transaction
+        # Outside of the transaction: a nonce that is made is one of its own.
+        told = [(device, self.nonce_for(device)) for device in devices]
         with self._journal.transaction():
             for device, nonce in told:
                 self._stale.setdefault(device, set()).add(nonce)

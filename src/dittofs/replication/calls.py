@@ -45,19 +45,23 @@ class Calls:
         return await secure(stream, self.device, is_dialer=False, admits=admits, description=_described(path))
 
 
+def transport_of(link: Link) -> str:
+    """The first word of its description: `tcp`, `webrtc` or `bluetooth`."""
+    return link.description.partition(" ")[0]
+
+
 def is_better(transport: str, link: Link) -> bool:
     """Whether a link of that transport is worth making beside this one.
 
     WebRTC costs a hundred times the processor time of TCP, and Bluetooth is a thousand times slower.
     """
-    used = link.description.partition(" ")[0]
+    used = transport_of(link)
     return used in _ORDER and transport in _ORDER and _ORDER.index(transport) < _ORDER.index(used)
 
 
 def frame_bytes(link: Link) -> int:
     """What one frame on a link may carry: what somebody waits for comes after a frame at most."""
-    is_slow = link.description.startswith(f"{bluez.TRANSPORT} ")
-    return _SLOW_FRAME_BYTES if is_slow else PAYLOAD_BYTES_MAX
+    return _SLOW_FRAME_BYTES if transport_of(link) == bluez.TRANSPORT else PAYLOAD_BYTES_MAX
 
 
 def in_turn(servers: Sequence[IceServer], attempt: int) -> list[IceServer]:

@@ -239,9 +239,7 @@ class Connector:
 
     def lacks(self, peers: Peers, device: DeviceId, transport: str) -> bool:
         """Whether a link of that transport to a member is better than what there is."""
-        session = peers.session(device)
-        is_lacking = session is None or session.liveness.is_in_doubt or is_better(transport, session.link)
-        return is_lacking and peers.knows(device) and self._may_have(peers, device)
+        return peers.knows(device) and self._is_wanted(peers, device, transport)
 
     async def hold(self, peers: Peers, link: Link) -> None:
         """Begin a session over a link that this side began, and hold it. Raises as `greeting.dialled`."""
@@ -266,7 +264,7 @@ class Connector:
         for volume in self._volumes.values():
             for key in volume.book.peers():
                 device = volume.identities.get(key) or _device(key)
-                if device is not None and not self._is_wanted(volume, device):
+                if device is not None and not self._is_wanted(volume.peers, device):
                     continue
                 if device is not None and self._has_makeshift(volume, device):
                     volume.book.hurry(key, now, BETTER_REST_S, BETTER_MAX)
@@ -290,10 +288,10 @@ class Connector:
         session = volume.peers.session(attempt.link.peer)
         return session is None or session.link is not attempt.link
 
-    def _is_wanted(self, volume: _Volume, device: DeviceId) -> bool:
-        session = volume.peers.session(device)
-        is_lacking = session is None or session.liveness.is_in_doubt or is_better(TRANSPORT, session.link)
-        return is_lacking and self._may_have(volume.peers, device)
+    def _is_wanted(self, peers: Peers, device: DeviceId, transport: str = TRANSPORT) -> bool:
+        session = peers.session(device)
+        is_lacking = session is None or session.liveness.is_in_doubt or is_better(transport, session.link)
+        return is_lacking and self._may_have(peers, device)
 
     @staticmethod
     def _has_makeshift(volume: _Volume, device: DeviceId) -> bool:
@@ -318,7 +316,7 @@ class Connector:
         try:
             if device is not None and device < self._device.id:
                 await trio.sleep(YIELD_S)
-                if not self._is_wanted(volume, device):
+                if not self._is_wanted(volume.peers, device):
                     return
             with attempt.scope:
                 async with self._dials:
@@ -348,7 +346,7 @@ class Connector:
     async def _hold(self, volume: _Volume, key: str, address: Address, link: Link) -> None:
         peers = volume.peers
         volume.identities[key] = link.peer
-        if not self._is_wanted(volume, link.peer):
+        if not self._is_wanted(volume.peers, link.peer):
             volume.book.failed(key, address, trio.current_time(), random.random())
             return
         began = trio.current_time()

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from dittofs.identity.keys import DeviceId
-from dittofs.replication.calls import is_better
+from dittofs.replication.calls import is_better, transport_of
 from dittofs.replication.session import Session
 
 log = structlog.get_logger()
@@ -68,8 +68,8 @@ class SessionGroups:
                 "duplicate",
                 "another device with the same key is connected: run `dittofs device new` on one",
             )
-        is_better_link = is_better(_transport(session), present.link)
-        is_worse_link = is_better(_transport(present), session.link)
+        is_better_link = is_better(transport_of(session.link), present.link)
+        is_worse_link = is_better(transport_of(present.link), session.link)
         is_race = present.is_open and trio.current_time() - present.opened_at < RACE_S
         if is_race and not (is_other or is_better_link):
             lower = min(self._device, session.device)
@@ -106,10 +106,6 @@ class SessionGroups:
         self._beside.discard(session)
         if self._used.get(session.device) is session:
             del self._used[session.device]
-
-
-def _transport(session: Session) -> str:
-    return session.link.description.partition(" ")[0]
 
 
 async def emptied(session: Session, is_awaited: Callable[[], bool]) -> None:

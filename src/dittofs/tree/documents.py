@@ -4,7 +4,7 @@ Of epochs that were left it remembers what of them is in the present one, as lon
 dropped. To have forgotten costs being told once more.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -39,12 +39,22 @@ class Documents:
     def shard(self, number: int) -> Shard:
         """One document. Raises FormatError if what is stored of it is not what a shard wrote."""
         shard = self._loaded.get(number)
-        if shard is None:
-            epoch, snapshot, updates = self._source.load(number)
-            shard = Shard.load(Epoch(*epoch), snapshot, updates, self.client_id)
-            self._loaded[number] = shard
-            if shard.epoch != self._states.epoch(number):  # the source had to make it anew
-                self._states.moved(number, shard.epoch, shard.known)
+        return shard if shard is not None else self._load(number, *self._source.load(number))
+
+    def stored(self, number: int) -> Shard | None:
+        """One document; None if nothing was ever stored of it. Raises FormatError as `shard` does."""
+        if number in self._loaded:
+            return self._loaded[number]
+        epoch, snapshot, updates = self._source.load(number)
+        return self._load(number, epoch, snapshot, updates) if snapshot is not None or updates else None
+
+    def _load(
+        self, number: int, epoch: tuple[int, bytes], snapshot: bytes | None, updates: Sequence[bytes]
+    ) -> Shard:
+        shard = Shard.load(Epoch(*epoch), snapshot, updates, self.client_id)
+        self._loaded[number] = shard
+        if shard.epoch != self._states.epoch(number):  # the source had to make it anew
+            self._states.moved(number, shard.epoch, shard.known)
         return shard
 
     @contextmanager

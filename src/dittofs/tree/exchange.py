@@ -248,7 +248,9 @@ class Exchange:
 
     def follow_all(self, number: int) -> dict[InodeId, dict[str, Record]]:
         """The joined records of a shard, by inode and link, for an index made anew."""
-        shard = self._documents.shard(number)
+        shard = self._documents.stored(number)
+        if shard is None:
+            return {}
         self._rows.states.moved(number, shard.epoch, shard.known)
         if number == META_SHARD:
             self.follow_settings(shard, list(shard.records()))

@@ -56,9 +56,9 @@ class _Row(msgspec.Struct, array_like=True):
 
 
 class _State:
-    """A row in memory; what is encoded or hashed of it is made when it is asked for."""
+    """A row in memory; what is encoded of it is made when it is asked for."""
 
-    __slots__ = ("encoded", "epoch", "known", "leaf", "n", "slot")
+    __slots__ = ("encoded", "epoch", "known", "n", "slot")
 
     def __init__(self, epoch: Epoch, known: StateVector, slot: Slot, n: int) -> None:
         self.epoch = epoch
@@ -66,7 +66,6 @@ class _State:
         self.slot = slot
         self.n = n
         self.encoded: DocumentState | None = None
-        self.leaf: bytes | None = None
 
 
 def exceeds(one: StateVector, other: StateVector) -> bool:
@@ -82,13 +81,18 @@ class States:
         self._states: list[_State] = []
         self._changed: set[int] = set()
         self._greatest = Stamp(0)
+        self._moved: set[int] = set(range(DOCUMENTS))
+        """Those of which what follows does not tell the present state."""
+        self._all = [DocumentState(FIRST_EPOCH, b"")] * DOCUMENTS
+        self._leaves = [b""] * DOCUMENTS
+        self._digests = [b""] * DOCUMENTS
         self._root: bytes | None = None
 
     def forget(self) -> None:
         """Drop everything, unwritten changes too: the store was rolled back."""
         self._states = []
         self._changed.clear()
-        self._root = None
+        self._moved.update(range(DOCUMENTS))
 
     def get(self, number: int) -> DocumentState:
         """What one document has seen."""
@@ -99,7 +103,8 @@ class States:
 
     def all(self) -> Sequence[DocumentState]:
         """What every document has seen, by number."""
-        return [self.get(number) for number in range(DOCUMENTS)]
+        self._catch_up()
+        return list(self._all)
 
     def epoch(self, number: int) -> Epoch:
         return self._state(number).epoch
@@ -112,8 +117,9 @@ class States:
         """A document has changed. `known` may move on with it; then this is called again."""
         state = self._state(number)
         state.epoch, state.known = epoch, known
-        state.encoded = state.leaf = self._root = None
+        state.encoded = None
         self._changed.add(number)
+        self._moved.add(number)
 
     def own_count(self, number: int, slot: Slot) -> int:
         """How many changes `slot`, which is ours, has made in a document."""
@@ -133,12 +139,14 @@ class States:
 
     def digests(self) -> list[bytes]:
         """The first 8 bytes of each document's digest."""
-        return [self._leaf(number)[:DIGEST_BYTES] for number in range(DOCUMENTS)]
+        self._catch_up()
+        return list(self._digests)
 
     def root_digest(self) -> bytes:
         """One digest over all states: equal for equal ones."""
+        self._catch_up()
         if self._root is None:
-            self._root = blake3(_ROOT_DOMAIN + b"".join(map(self._leaf, range(DOCUMENTS)))).digest()
+            self._root = blake3(_ROOT_DOMAIN + b"".join(self._leaves)).digest()
         return self._root
 
     def flush(self, greatest: Stamp) -> None:
@@ -171,10 +179,14 @@ class States:
             self._greatest = max(self._greatest, Stamp(row.stamp))
         self._states = states
 
-    def _leaf(self, number: int) -> bytes:
-        state = self._state(number)
-        if state.leaf is None:
-            (age, digest), vector = self.get(number)
+    def _catch_up(self) -> None:
+        """Encode and hash what has moved since this was last done."""
+        if not self._moved:
+            return
+        for number in self._moved:
+            (age, digest), vector = self._all[number] = self.get(number)
             head = number.to_bytes(2, "big") + age.to_bytes(8, "big") + bytes([len(digest)])
-            state.leaf = blake3(b"".join((_STATE_DOMAIN, head, digest, vector))).digest()
-        return state.leaf
+            leaf = blake3(b"".join((_STATE_DOMAIN, head, digest, vector))).digest()
+            self._leaves[number], self._digests[number] = leaf, leaf[:DIGEST_BYTES]
+        self._moved.clear()
+        self._root = None

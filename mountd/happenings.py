@@ -58,7 +58,7 @@ class Happenings:
         had = self._held.get(opened.name, {})
         if not had and not opened.volume.replica.tree.brake.holds:
             return
-        found = {one.device: one for one in held(opened)}
+        found = {one.known_as: one for one in held(opened)}
         counts = {name: one.removed + one.rewritten + one.directories for name, one in found.items()}
         self._held[opened.name] = counts
         now = time.monotonic()

@@ -51,11 +51,11 @@ from dittofs.node import Node
 from dittofs.tree.record import Kind
 from dittofs.volume.events import PastContent
 from dittofs.volume.volume import Volume
+from mountd.authors import author, authors_of
 from mountd.checkout import Checkout
 from mountd.history_items import done_item, status_of, told, would_be
 from mountd.kinds import KIND_NAMES
 from mountd.known_paths import is_there, never_there, require_known
-from mountd.undoing import label_of, unknown_device
 
 PART_BYTES: Final = 1 << 20
 ROWS_IN_A_ROW: Final = 32
@@ -78,20 +78,18 @@ class HistoryDesk:
         volume = opened.volume
         names = components(path_bytes(request))
         versions, restoring = Versions(volume.replica), Restoring(volume)
-        called = label_of(opened, request.device)
-        device = called or request.device
+        wanted = author(opened, request.device) if request.device else ""
+        authors = authors_of(opened)
         found = 0
         for number, event in enumerate(self._events(volume, names), 1):
             if number % ROWS_IN_A_ROW == 0:
                 await trio.lowlevel.checkpoint()
-            if event is None or (device and event.device != device):
+            if event is None or (wanted and event.author != wanted):
                 continue
-            yield await told(volume, versions, restoring, event)
+            yield await told(volume, versions, restoring, event, authors.known_as(event.author))
             found += 1
             if found == request.limit:
                 return
-        if device and not found and not called:
-            raise unknown_device(opened, device)
 
     def _events(self, volume: Volume, names: tuple[bytes, ...]) -> Iterator[Event | None]:
         if not names:

@@ -12,8 +12,10 @@ from dittofs.volume.writers import Writers
 from mountd.kinds import KIND_NAMES
 
 
-async def told(volume: Volume, versions: Versions, restoring: Restoring, event: Event) -> LogEvent:
-    """An event of the log."""
+async def told(
+    volume: Volume, versions: Versions, restoring: Restoring, event: Event, known_as: str
+) -> LogEvent:
+    """An event of the log; `known_as`: what to type for its device."""
     content, row = event.version, event.row
     was = path_fields(event.was)
     shown = volume.replica.tree.version((row.inode, None))
@@ -37,6 +39,7 @@ async def told(volume: Volume, versions: Versions, restoring: Restoring, event: 
         size=content.size if content is not None else 0,
         missing_bytes=await restoring.missing_bytes(content),
         is_shown=is_shown,
+        known_as=known_as,
         **path_fields(event.path),
     )
 

@@ -109,5 +109,5 @@ def _next(action: Action, done: list[BrakeDone], *, dry_run: bool) -> str:
         return f"{counted(files, 'file')}, {size} {says}. {again}"
     if action == "reject":
         return f"{counted(files, 'file')}, {size} as before, for all devices.   Who has what:  dittofs status"
-    device = escaped(shlex.quote(batches[0].device))
+    device = escaped(shlex.quote(batches[0].known_as or batches[0].device))
     return f"Accepted. To have it back after all:  dittofs undo --device {device} --since TIME"

@@ -13,4 +13,10 @@ def held_line(batch: HeldBatch) -> str:
         did.append(f"removed {listed(what)}")
     if batch.rewritten:
         did.append(f"rewrote {counted(batch.rewritten, 'file')}")
-    return f"{escaped(batch.device)} {listed(did)} ({human_size(batch.bytes)})"
+    whose = name_of(batch.device, batch.known_as)
+    return f"{escaped(whose)} {listed(did)} ({human_size(batch.bytes)})"
+
+
+def name_of(device: str, known_as: str) -> str:
+    """What a device is called; of several of one name with what tells it apart."""
+    return device if known_as in ("", device) else f"{device} ({known_as})"

@@ -5,6 +5,7 @@ import shlex
 import time
 
 from dittofs.cli.asking import Place, client, locate
+from dittofs.cli.held import name_of
 from dittofs.cli.output import counted, escaped, human_size, say, say_json, when
 from dittofs.control.faults import EXIT_FINE
 from dittofs.control.history import LogEvent, LogRequest
@@ -89,6 +90,6 @@ def event_line(event: LogEvent, now_ns: int) -> str:
     named = f"{event.version}  {event.id}" if event.version else ""
     sign = "/" if event.kind == "directory" else ""
     return (
-        f"{when(event.made_ns, now_ns):>12}  {escaped(event.device):<12}  "
+        f"{when(event.made_ns, now_ns):>12}  {escaped(name_of(event.device, event.known_as)):<12}  "
         f"{named:<30}  {escaped(path_bytes(event))}{sign}  {what}{detail}"
     ).rstrip()

@@ -23,7 +23,7 @@ class LogRequest(Struct, frozen=True):
     volume: str
     path: str = ""
     path_raw: bytes = b""
-    device: str = ""  # only what this one did
+    device: str = ""  # only what this one did, as in `UndoRequest`
     limit: Count = 50  # 0: all
 
 
@@ -35,7 +35,7 @@ class LogEvent(Struct, frozen=True, tag="event"):
     what: What
     made_ns: int  # when, by the clock of whoever did it
     applied_ns: int  # when this device heard of it; what `.dittofs/at` goes by
-    device: str  # a label that the writer gave itself, not a proof
+    device: str  # what it is called
     path_raw: bytes = b""
     was: str = ""  # of what moved, where it was before
     was_raw: bytes = b""
@@ -44,6 +44,7 @@ class LogEvent(Struct, frozen=True, tag="event"):
     size: int = 0
     missing_bytes: int = 0  # of that version, not on this device
     is_shown: bool = False  # it is what the file shows now
+    known_as: str = ""  # what a request takes for the device: its name, or of several the beginning of an id
 
 
 class RestoreRequest(Struct, frozen=True):

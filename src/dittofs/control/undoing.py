@@ -14,7 +14,7 @@ class UndoRequest(Struct, frozen=True):
     """Undo what a device did. The lines are an `UndoStep` an inode, then `UndoDone`."""
 
     volume: str
-    device: str  # what it calls itself, or is called among the members, or the beginning of its id
+    device: str  # what it is called, or the beginning of its id; the whole of one is exact
     since_ns: int  # by that device's clock
     until_ns: int = -1  # -1: up to now
     path: str = ""  # only what is at and below it
@@ -42,7 +42,7 @@ class UndoDone(Struct, frozen=True, tag="done"):
     """The last line."""
 
     volume: str
-    device: str
+    device: str  # what it is called
     is_dry_run: bool
     is_reachable: bool  # another device is connected, from which contents can come
 
@@ -52,7 +52,7 @@ class BrakeRequest(Struct, frozen=True):
 
     volume: str
     action: Literal["list", "accept", "reject"] = "list"
-    device: str = ""  # of whom; empty: of all
+    device: str = ""  # of whom, as in `UndoRequest`; empty: of all
     dry_run: bool = False
     paths: bool = False  # name the first 100 of each batch
 
@@ -61,7 +61,7 @@ class HeldBatch(Struct, frozen=True, tag="held"):
     """What is shown as it was, although a device removed or rewrote it."""
 
     volume: str
-    device: str  # what it calls itself: a label, not a proof
+    device: str  # what it is called
     removed: int  # files
     rewritten: int
     directories: int  # removed
@@ -69,6 +69,7 @@ class HeldBatch(Struct, frozen=True, tag="held"):
     first_ns: int  # when it did so, by its clock
     last_ns: int
     paths: tuple[str, ...] = ()
+    known_as: str = ""  # what a request takes for the device: its name, or of several the beginning of an id
 
 
 class BrakeProgress(Struct, frozen=True, tag="progress"):

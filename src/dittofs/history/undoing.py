@@ -54,29 +54,23 @@ class Step:
     reason: str = ""
 
 
-def slots_of(volume: Volume, device: str) -> frozenset[Slot]:
-    """The writers whose device is called `device` now."""
+def slots_of(volume: Volume, author: str) -> frozenset[Slot]:
+    """The writers of one device, by `Writers.key`: another one of the same name is another."""
     replica = volume.replica
     writers = writers_in(replica.tree.settings())
-    return frozenset(slot for slot in writers if replica.writers.name(slot) == device)
-
-
-def labels(volume: Volume) -> list[str]:
-    """What the devices are called now that have written."""
-    replica = volume.replica
-    return sorted({replica.writers.name(slot) for slot in writers_in(replica.tree.settings())})
+    return frozenset(slot for slot in writers if replica.writers.key(slot) == author)
 
 
 async def undo(
-    volume: Volume, device: str, window: Window, *, under: bytes, dry_run: bool, may_fetch: bool
+    volume: Volume, author: str, window: Window, *, under: bytes, dry_run: bool, may_fetch: bool
 ) -> AsyncGenerator[Step, None]:
-    """Undo what `device` did in the window below the path `under`; tell of each inode once it is done.
+    """Undo what one device did in the window below the path `under`; tell of each inode once it is done.
 
     `may_fetch`: another device is connected, from which contents can come that are not here. What others may
     sweep of what comes back is fetched first; what of that cannot be had is left as it is.
     """
     await volume.publisher.drain()
-    run = _undo(volume, device, window, under=under, dry_run=dry_run, may_fetch=may_fetch)
+    run = _undo(volume, author, window, under=under, dry_run=dry_run, may_fetch=may_fetch)
     with volume.replica.naming.begun():
         async with aclosing(run) as found:
             async for step in found:
@@ -84,12 +78,12 @@ async def undo(
 
 
 async def _undo(
-    volume: Volume, device: str, window: Window, *, under: bytes, dry_run: bool, may_fetch: bool
+    volume: Volume, author: str, window: Window, *, under: bytes, dry_run: bool, may_fetch: bool
 ) -> AsyncGenerator[Step, None]:
     held = [
         inode
         for inode, (whose, at) in volume.replica.tree.brake.holds.all.items()
-        if volume.replica.writers.called(whose) == device and window.since <= at <= window.until
+        if whose == author and window.since <= at <= window.until
     ]
     touched = await _touched(volume, window)
     undoing = _Undoing(volume, window, under, dry_run=dry_run, may_fetch=may_fetch)

@@ -35,6 +35,8 @@ class Event:
     version: PastContent | None
     """What was written, or removed."""
     device: str
+    author: str
+    """The device, by `Writers.key`."""
 
 
 class Versions:
@@ -154,7 +156,8 @@ def _made(
     path = now if now is not None else was or b""
     moved = was if what == "moved" and was is not None and was != now else b""
     kind = past.kind if past is not None else Kind.FILE
-    return Event(row, what, path, moved, kind, version, replica.writers.name(writer))
+    author = replica.writers.key(writer)
+    return Event(row, what, path, moved, kind, version, replica.writers.called(author), author)
 
 
 def _event(

@@ -21,15 +21,14 @@ INODES_PER_GROUP: Final = 16
 """One transaction, some milliseconds."""
 
 
-def held_of(replica: Replica, device: str) -> list[InodeId]:
-    """The inodes that are held of the device of that name; of all if it is empty."""
-    held, called = replica.tree.brake.holds.all, replica.writers.called
-    return [inode for inode, (whose, _) in held.items() if device in ("", called(whose))]
+def held_of(replica: Replica, author: str) -> list[InodeId]:
+    """The inodes that are held of one device, by `Writers.key`; of all if it is empty."""
+    return [inode for inode, (whose, _) in replica.tree.brake.holds.all.items() if author in ("", whose)]
 
 
-async def accept(replica: Replica, device: str) -> AsyncGenerator[int, None]:
+async def accept(replica: Replica, author: str) -> AsyncGenerator[int, None]:
     """Show what the device did; yields how many inodes are done."""
-    inodes = held_of(replica, device)
+    inodes = held_of(replica, author)
     for start in range(0, len(inodes), INODES_PER_GROUP):
         batch = inodes[start : start + INODES_PER_GROUP]
         replica.show_held(batch)
@@ -37,12 +36,12 @@ async def accept(replica: Replica, device: str) -> AsyncGenerator[int, None]:
         yield start + len(batch)
 
 
-async def reject(replica: Replica, device: str) -> AsyncGenerator[int, None]:
+async def reject(replica: Replica, author: str) -> AsyncGenerator[int, None]:
     """Make everything again what is shown of it, on all devices; yields how many inodes are done.
 
     ReadOnlyVolume if this device may not write.
     """
-    inodes = held_of(replica, device)
+    inodes = held_of(replica, author)
     for start in range(0, len(inodes), INODES_PER_GROUP):
         batch = inodes[start : start + INODES_PER_GROUP]
         with replica.change() as change:

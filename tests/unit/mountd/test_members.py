@@ -32,7 +32,7 @@ NAME = "Shared"
 THESIS = os.urandom(400 << 10)
 
 
-def _node(home: Path, nursery: trio.Nursery) -> Node:
+def node_in(home: Path, nursery: trio.Nursery) -> Node:
     return Node(
         Paths.find({"DITTOFS_HOME": str(home)}),
         Settings(home.name, bind="127.0.0.1", port=0, uses_mdns=False),
@@ -88,7 +88,7 @@ class Guest:
 async def guest_of(directory: Path, policy: str) -> AsyncIterator[Guest]:
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            host, node = _node(directory / "host", nursery), _node(directory / "guest", nursery)
+            host, node = node_in(directory / "host", nursery), node_in(directory / "guest", nursery)
             host.start()
             node.start()
             opened = await host.open(NAME, trusts_root=False)
@@ -227,7 +227,7 @@ async def test_who_has_nothing_of_its_own_leaves_and_keeps_nothing(tmp_path: Pat
 
 async def test_a_crash_while_a_volume_is_removed_leaves_nothing_of_it(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
-        one = _node(tmp_path, nursery)
+        one = node_in(tmp_path, nursery)
         one.start()
         for name in ("Gone", "Named", "Kept"):
             await one.open(name, trusts_root=False)
@@ -238,7 +238,7 @@ async def test_a_crash_while_a_volume_is_removed_leaves_nothing_of_it(tmp_path: 
     for name in ("Gone", "Named"):  # after the registry was replaced, and before
         places[name].rename(places[name].with_name(GONE + places[name].name))
     async with trio.open_nursery() as nursery:
-        again = _node(tmp_path, nursery)
+        again = node_in(tmp_path, nursery)
         again.start()
         assert again.names() == ["Kept"]
         assert list((tmp_path / "state" / VOLUMES).iterdir()) == [places["Kept"]]

@@ -8,7 +8,7 @@ from dittofs.identity.records import Role
 from dittofs.ids import ROOT, InodeId
 from dittofs.node import Node
 from dittofs.replication.policy import Policy
-from dittofs.replication.ruling import RULES_MAX
+from dittofs.replication.ruling import RulesFull
 from dittofs.shared_volume import SharedVolume
 from dittofs.tree.record import Kind
 from dittofs.volume.browsing import Browsing
@@ -39,14 +39,12 @@ class CopiesDesk:
             who = f"this device is a {ROLE_NAMES[opened.role]}; it is {was} as before"
             text = f"only writers and owners change how many copies there are, and {who}"
             raise Refusal("forbidden", text, "Run it on one of them:  dittofs devices")
-        rules = opened.peers.copies.rules
-        if policy is not None and inode != ROOT and inode not in rules and len(rules) >= RULES_MAX:
-            text = (
-                f"a volume has {RULES_MAX:,} paths with a number of their own at most; it is {was} as before"
-            )
-            raise Refusal("refused", text, "dittofs copies inherit PATH")
         if inode != ROOT:
-            opened.ruling.bind(inode, policy)
+            try:
+                opened.ruling.bind(inode, policy)
+            except RulesFull as error:
+                text = f"{error}; it is {was} as before"
+                raise Refusal("refused", text, "dittofs copies inherit PATH") from error
         elif policy is not None:
             opened.ruling.set_all(policy)
         replica = opened.volume.replica

@@ -190,7 +190,7 @@ class SharedVolume:
                 nursery.start_soon(kept_up, self.history_cost.run)
                 nursery.start_soon(kept_up, self.pinning.run, self.pinning.look_again)
                 nursery.start_soon(kept_up, self.cache_limit.run)
-                nursery.start_soon(kept_up, self.ruling.run, self.ruling.restarted)
+                nursery.start_soon(kept_up, self.ruling.run)
 
     def _found_damage(self, sentence: str) -> None:
         self.volume.note_damage(sentence)

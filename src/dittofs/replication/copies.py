@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 KNOWN_MAX: Final = 65_536
 """Directories of which it is remembered what holds there."""
+RULES_KEPT_MAX: Final = 4_000
+"""Of one volume: devices apart may each have made as many as a user may make (ruling.py)."""
 DEPTH_MAX: Final = 4096
 """Directories above another one that are looked at: more can only be a circle."""
 
@@ -42,7 +44,7 @@ class Copies:
         self.rules: dict[InodeId, Policy] = {}
 
     def read(self) -> None:
-        """What cannot be understood counts as two, and as no rule."""
+        """What cannot be understood counts as two, and as no rule. Of too many rules the strictest hold."""
         settings = self._tree.settings()
         said = {name: text for name, text in settings.items() if name == SETTING or ruled_inode(name)}
         if said == self._said:
@@ -51,7 +53,11 @@ class Copies:
         self._known.clear()
         self.policy = _parsed(said.get(SETTING, b"")) or Policy()
         found = ((ruled_inode(name), _parsed(text)) for name, text in said.items())
-        self.rules = {inode: policy for inode, policy in found if inode and policy}
+        rules = [(inode, policy) for inode, policy in found if inode and policy]
+        if len(rules) > RULES_KEPT_MAX:
+            log.error("more paths have a number of copies than are kept to", rules=len(rules))
+            rules = sorted(rules, key=lambda one: (-one[1].rank, one[0]))[:RULES_KEPT_MAX]
+        self.rules = dict(rules)
         self._changed()
 
     @property

@@ -1,19 +1,24 @@
 """Saying how many copies there should be: of the volume, or of what a path leads to."""
 
+import errno
 from typing import Final
 
-import structlog
 import trio
 
+from dittofs.errors import DittoError
 from dittofs.ids import InodeId
 from dittofs.replication.peers import Peers
 from dittofs.replication.policy import SETTING, Policy, rule_setting
 from dittofs.tree.entry import Change
 
-log = structlog.get_logger()
-
 RULES_MAX: Final = 1_000
-"""Of one volume: each is a setting that every device keeps in memory."""
+"""That a user may make, of one volume: each is a setting that every device keeps in memory."""
+
+
+class RulesFull(DittoError):
+    """As many paths have a number of copies of their own as may."""
+
+    errno = errno.ENOSPC
 
 
 class Ruling:
@@ -34,11 +39,17 @@ class Ruling:
     def bind(self, inode: InodeId, policy: Policy | None) -> None:
         """What holds for a file, or for all below a directory; None: what holds above it.
 
-        ReadOnlyVolume if this device may not write.
+        ReadOnlyVolume if this device may not write, RulesFull if there are as many as may be.
         """
+        rules, members = self._copies.rules, self._copies.members(inode)
+        if policy is not None and not rules.keys() & set(members):
+            removed_at = self._replica.tree.removed_at
+            # What has no path cannot be given up by who has reached the limit.
+            if len(rules) >= RULES_MAX <= sum(removed_at(one) is None for one in rules):
+                raise RulesFull(f"a volume has {RULES_MAX:,} paths with a number of their own at most")
         with self._replica.change() as change:
-            for one in self._copies.members(inode):
-                if policy is not None or one in self._copies.rules:
+            for one in members:
+                if policy is not None or one in rules:
                     value = None if policy is None else str(policy).encode()
                     change.group.set_setting(rule_setting(one), value)
 
@@ -50,18 +61,22 @@ class Ruling:
                 self._wake.set()
 
     async def run(self) -> None:
-        """For ever: forget the rule of what is removed here."""
+        """For ever: forget the rule of what is removed here, and at first of all that was before.
+
+        Whoever removed that may have crashed, or never come back.
+        """
+        self._gone |= self._copies.rules.keys()
         while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            gone = {one for one in self._gone if not self._replica.tree.names(one)}
+            gone = sorted(one for one in self._gone if self._is_over(one))
             if gone and self._replica.not_allowed is None:
                 with self._replica.change() as change:
-                    for one in sorted(gone):
+                    for one in gone:
                         change.group.set_setting(rule_setting(one), None)
             self._gone.clear()
+            await self._wake.wait()
+            self._wake = trio.Event()
 
-    def restarted(self) -> None:
-        """What could not be forgotten is tried again."""
-        if self._gone:
-            self._wake.set()
+    def _is_over(self, inode: InodeId) -> bool:
+        """Whether a rule was made before what it is about was removed: a later one is of what comes back."""
+        removed = self._replica.tree.removed_at(inode)
+        return removed is not None and self._replica.tree.set_at(rule_setting(inode)) < removed

@@ -23,6 +23,7 @@ from dittofs.tree.index import IndexStore, ShardSource
 from dittofs.tree.placement import Placement
 from dittofs.tree.record import (
     DOCUMENTS,
+    NEVER,
     Dot,
     Kind,
     NewVersion,
@@ -220,6 +221,20 @@ class Tree:
         """One setting of the volume, None if it has no value."""
         found = self._rows.settings.get(name)
         return None if found is None else found.value
+
+    def set_at(self, name: str) -> Stamp:
+        """When a setting was set or removed last; NEVER: it was not."""
+        found = self._rows.settings.get(name)
+        return NEVER if found is None else found.stamp
+
+    def removed_at(self, inode: InodeId) -> Stamp | None:
+        """When what is shown nowhere lost a name last. None: it is shown, or nothing is known of it."""
+        if self.names(inode):
+            return None
+        known = self._rows.inode(inode)
+        records = [one for one in (known.record, *known.links.values()) if one is not None]
+        stamps = (stamp for one in records for stamp in (one.removed, *(to.stamp for to in one.forwards)))
+        return max(stamps, default=None)
 
     def settings(self) -> Mapping[str, bytes]:
         """The settings of the volume that all replicas share, by name."""

@@ -6,8 +6,9 @@ from trio.testing import MockClock
 
 from dittofs.identity.records import Role
 from dittofs.ids import ROOT, InodeId
+from dittofs.replication import copies, ruling
 from dittofs.replication.policy import Policy, rule_setting, ruled_inode
-from dittofs.replication.ruling import Ruling
+from dittofs.replication.ruling import RulesFull, Ruling
 from dittofs.volume.browsing import Browsing
 from tests.unit.replication.evictions import Evictor
 from tests.unit.replication.pair import Side, connect, sides, until
@@ -155,8 +156,7 @@ async def test_directories_that_are_shown_as_one_have_the_rule_of_either(autojum
 
 async def test_the_rule_of_what_is_removed_is_forgotten_by_all(autojump_clock: MockClock) -> None:
     async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
-        ruling = Ruling(a.peers)
-        nursery.start_soon(ruling.run)
+        nursery.start_soon(Ruling(a.peers).run)
         a.rig.mkdir("films")
         await a.write("one", b"content")
         ruled(a, "films", "all")
@@ -171,6 +171,81 @@ async def test_the_rule_of_what_is_removed_is_forgotten_by_all(autojump_clock: M
         await counted(a, b)
         assert not b.peers.copies.rules
         assert not [name for name in b.rig.volume.replica.tree.settings() if ruled_inode(name)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_rule_of_what_was_removed_just_before_a_crash_is_forgotten_after_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        for path in ("one", "two", "lives"):
+            await a.write(path, path.encode())
+            ruled(a, path, "3")
+        await a.rig.unlink("one")
+        connect(nursery, a, b)
+        await counted(a, b)
+        await b.rig.unlink("two")  # and whoever removed it never comes back
+        await b.rig.publish()
+        await counted(a, b)
+        assert len(a.peers.copies.rules) == 3
+        nursery.start_soon(Ruling(a.peers).run)  # as when it is started again
+        await until(lambda: set(a.peers.copies.rules) == {inode(a, "lives")})
+        await counted(a, b)
+        assert set(b.peers.copies.rules) == {inode(a, "lives")}
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_rule_is_forgotten_that_is_later_than_the_removal_or_of_what_is_not_known_yet(
+    autojump_clock: MockClock,
+) -> None:
+    async with sides(Role.WRITER) as (a, _), trio.open_nursery() as nursery:
+        await a.write("back", b"content")
+        ruled(a, "back", "3")
+        back, unknown = inode(a, "back"), InodeId("A" * 16)
+        await a.rig.unlink("back")
+        await a.rig.publish()
+        with a.rig.volume.replica.change() as change:  # a restoration is on the way, its rule came first
+            for one in (back, unknown):
+                change.group.set_setting(rule_setting(one), b"all")
+        nursery.start_soon(Ruling(a.peers).run)
+        await trio.sleep(10)
+        assert set(a.peers.copies.rules) == {back, unknown}
+        nursery.cancel_scope.cancel()
+
+
+async def test_more_rules_than_a_volume_has_are_refused_but_not_for_those_without_a_path(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ruling, "RULES_MAX", 2)
+    async with sides(Role.WRITER) as (a, _):
+        for path in ("one", "two", "three"):
+            await a.write(path, path.encode())
+        ruled(a, "one", "3")
+        ruled(a, "two", "3")
+        with pytest.raises(RulesFull):
+            ruled(a, "three", "3")
+        ruled(a, "two", "4")
+        await a.rig.unlink("one")
+        await a.rig.publish()
+        ruled(a, "three", "3")
+
+
+@pytest.mark.logs_warning("more paths have a number of copies than are kept to")
+async def test_of_more_rules_than_are_kept_to_the_strictest_hold(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "RULES_KEPT_MAX", 3)
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        rules = {InodeId(f"{number:016d}"): str(number % 7 + 2) for number in range(20)}
+        rules[InodeId("Z" * 16)] = "all"
+        with a.rig.volume.replica.change() as change:
+            for one, policy in rules.items():
+                change.group.set_setting(rule_setting(one), policy.encode())
+        connect(nursery, a, b)
+        await counted(a, b)
+        for side in (a, b):
+            assert sorted(map(str, side.peers.copies.rules.values())) == ["8", "8", "all"]
+        assert a.peers.copies.rules == b.peers.copies.rules
         nursery.cancel_scope.cancel()
 
 

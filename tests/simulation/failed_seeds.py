@@ -30,6 +30,7 @@ MANY: Final = {
 BRAKED: Final = {
     1181: "a conflict entry became a file, was shown again, and both showed one number",
     3146: "the same",
+    30243: "what stood beside a refused file came back under the name of the file",
 }
 """Of `tests.property.test_brake`."""
 TREE: Final = {

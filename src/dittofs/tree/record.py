@@ -101,6 +101,10 @@ class NewVersion:
     mtime: int
     node: bytes
     face: int = 0
+    rank: Stamp = NEVER
+    """Of what stood beside a name and comes back as it was called: its rank, path and number."""
+    path: tuple[Dot, ...] = ()
+    ordinal: int = 0
 
 
 class Place(NamedTuple):

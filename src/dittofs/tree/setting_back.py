@@ -7,7 +7,7 @@ long as their record is known.
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dittofs.errors import FSError
 from dittofs.ids import InodeId, Slot, Stamp
@@ -26,6 +26,7 @@ from dittofs.tree.record import (
     Register,
     Version,
 )
+from dittofs.tree.removal import descent
 from dittofs.tree.rows import Inode
 from dittofs.tree.rules import Content, Meaning, version_order
 from dittofs.tree.writing import Transaction, Writing
@@ -108,20 +109,23 @@ def _versions(
             transaction.n += 1
             record.context = {**record.context, transaction.slot: transaction.n}
         made += 1
-        kept.append(
-            Version(
-                (transaction.slot, transaction.n),
-                one.root,
-                one.size,
-                one.mtime,
-                one.node,
-                # What stands beside was older than what is shown, whenever it comes back.
-                later(stamp, rank) if not place else min((v.rank for v in kept), default=stamp),
-                one.face or (0 if place or back.has_faces else face),
-                later(stamp, newest),
-                (),
-            )
+        version = Version(
+            (transaction.slot, transaction.n),
+            one.root,
+            one.size,
+            one.mtime,
+            one.node,
+            one.rank or min((v.rank for v in kept), default=stamp) if place else later(stamp, rank),
+            one.face or (0 if place or back.has_faces else face),
+            later(stamp, newest),
+            one.path if place else (),
+            one.ordinal if place else 0,
         )
+        main = max(kept, key=version_order) if place else version
+        if version_order(version) > version_order(main):
+            # What stands beside was older than what is shown, whenever it comes back.
+            version = version._replace(rank=max(NEVER, Stamp(main.rank - 1)))
+        kept.append(version)
     return tuple(kept)
 
 
@@ -215,9 +219,15 @@ def _contents_back(
         for dot in content.dots
         if is_theirs(dot[0])
     )
-    return tuple(map(_as_new, wanted)), replaces
+    return (*map(_as_new, wanted[:1]), *map(_as_beside, wanted[1:])), replaces
 
 
 def _as_new(content: Content) -> NewVersion:
     version = content.version
     return NewVersion(version.root, version.size, version.mtime, version.node, version.face)
+
+
+def _as_beside(content: Content) -> NewVersion:
+    """What a conflict entry shows is to be called as before."""
+    version = content.version
+    return replace(_as_new(content), rank=version.rank, path=descent(version), ordinal=version.ordinal)

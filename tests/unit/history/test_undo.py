@@ -94,6 +94,27 @@ async def test_a_removed_tree_comes_back_at_its_names_with_its_contents(pair: Pa
     assert pair.a.read("d/sub/three") == b"d/sub/three" * 40
 
 
+async def test_a_file_and_what_stood_beside_it_come_back_each_under_its_name(pair: Pair) -> None:
+    await filled(pair)
+    await pair.a.write("d/one", b"of the laptop")
+    await pair.b.write("d/one", b"of the phone")
+    await pair.settle()
+    before = shown(pair.b.volume)
+    (aside,) = (name for name in before if name.startswith("d/one ("))
+    contents = {name: await pair.b.fetch(name) for name in ("d/one", aside)}
+    assert len(set(contents.values())) == 2
+    since = now(pair)
+    await pair.a.unlink("d/one")
+    await pair.a.unlink(aside)
+    await pair.settle()
+    await undone(pair.b, "laptop", since)
+    await pair.settle()
+    for rig in (pair.a, pair.b):
+        assert await rig.fetch("d/one") == contents["d/one"]
+        (again,) = (name for name in shown(rig.volume) if name.startswith("d/one ("))
+        assert await rig.fetch(again) == contents[aside]
+
+
 async def test_the_log_names_what_came_back_and_who_had_it_back(pair: Pair) -> None:
     await filled(pair)
     since = now(pair)

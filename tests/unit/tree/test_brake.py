@@ -678,3 +678,29 @@ def test_a_conflict_that_was_resolved_just_before_a_mass_is_part_of_it_and_refus
     devices.carry(a)
     assert held(b) == FILES
     assert aside not in b.show()
+
+
+@pytest.mark.parametrize("entries", [1, 3])
+def test_refusing_brings_back_a_file_and_what_stood_beside_it_each_under_its_name(entries: int) -> None:
+    devices = Devices("alder", "birch", *("cedar", "elder")[: entries - 1], files=12)
+    a, b, *_ = devices.rigs
+    for number in range(12):
+        for rig in devices.rigs:
+            devices.clock.advance(1)
+            rig.write(path(number), b"%d of %s" % (number, rig.label.encode()))
+    devices.settle()
+    devices.clock.advance(1_000)
+    before = b.show()
+    assert a.show() == before
+    assert len(before) == 1 + 12 * len(devices.rigs)
+    for one in sorted(before):
+        if one != "d":
+            a.unlink(one)
+    devices.carry(a)
+    assert b.show() == before
+    assert held(b) == 12
+    reject(b)
+    assert b.show() == before
+    devices.settle()
+    assert a.show() == before
+    check(b)

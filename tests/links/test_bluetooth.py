@@ -5,6 +5,7 @@ import socket
 import pytest
 import trio
 from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call, new_signal
+from jeepney.fds import FileDescriptor
 from jeepney.io.trio import open_dbus_connection
 
 from dittofs.links.bluetooth import TRIES_MAX, Bluetooth
@@ -244,3 +245,17 @@ async def test_a_reset_is_the_end() -> None:
         await stream.send_all(b"never read")
         theirs.close()
         assert await stream.receive_some() == b""
+
+
+async def test_devices_that_come_by_and_go_leave_nothing_behind() -> None:
+    async with machine(Air(), HERE, with_bluez=True) as here:
+        await here.usable()
+        assert here.bluetooth.controller is not None
+        for number in range(50):
+            near, far = socket.socketpair()
+            path = here.bluetooth.controller.device(f"00:AA:02:00:00:{number:02X}")
+            here.bluetooth._connected(path, FileDescriptor(near.detach()))
+            far.close()
+            stream, _ = await here.accepted()
+            await stream.aclose()
+        assert len(here.bluetooth._streams) == 1

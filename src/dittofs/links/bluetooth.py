@@ -147,7 +147,9 @@ class Bluetooth:
         finally:
             del self._dialling[path]
             if not is_done:
-                self._given_up[path] = trio.current_time() + REJECT_S  # it may still come
+                now = trio.current_time()
+                self._given_up = {one: until for one, until in self._given_up.items() if until > now}
+                self._given_up[path] = now + REJECT_S  # it may still come
                 if arrived.statistics().current_buffer_used:
                     arrived.receive_nowait().drop()
             self._stir()
@@ -274,14 +276,19 @@ class Bluetooth:
         if self._given_up.pop(path, 0.0) > trio.current_time() and path not in self._dialling:
             raise BusRefused(_REJECTED, "it came too late")
         stream = RfcommStream(_socket(descriptor))
-        kept = [one for one in self._streams.get(path, []) if not one.is_closed]
-        self._streams[path] = [*kept, stream]
+        self._forget_closed()
+        self._streams.setdefault(path, []).append(stream)
         dialling = self._dialling.get(path)
         if dialling is not None and not dialling.statistics().current_buffer_used:
             dialling.send_nowait(stream)
         elif not self.accept(stream, place[1]):
             stream.drop()
             raise BusRefused(_REJECTED, "too many connections")
+
+    def _forget_closed(self) -> None:
+        """Whoever comes by has an address of its own, and many come by."""
+        kept = {path: [one for one in some if not one.is_closed] for path, some in self._streams.items()}
+        self._streams = {path: some for path, some in kept.items() if some}
 
     # -- what is known
 

@@ -37,6 +37,7 @@ DISPUTED_S: Final = 30.0  # so long a publication is waited for that was under w
 LOOK_S: Final = 0.05
 
 SHARED: Final = "another file, or a program, has the same content"
+PROVEN_FOR_LESS: Final = "fewer other devices have proven it: try again"
 BUSY: Final = "something is being published or brought back: try again"
 
 
@@ -93,13 +94,18 @@ class Evicting:
     def _judge(self, targets: Sequence[Target], *, is_forced: bool) -> None:
         """What stays whatever others prove."""
         for target in targets:
-            policy = self._peers.copies.of(target.inodes)
-            target.required, target.copies = 1 if is_forced else max(1, policy.count or 0), str(policy)
-            if policy.wants_all and not is_forced:
-                target.why = "copies = all has every device hold it"
-            elif len(self._peers.holders()) < target.required:
+            target.is_forced = is_forced
+            target.why = self._why_asked_for(target)
+            if not target.why and len(self._peers.holders()) < target.required:
                 target.why = self._too_few(target)
             target.why = target.why or self._why_used(target)
+
+    def _why_asked_for(self, target: Target) -> str:
+        """Why it stays for the number of copies as it is now, whatever there are; `target` has it then."""
+        policy = self._peers.copies.of(target.inodes)
+        target.required, target.copies = 1 if target.is_forced else max(1, policy.count or 0), str(policy)
+        is_asked_for = policy.wants_all and not target.is_forced
+        return "copies = all has every device hold it" if is_asked_for else ""
 
     async def _batch(self, targets: Sequence[Target], *, is_forced: bool) -> None:
         """`why` of each says in the end whether it went."""
@@ -253,7 +259,9 @@ class Evicting:
             elif not all(one.is_open and one.device in holders for one in target.provers):
                 target.why = "a device that had proven it has gone"
             else:
-                target.why = self._why_used(target)
+                target.why = self._why_asked_for(target) or self._why_used(target)
+                if not target.why and len(target.provers) < target.required:
+                    target.why = f"copies = {target.copies} now: {PROVEN_FOR_LESS}"
             if target.why:
                 fresh.append(target.named)
         leave = {target.named for target in going(targets)}

@@ -23,6 +23,8 @@ DOUBT_S: Final = 1.0
 CUT_S: Final = 3.5
 """So long the other machine may answer nothing of what it was sent."""
 SILENCE_S: Final = 15.0  # a link on which nothing came for so long is dead
+PINGS_MAX: Final = 64
+"""So many unanswered ones are remembered: a peer may go on talking and answer none."""
 LOOK_S: Final = 0.5
 """How often is looked while something is unanswered."""
 
@@ -37,9 +39,10 @@ class Liveness:
         self._link = link
         self._outbox = outbox
         self._send = send
-        self._pings: dict[int, float] = {}
+        self._pings: dict[int, tuple[float, trio.Event]] = {}
         self._ping_number = 0
-        self._ponged = trio.Event()
+        self._forgotten = 0
+        """No ping up to this number is awaited."""
         self._heard = trio.current_time()
         self._asked_at: float | None = None  # the first ping since anything was heard
 
@@ -86,20 +89,27 @@ class Liveness:
                     continue
             await trio.sleep(LOOK_S)
 
-    def _ping(self) -> int:
+    def _ping(self) -> trio.Event:
+        """Set once it is answered."""
+        if len(self._pings) >= PINGS_MAX:
+            self._forgotten = next(iter(self._pings))
+            del self._pings[self._forgotten]
         self._ping_number += 1
-        now = self._pings[self._ping_number] = trio.current_time()
+        now, answered = trio.current_time(), trio.Event()
+        self._pings[self._ping_number] = now, answered
         self._asked_at = now if self._asked_at is None else self._asked_at
         self._send(wire.Ping(self._ping_number))
-        return self._ping_number
+        return answered
 
     def answered(self, number: int) -> None:
         """A Pong came. ProtocolError if that ping was not sent."""
-        sent = self._pings.pop(number, None)
-        if sent is None:
+        found = self._pings.pop(number, None)
+        if found is None:
+            if 0 < number <= self._forgotten:
+                return
             raise ProtocolError("an answer to no ping")
-        self._ponged.set()
-        self._ponged = trio.Event()
+        sent, answered = found
+        answered.set()
         took = trio.current_time() - sent
         self.round_trip_s += (took - self.round_trip_s) / (4 if self.is_measured else 1)
         self.is_measured = True
@@ -107,8 +117,7 @@ class Liveness:
     async def probe(self, patience_s: float) -> float | None:
         """The seconds that the peer takes to answer; None: it does not within `patience_s`."""
         begun = trio.current_time()
-        number = self._ping()
+        answered = self._ping()
         with trio.move_on_after(patience_s):
-            while number in self._pings:
-                await self._ponged.wait()
-        return None if number in self._pings else trio.current_time() - begun
+            await answered.wait()
+        return trio.current_time() - begun if answered.is_set() else None

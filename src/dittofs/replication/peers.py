@@ -235,10 +235,10 @@ class Peers:
     def _leave(self, session: Session) -> None:
         """Another link is used from now on; this one ends when nothing is on its way over it."""
         why = "another link took its place"
+        session.is_left = True
         if session.liveness.is_in_doubt:
             session.end(why)
             return
-        session.is_left = True
         self.keeping.left(session)
 
         async def end() -> None:
@@ -253,7 +253,8 @@ class Peers:
 
     def _closed(self, session: Session) -> None:
         was_open = self.keeping.knows(session) or session.is_left
-        self.fetcher.disconnected(session, may_return=not self.is_banned(session.device))
+        may_return = not (session.is_left or self.is_banned(session.device))
+        self.fetcher.disconnected(session, may_return=may_return)
         self.keeping.disconnected(session)
         self.proving.disconnected(session)
         self.questions.disconnected(session)

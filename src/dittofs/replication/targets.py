@@ -30,6 +30,8 @@ class Target:
     """So many other devices have to prove it."""
     copies: str = ""
     """The number of copies that asks for that."""
+    is_forced: bool = False
+    """Whatever number is asked for: one proof is enough."""
     why: str = ""
     """Why it stays; empty: it goes."""
     here: Present = field(default_factory=lambda: Present([], {}))

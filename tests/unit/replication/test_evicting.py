@@ -205,6 +205,25 @@ async def test_a_file_that_comes_while_the_proof_is_awaited_keeps_what_it_has(
         assert a.has("large")
 
 
+@pytest.mark.parametrize("copies", [b"2", b"all"])
+async def test_nothing_goes_below_a_number_of_copies_that_is_asked_for_while_the_proof_is_awaited(
+    autojump_clock: MockClock, copies: bytes
+) -> None:
+    async with holding(copies=b"on-demand") as (a, _, _, _):
+        made = a.evicting._asking.prove
+
+        async def proven(*arguments: object) -> None:
+            await made(*arguments)  # type: ignore[arg-type]
+            with a.side.rig.volume.replica.change() as change:
+                change.group.set_setting("copies", copies)
+
+        a.evicting._asking.prove = proven  # type: ignore[method-assign, assignment]
+        done = await a.evict("large")
+        assert not done.gone
+        assert [f"copies = {copies.decode()}" in why for _, why in done.kept] == [True]
+        assert a.has("large")
+
+
 async def test_who_is_away_believes_nothing_that_it_heard_before_when_it_is_back(
     autojump_clock: MockClock,
 ) -> None:

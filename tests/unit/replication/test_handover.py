@@ -4,14 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from dittofs.chunks.seal import ChunkKind
+from dittofs.errors import ChunkUnavailable
 from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
 from dittofs.links.link import LinkBroken
 from dittofs.replication.custody import HOLD
+from dittofs.replication.fetcher import ALONE_PATIENCE_S
 from dittofs.replication.session_groups import BESIDE_MAX
 from dittofs.sync import messages as wire
 from tests.simulation.disk import SimulatedDisk
@@ -46,6 +49,14 @@ async def answering_pings(attacker: Attacker) -> None:
     """Be there, and take whatever is said."""
     while True:
         await attacker.hear()
+
+
+async def having_nothing(attacker: Attacker) -> None:
+    """Be there, and lack whatever is asked for."""
+    while True:
+        message, _ = await attacker.hear_a(wire.Get)
+        assert isinstance(message, wire.Get)
+        await attacker.say(wire.Absent(tuple(want.request for want in message.wants)))
 
 
 async def asked(attacker: Attacker, patience_s: float) -> list[wire.Wanted]:
@@ -153,3 +164,17 @@ async def test_what_a_link_that_was_left_says_somebody_holds_is_not_counted_on(
         assert not list(journal.scan_local(HOLD, tcp.device.id))
         await tcp.say(wire.Holds(1), wire.encode_roots([b"\x07" * 33]))
         await until(lambda: list(journal.scan_local(HOLD, tcp.device.id)), 5)
+
+
+async def test_no_read_waits_for_a_link_that_was_left_to_come_back(autojump_clock: MockClock) -> None:
+    async with reached_twice(WEBRTC, TCP) as (webrtc, tcp, target, nursery):
+        await tcp.greet()
+        await tcp.say(wire.Ready(target.peers.replica.root_digest()))
+        await until(lambda: used(target, tcp) == TCP)
+        nursery.start_soon(having_nothing, tcp)
+        with suppress(LinkBroken):
+            await answering_pings(webrtc)
+        begun = trio.current_time()
+        with pytest.raises(ChunkUnavailable):
+            await target.peers.fetcher.fetch(b"", [(ChunkKind.DATA, ChunkId(b"n" * 32))])
+        assert trio.current_time() - begun < ALONE_PATIENCE_S + 1

@@ -26,25 +26,38 @@ SILENCE_S: Final = 15.0  # a link on which nothing came for so long is dead
 PINGS_MAX: Final = 64
 """So many unanswered ones are remembered: a peer may go on talking and answer none."""
 LOOK_S: Final = 0.5
-"""How often is looked while something is unanswered."""
+"""How often is looked while something is unanswered, or awaited on a link that knows nothing of its path."""
+SILENT_LOOKS: Final = 7
+"""So many looks in a row find the ping unanswered on such a link, while something is awaited: it is cut.
+Looks are counted, not seconds: after a pause of this program itself what came meanwhile is read first.
+"""
 
 
 class Liveness:
     """Of one session. `run` must be running; LinkBroken from it ends the session."""
 
-    def __init__(self, link: Link, outbox: Outbox, send: Callable[[wire.Message], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        outbox: Outbox,
+        send: Callable[[wire.Message], None],
+        awaits: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`awaits`: whether the peer owes an answer to anything but a ping."""
         self.round_trip_s = 0.05
         """Smoothed; a guess until the first answer to a ping."""
         self.is_measured = False
         self._link = link
         self._outbox = outbox
         self._send = send
+        self._awaits = awaits
         self._pings: dict[int, tuple[float, trio.Event]] = {}
         self._ping_number = 0
         self._forgotten = 0
         """No ping up to this number is awaited."""
         self._heard = trio.current_time()
         self._asked_at: float | None = None  # the first ping since anything was heard
+        self._silent_looks = 0  # while something was awaited, since anything was heard
 
     @property
     def is_in_doubt(self) -> bool:
@@ -56,6 +69,7 @@ class Liveness:
         """Something came."""
         self._heard = trio.current_time()
         self._asked_at = None
+        self._silent_looks = 0
 
     def ask(self) -> None:
         """Find out whether the peer is still there: it may be in doubt soon."""
@@ -80,14 +94,26 @@ class Liveness:
             if now >= ping_at:
                 ping_at = now + ping_s
                 self.ask()
+            is_watched = not is_told and self._awaits()
+            if is_watched:
+                self._look_closely(now)
             looked()
-            if self._asked_at is None and not unanswered_s:
+            if self._asked_at is None and not (unanswered_s or is_watched):
                 stirred = self._outbox.stir()
                 with trio.move_on_at(ping_at):
                     await stirred.wait()
                 if not stirred.is_set():
                     continue
             await trio.sleep(LOOK_S)
+
+    def _look_closely(self, now: float) -> None:
+        """Something is awaited, and the transport would not tell of a cut: LinkBroken when it is one."""
+        if self._asked_at is not None:
+            self._silent_looks += 1
+        elif now - self._heard >= LOOK_S:
+            self.ask()
+        if self._silent_looks >= SILENT_LOOKS:
+            raise LinkBroken(f"nothing was heard for {SILENT_LOOKS * LOOK_S:g} s of what is awaited")
 
     def _ping(self) -> trio.Event:
         """Set once it is answered."""

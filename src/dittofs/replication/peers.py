@@ -297,6 +297,10 @@ class Peers:
         for session in self._groups.every:
             session.rejudge()
 
+    def awaits(self, session: Session) -> bool:
+        """Whether chunks were asked for there and have not come."""
+        return self.fetcher.awaits(session)
+
     def take_chunks(self, session: Session, sizes: Sequence[tuple[int, int]], body: bytes) -> None:
         self.fetcher.take_chunks(session, sizes, body)
 

@@ -64,6 +64,8 @@ class Sessions(Protocol):
 
     def knows(self, device: DeviceId) -> bool: ...
 
+    def awaits(self, session: "Session") -> bool: ...
+
     def opened(self, session: "Session") -> None: ...
 
     def doubted(self, session: "Session") -> None: ...
@@ -101,7 +103,7 @@ class Session:
         self.live = Live(self, sessions.replica)
         self.rounds = Rounds(self, sessions.replica, sessions.durable, sessions.filling)
         self.serving = Serving(outbox, sessions.replica, sessions.chunk_lost)
-        self.liveness = Liveness(link, outbox, self.send)
+        self.liveness = Liveness(link, outbox, self.send, self._awaits)
         self.bytes_received = 0
         self.sent, self.received = Meter(), Meter()
         self.is_open = False
@@ -131,6 +133,11 @@ class Session:
     def may_write(self) -> bool:
         """Whether the peer's updates count."""
         return self.role >= Role.WRITER
+
+    def _awaits(self) -> bool:
+        """Whether the peer owes an answer."""
+        is_pulling = self.rounds.is_pulling or not self.live.is_in_step
+        return self.is_open and (is_pulling or self._sessions.awaits(self))
 
     def send(self, message: Message, body: bytes | memoryview = b"") -> None:
         """Queue what somebody waits for."""

@@ -32,7 +32,8 @@ class ToldPulse:
     """What a kernel would say of the other machine; the test says it."""
 
     local_host: str = ""
-    silent_s: float = 0.0
+    silent_s: float | None = 0.0
+    """None: it knows nothing."""
 
     def unanswered_s(self) -> float | None:
         return self.silent_s

@@ -119,13 +119,17 @@ class Device(Node):
         """Return when everybody reachable has everything and enough copies are kept."""
         self.run("sync", "--timeout", str(patience_s), timeout_s=patience_s + COMMAND_S)
 
-    def sent_bytes(self) -> int:
-        """What left this device's cables since they were plugged."""
+    def sent_bytes(self, interface: str = "") -> int:
+        """What left this device's cables, or one of them, since they were plugged."""
         done = subprocess.run(
             [*self.inside, "ip", "-j", "-s", "link"], capture_output=True, text=True, check=True
         )
         links: list[dict[str, Any]] = json.loads(done.stdout)
-        return sum(int(one["stats64"]["tx"]["bytes"]) for one in links if one["ifname"] != "lo")
+        return sum(
+            int(one["stats64"]["tx"]["bytes"])
+            for one in links
+            if one["ifname"] == interface or not (interface or one["ifname"] == "lo")
+        )
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class Network:
         self._directory = directory
         self._unique = secrets.token_hex(3)
         self._cables: dict[frozenset[str], Cable] = {}
+        self._switches: list[str] = []
         self.devices: list[Device] = []
 
     def device(self, label: str) -> Device:
@@ -179,6 +184,34 @@ class Network:
             device.addresses.append(address)
             ip("-n", device.space, "address", "add", f"{address}/24", "dev", name)
             ip("-n", device.space, "link", "set", name, "up")
+
+    def switch(self, devices: Sequence[Device], number: int = 200, *, rate: str = "") -> None:
+        """Join devices by a switch, each with a cable of its own that takes no more than `rate` of what it
+        sends (tc(8), such as `200mbit`; empty: what the machine can).
+        """
+        space = f"ditto-{self._unique}-s{number}"
+        ip("netns", "add", space)
+        self._switches.append(space)
+        ip("-n", space, "link", "add", "switch", "type", "bridge")
+        ip("-n", space, "link", "set", "switch", "up")
+        for last, device in enumerate(devices, 1):
+            name, port = f"s{number}", f"port{last}"
+            ip("-n", space, "link", "add", port, "type", "veth", "peer", "name", name, "netns", device.space)
+            ip("-n", space, "link", "set", port, "master", "switch", "up")
+            address = f"10.77.{number}.{last}"
+            device.addresses.append(address)
+            ip("-n", device.space, "address", "add", f"{address}/24", "dev", name)
+            ip("-n", device.space, "link", "set", name, "up")
+            if rate:
+                self.shape(device, name, rate)
+
+    @staticmethod
+    def shape(device: Device, interface: str, rate: str) -> None:
+        """An interface sends no more than this from now on; what comes faster waits its turn."""
+        shaped = ["tbf", "rate", rate, "burst", "128kb", "latency", "50ms"]
+        command = ["tc", "-n", device.space, "qdisc", "replace", "dev", interface, "root", *shaped]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S)
+        assert done.returncode == 0, done.stderr
 
     def pull(self, one: Device, other: Device) -> None:
         """Cut the cable between two devices: the interfaces at both ends go down."""
@@ -224,6 +257,8 @@ class Network:
                 problems.append(f"{device.label}: {error}")
         for device in self.devices:
             ip("netns", "delete", device.space)
+        for space in self._switches:
+            ip("netns", "delete", space)
         assert not problems, "\n".join(problems)
 
 

@@ -149,6 +149,10 @@ class ContentReader:
                     return
                 yield Part(offset, length, ChunkKind.DATA, chunk, chunk is None or self._has(chunk))
 
+    def leaves(self, start: int, end: int) -> Iterator[Leaf | Gap]:
+        """The leaves of the manifest under a range, and gaps where nodes are not here. Raises FormatError."""
+        return self._manifest.parts(start, min(end, self._size)) if self._manifest else iter(())
+
     def absent(self, start: int = 0, end: int | None = None) -> list[tuple[ChunkKind, ChunkId]]:
         """What must be had to read a range, each once: the manifest's nodes if one is not here, else chunks.
 

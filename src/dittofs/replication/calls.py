@@ -17,6 +17,7 @@ STRANGERS_MAX: Final = 4
 """Calls of devices that may not even have the words of a code, at a time."""
 _SLOW_FRAME_BYTES: Final = 16 << 10  # a tenth of a second by Bluetooth
 _ORDER: Final = (tcp.TRANSPORT, webrtc.TRANSPORT, bluez.TRANSPORT)
+_RATES: Final = {tcp.TRANSPORT: 20e6, webrtc.TRANSPORT: 4e6, bluez.TRANSPORT: 150e3}
 CALLS_MAX: Final = 8
 """Calls of members that are being made or taken, at a time: each is a process that starts."""
 
@@ -57,6 +58,16 @@ def is_better(transport: str, link: Link) -> bool:
     """
     used = transport_of(link)
     return used in _ORDER and transport in _ORDER and _ORDER.index(transport) < _ORDER.index(used)
+
+
+def rate_prior(link: Link) -> float:
+    """Bytes a second that a link is taken to carry until that is measured."""
+    return _RATES.get(transport_of(link), _RATES[tcp.TRANSPORT])
+
+
+def is_narrow(link: Link) -> bool:
+    """Whether a link is for what somebody waits for alone, unless there is no other."""
+    return transport_of(link) == bluez.TRANSPORT
 
 
 def frame_bytes(link: Link) -> int:

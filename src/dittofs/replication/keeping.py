@@ -357,14 +357,14 @@ class Keeping:
         singles: list[Wanted] = []
         for root, size in batch:
             try:
-                absent, after = await self._replica.run_blocking(missing, self._replica.chunks, root, size)
+                page = await self._replica.run_blocking(missing, self._replica.chunks, root, size)
                 if is_single(root, size):
-                    singles += absent  # contents of one chunk are asked for together
+                    singles += page.chunks  # contents of one chunk are asked for together
                     continue
-                while absent:
-                    await self._fetcher.fetch(root, absent, is_bulk=True)
-                    absent, after = await self._replica.run_blocking(
-                        missing, self._replica.chunks, root, size, after
+                while page.chunks:
+                    await self._fetcher.fetch_page(root, page)
+                    page = await self._replica.run_blocking(
+                        missing, self._replica.chunks, root, size, page.after
                     )
             except DittoError as error:
                 log.debug("a content could not be fetched", reason=str(error))

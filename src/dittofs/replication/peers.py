@@ -14,6 +14,7 @@ from dittofs.ids import VolumeId
 from dittofs.links.link import Link
 from dittofs.links.tcp import TRANSPORT
 from dittofs.replication.calls import is_better
+from dittofs.replication.comparing import all_told, in_step
 from dittofs.replication.copies import Copies, Holders
 from dittofs.replication.custody import Custody
 from dittofs.replication.errors import ProtocolError
@@ -43,7 +44,6 @@ from dittofs.tree.record import META_SHARD
 log = structlog.get_logger()
 
 BANNED_S: Final = 3600.0
-COMPARE_PAUSE_S: Final = 0.05
 PACE_S: Final = 0.5
 
 
@@ -89,7 +89,7 @@ class Peers:
             copies=self.copies,
             is_alone=lambda: not self.others,
         )
-        self.fetcher = Fetcher(replica, self.ban)
+        self.fetcher = Fetcher(replica, device, self.ban)
         self.fetcher.on_read = self.custody.came
         self.fetcher.is_alone = lambda: not self.others
         self.untaken = Untaken(lambda: self.role(device), lambda: self.open_sessions)
@@ -307,6 +307,9 @@ class Peers:
     def take_absent(self, session: Session, requests: Sequence[int]) -> None:
         self.fetcher.take_absent(session, requests)
 
+    async def take_having(self, session: Session, message: wire.Having, body: bytes) -> None:
+        await self.fetcher.swarm.take(session, message, body)
+
     def take_roots(self, session: Session, message: wire.AnyMessage, body: bytes) -> None:
         self.keeping.take(session, message, body)
 
@@ -338,36 +341,11 @@ class Peers:
     async def told(self) -> None:
         """Return when every connected device has every change of ours, durably."""
         await self.stream.flushed()
-        for session in self.open_sessions:
-            while session.is_open and not session.live.is_in_step:
-                await session.live.moved()
+        await all_told(self.open_sessions)
 
     async def in_step(self, since: float | None = None) -> None:
-        """Return when every connected device has every change of ours, durably, and we have theirs.
-
-        `since`: a time from which on what was compared counts, instead of now. Given to a call that follows
-        on a cancelled one it keeps what that has found: a comparison takes two round trips.
-        """
-        since = trio.current_time() if since is None else since
-        async with trio.open_nursery() as nursery:
-            for session in self.open_sessions:
-                nursery.start_soon(self._compared, session, since)
-
-    async def _compared(self, session: Session, since: float) -> None:
-        """Return when both sides were found to have the same, or the session has ended."""
-        while session.is_open:
-            await self.stream.flushed()
-            if session.live.is_in_step:
-                rounds = session.rounds
-                if not session.may_write or max(rounds.found_equal_at, rounds.found_ahead_at) >= since:
-                    return
-                if not session.rounds.is_pulling:
-                    session.rounds.begin()
-            next_look = trio.current_time() + COMPARE_PAUSE_S
-            with trio.move_on_at(next_look):
-                await session.rounds.ended()
-            if session.rounds.found_equal_at < since:  # one round after the other would keep both sides busy
-                await trio.sleep_until(next_look)
+        """As `comparing.in_step`, of every connected device."""
+        await in_step(self.open_sessions, self.stream, since)
 
     async def run(self) -> None:
         """For ever."""

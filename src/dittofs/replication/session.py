@@ -74,6 +74,8 @@ class Sessions(Protocol):
 
     def take_absent(self, session: "Session", requests: tuple[int, ...]) -> None: ...
 
+    async def take_having(self, session: "Session", message: wire.Having, body: bytes) -> None: ...
+
     def take_roots(self, session: "Session", message: wire.AnyMessage, body: bytes) -> None: ...
 
     def take_proof(self, session: "Session", message: wire.AnyMessage, body: bytes) -> None: ...
@@ -287,6 +289,9 @@ class Session:
             case wire.Ask() | wire.Keep() | wire.Holds() | wire.Released():
                 self._charge()
                 self._sessions.take_roots(self, message, body)
+            case wire.Having():
+                self._charge(1 + len(body) / wire.LEAF_CHUNKS_MAX)
+                await self._sessions.take_having(self, message, body)
             case wire.Prove() | wire.Proof() | wire.Forgotten():
                 self._charge()
                 self._sessions.take_proof(self, message, body)

@@ -15,7 +15,7 @@ from dittofs.sync.frame import HEADER_BYTES_MAX
 
 Value = TypeVar("Value")
 
-VERSION: Final = 2
+VERSION: Final = 3
 WANTS_MAX: Final = 64
 """Chunks in one `Get`."""
 REQUESTS_MAX: Final = 256
@@ -23,6 +23,9 @@ REQUESTS_MAX: Final = 256
 ROOTS_MAX: Final = 512
 """Contents in the body of one `Ask`, `Holds`, `Released` or `Keep`."""
 ROOT_BYTES_MAX: Final = 64
+LEAVES_MAX: Final = 64
+"""Have-sets in the body of one `Having`."""
+LEAF_CHUNKS_MAX: Final = 1024
 PARTS_MAX: Final = 40
 """Updates and chunks that one `Group` describes; a group that needs more is sent as several messages."""
 LABEL_BYTES_MAX: Final = 64
@@ -243,6 +246,13 @@ class Forgotten(Message, frozen=True, tag=25):
     number: Count
 
 
+class Having(Message, frozen=True, tag=26):
+    """What of some leaves of manifests is here. The body: have-sets."""
+
+    is_fetching: bool
+    """The sender fetches them: it is to be told what the receiver has of them, now and as that grows."""
+
+
 AnyMessage: TypeAlias = (
     Hello
     | Refuse
@@ -269,6 +279,7 @@ AnyMessage: TypeAlias = (
     | Prove
     | Proof
     | Forgotten
+    | Having
 )
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
@@ -280,6 +291,8 @@ _ROOTS = msgspec.msgpack.Decoder(Annotated[list[Root], Meta(max_length=ROOTS_MAX
 _SIZED = msgspec.msgpack.Decoder(
     Annotated[list[tuple[Root, Annotated[int, Meta(ge=1, le=2**63 - 1)]]], Meta(max_length=ROOTS_MAX)]
 )
+HaveSet = tuple[Id, Annotated[bytes, Meta(min_length=1, max_length=LEAF_CHUNKS_MAX // 8)]]
+_HAVE_SETS = msgspec.msgpack.Decoder(Annotated[list[HaveSet], Meta(max_length=LEAVES_MAX)])
 RECORD_BYTES_MAX: Final = 64 << 10
 _RECORDS = msgspec.msgpack.Decoder(
     Annotated[list[Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX)]], Meta(max_length=4096)]
@@ -330,6 +343,15 @@ def encode_sized_roots(roots: Sequence[tuple[bytes, int]]) -> bytes:
 
 def decode_sized_roots(body: bytes) -> list[tuple[bytes, int]]:
     return _decoded(_SIZED, body)
+
+
+def encode_have_sets(sets: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The body of `Having`: (leaf of a manifest, a bit for each of its entries)."""
+    return _ENCODER.encode(sets)
+
+
+def decode_have_sets(body: bytes) -> list[tuple[bytes, bytes]]:
+    return _decoded(_HAVE_SETS, body)
 
 
 def encode_records(records: Sequence[bytes]) -> bytes:

@@ -7,7 +7,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from dittofs.identity.records import Role
 from dittofs.ids import ROOT
 from dittofs.replication import rounds
-from dittofs.replication.peers import COMPARE_PAUSE_S
+from dittofs.replication.comparing import COMPARE_PAUSE_S
 from dittofs.replication.round import differing, pack_digests, pack_states, parse_states, wanted
 from dittofs.sync import messages as wire
 from dittofs.tree.record import shard_of

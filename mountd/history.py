@@ -1,6 +1,7 @@
 """`dittofs log`, `restore`, `trash`, `snapshot` and `checkout`: the past, asked for and had again."""
 
 import errno
+import itertools
 import os
 import shlex
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -43,7 +44,7 @@ from dittofs.history.snapshots import (
     unreadable_snapshots,
 )
 from dittofs.history.times import parse_time, time_name
-from dittofs.history.trash import Removed, forget, trash
+from dittofs.history.trash import Removed, forget, is_forgotten_since, trash
 from dittofs.history.versions import Event, Versions, log_below, log_of
 from dittofs.history.views import TimeView, View
 from dittofs.ids import InodeId
@@ -126,6 +127,7 @@ class HistoryDesk:
         versions = Versions(volume.replica)
         inodes = Pasts(volume.replica).had_path(names)
         if not inodes:
+            _require_no_name(volume, names, request)
             raise never_there(names)
         is_directory = not names or volume.replica.tree.kind(inodes[0]) is Kind.DIRECTORY
         if is_directory:
@@ -164,11 +166,16 @@ class HistoryDesk:
                         **path_fields(path),
                     )
                 await trio.lowlevel.checkpoint()
-            return
-        async with aclosing(restoring.directory(entry, at)) as found:
-            async for done in found:
-                if done.what != "same":
-                    yield done_item(done)
+        else:
+            async with aclosing(restoring.directory(entry, at)) as found:
+                async for done in found:
+                    if done.what != "same":
+                        yield done_item(done)
+        is_forgotten = is_forgotten_since(volume.replica, at)
+        inside = (inode for _, inode, past in restoring.inside(entry, at) if past.kind is Kind.DIRECTORY)
+        if any(map(is_forgotten, itertools.chain(entry.inodes, inside))):
+            text = f"{request_path(names)}: what was removed later and forgotten (trash empty) cannot be had"
+            raise Refusal("failed", f"{text}; all else is or would be as it was", "dittofs snapshot list")
 
     async def _from_trash(
         self, volume: Volume, names: tuple[bytes, ...], *, dry_run: bool
@@ -322,6 +329,15 @@ def _found(
         text = f"{error}; nothing was done"
         code = "not_found" if error.errno == errno.ENOENT else "usage"
         raise Refusal(code, text, f"Which there are:  dittofs log {place}") from error
+
+
+def _require_no_name(volume: Volume, names: tuple[bytes, ...], request: RestoreRequest) -> None:
+    """Refuses ("usage") if what is taken for a path and a version is the path of something."""
+    whole = (*names[:-1], names[-1] + b"@" + os.fsencode(request.version)) if names else ()
+    if whole and (is_there(volume, whole) or Pasts(volume.replica).had_path(whole)):
+        place = shlex.quote(f"{request.volume}:{os.fsdecode(b'/'.join(whole))}")
+        text = f"{request_path(whole)} is a path, and it is not said to which version; nothing was done"
+        raise Refusal("usage", text, f"Which there are:  dittofs log {place}")
 
 
 def request_path(names: tuple[bytes, ...]) -> str:

@@ -1,5 +1,6 @@
 """What of a volume lies on this device: `dittofs evict`, `pin`, `unpin`."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -38,9 +39,9 @@ class PlacementDesk:
                     raise gone
                 return await self._evict(opened, names, request)
             case "pin":
-                return await self._pin(opened, names)
+                return await self._pin(opened, names, request)
             case "unpin":
-                return await self._unpin(opened, names)
+                return await self._unpin(opened, names, request)
 
     async def _evict(
         self, opened: SharedVolume, names: tuple[bytes, ...], request: PlaceRequest
@@ -49,7 +50,7 @@ class PlacementDesk:
         items: list[Item] = []
         kept: list[tuple[bytes, int, str]] = []
         sizes: dict[InodeId, int] = {}
-        for seen in await _below(opened, names):
+        for seen in await _below(opened, names, request):
             if seen.inode in paths or seen.stat.kind is not Kind.FILE:
                 continue
             paths[seen.inode] = seen.path
@@ -70,15 +71,19 @@ class PlacementDesk:
         room = await opened.collector.make_room(is_tight=True) if done.gone else 0
         return _result(request, len({inode for inode, _, _ in done.gone}), done.bytes, room, kept)
 
-    async def _pin(self, opened: SharedVolume, names: tuple[bytes, ...]) -> PlaceResult:
-        is_fresh = opened.pins.put(_find(opened, names))
+    async def _pin(
+        self, opened: SharedVolume, names: tuple[bytes, ...], request: PlaceRequest
+    ) -> PlaceResult:
+        is_fresh = opened.pins.put(_find(opened, names, request))
         await _pins_changed(opened)
-        seen = {one.inode: one for one in await _below(opened, names) if one.stat.kind is Kind.FILE}
+        seen = {one.inode: one for one in await _below(opened, names, request) if one.stat.kind is Kind.FILE}
         missing = sum(one.missing_bytes for one in seen.values())
         return PlaceResult(opened.name, "pin", len(seen), missing, was_so=not is_fresh)
 
-    async def _unpin(self, opened: SharedVolume, names: tuple[bytes, ...]) -> PlaceResult:
-        inode = _find(opened, names)
+    async def _unpin(
+        self, opened: SharedVolume, names: tuple[bytes, ...], request: PlaceRequest
+    ) -> PlaceResult:
+        inode = _find(opened, names, request)
         is_gone = opened.pins.remove(inode)
         await _pins_changed(opened)
         above = opened.pins.of(inode)
@@ -94,16 +99,20 @@ async def _pins_changed(opened: SharedVolume) -> None:
     opened.pinning.look_again()
 
 
-def _find(opened: SharedVolume, names: tuple[bytes, ...]) -> InodeId:
+def _find(opened: SharedVolume, names: tuple[bytes, ...], request: PlaceRequest) -> InodeId:
     try:
         return Browsing(opened.volume).find(names).id
     except FSError as error:
-        raise Refusal("not_found", str(error), f"dittofs list {opened.name}:") from error
+        volume = shlex.quote(f"{opened.name}:")
+        mend = f"What is there:  dittofs list {volume}"
+        if names == (opened.name.encode(),):
+            mend = f"The whole volume:  dittofs {request.action} {volume}      {mend}"
+        raise Refusal("not_found", f"{error}; nothing was done", mend) from error
 
 
-async def _below(opened: SharedVolume, names: tuple[bytes, ...]) -> list[Seen]:
+async def _below(opened: SharedVolume, names: tuple[bytes, ...], request: PlaceRequest) -> list[Seen]:
     """What is at and below a path."""
-    _find(opened, names)
+    _find(opened, names, request)
     found: list[Seen] = []
     walk: Iterator[Seen] = Browsing(opened.volume).walk(names, recursive=True)
     for number, seen in enumerate(walk, 1):

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             for line in lines(result, is_dry=arguments.dry_run):
                 say(line)
-        if result.kept_files and not arguments.dry_run:
+        if result.kept_files:
             code = EXIT_FAILED
     return code
 

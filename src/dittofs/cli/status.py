@@ -128,7 +128,7 @@ def _custody_lines(volume: VolumeStatus) -> list[str]:
     custody = volume.custody
     if not any(not member.is_this for member in volume.members):
         here = volume.files - custody.missing
-        alone = f"  ONLY HERE   {counted(here, 'file')}: no other device has this volume yet"
+        alone = f"  ONLY HERE   {counted(here, 'file')}: no other device is a member of this volume"
         return [*([alone] if here else []), *_missing_lines(volume)]
     is_left = all(member.is_this or member.is_retired for member in volume.members)
     found = []

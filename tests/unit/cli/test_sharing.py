@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,8 +11,9 @@ import pytest
 
 from dittofs.cli.devices import standing
 from dittofs.cli.output import Progress
+from dittofs.control.client import Client
 from dittofs.control.protocol import MemberStatus
-from dittofs.control.sharing import ShareEnded
+from dittofs.control.sharing import PingItem, PingReply, PingRequest, ShareEnded
 from tests.unit.cli.conftest import Shell
 from tests.unit.control.small_service import LATE, SLOW, SmallService
 
@@ -137,8 +139,27 @@ def test_a_ping_tells_each_answer_and_sums_them_up(shell: Shell, service: SmallS
     ]
     assert shell.run("ping", "nas", "-c", "1") == 1
     assert "nas: 0 of 1 answered" in shell.out
-    assert shell.run("ping", "nas", "-c", "0") == 2
+    for option, wrong in (("-c", "0"), ("-c", "x"), ("-i", "soon"), ("-W", "nan"), ("-i", "-1")):
+        assert shell.run("ping", "nas", option, wrong) == 2
+        assert f"argument {option}: '{wrong}' is no number" in shell.err
     assert shell.run("ping", "nobody") == 1
+
+
+def test_a_ping_that_is_interrupted_sums_up_what_came(
+    shell: Shell, service: SmallService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.files == {}
+    asked = Client.ping
+
+    def until_control_c(self: Client, request: PingRequest) -> Iterator[PingItem]:
+        for item in asked(self, request):
+            yield item
+            if isinstance(item, PingReply) and item.number == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "ping", until_control_c)
+    assert shell.run("ping", "nas", "-c", "100", "-i", "0.1") == 0
+    assert "nas: 1 of 2 answered; least / mean / most" in shell.out
 
 
 def test_sync_is_fine_only_when_everything_is_elsewhere(shell: Shell, service: SmallService) -> None:

@@ -40,7 +40,7 @@ def report(*volumes: VolumeStatus, devices: tuple[DeviceStatus, ...] = (LAPTOP,)
 def test_a_volume_that_is_well_takes_two_lines() -> None:
     assert lines(report(GOOD), verbose=False) == [
         "Shared   /srv/Shared   mounted   1,204 files, 38.2 GB (4.1 GB here)",
-        "  ONLY HERE   1,204 files: no other device has this volume yet",
+        "  ONLY HERE   1,204 files: no other device is a member of this volume",
         "Devices",
         "  laptop   this device",
     ]
@@ -232,7 +232,7 @@ def test_the_command_asks_the_daemon(shell: Shell, service: SmallService) -> Non
 def test_what_nobody_can_have_is_missing_and_needs_attention() -> None:
     volume = msgspec.structs.replace(GOOD, custody=Custody(only_here=1203, missing=1, missing_bytes=7))
     assert lines(report(volume), verbose=False)[1:3] == [
-        "  ONLY HERE   1,203 files: no other device has this volume yet",
+        "  ONLY HERE   1,203 files: no other device is a member of this volume",
         "  MISSING     1 file, 7 bytes not on this device, and no other has them    dittofs check",
     ]
     assert exit_code(report(volume)) == 5

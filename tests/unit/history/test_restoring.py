@@ -15,10 +15,10 @@ from dittofs.history.past import Pasts
 from dittofs.history.restoring import Restored, Restoring
 from dittofs.history.restoring_views import ViewRestoring
 from dittofs.history.snapshots import SnapshotView, create_snapshot, snapshots_of
-from dittofs.history.trash import trash
+from dittofs.history.trash import forget, is_forgotten_since, trash
 from dittofs.history.versions import log_of
 from dittofs.history.views import ViewEntry
-from dittofs.ids import ChunkId, InodeId, inode_id
+from dittofs.ids import ROOT, ChunkId, InodeId, inode_id
 from dittofs.tree.record import Kind
 from dittofs.volume.events import Past
 from tests.simulation.pair import Pair
@@ -140,6 +140,46 @@ async def test_the_version_of_a_name_that_went_comes_back_beside_the_conflict_en
     assert done.path == b"a"
     assert rig.stat("a").size == sizes[0]
     assert sorted(rig.stat(name).size for name in rig.listing("")) == sorted(sizes)
+
+
+async def test_a_name_that_was_removed_beside_its_conflict_entry_is_in_the_trash_and_comes_back(
+    pair: Pair,
+) -> None:
+    inode, aside = await conflict(pair)
+    rig = pair.a
+    size = rig.stat("a").size
+    await rig.unlink("a")
+    await rig.publish()
+    assert rig.listing("") == [aside]
+    (removed,) = [one for one in trash(rig.volume.replica, b"") if one is not None]
+    assert removed.path == b"a"
+    done = await Restoring(rig.volume).back(inode, removed.past, at=removed.at - 1)
+    assert (done.path, done.what, rig.stat("a").size) == (b"a", "version", size)
+    assert sorted(rig.listing("")) == sorted(["a", aside])
+    assert not any(trash(rig.volume.replica, b""))
+    await rig.unlink(aside)
+    await rig.publish()
+    assert not any(trash(rig.volume.replica, b"")), "the name is there"
+
+
+async def test_a_removed_name_is_forgotten_and_the_conflict_entry_beside_it_stays(pair: Pair) -> None:
+    inode, aside = await conflict(pair)
+    rig = pair.a
+    await rig.unlink("a")
+    await rig.publish()
+    then = now(rig)
+    await rig.write("later", b"x")
+    await rig.publish()
+    replica = rig.volume.replica
+    found = [one for one in trash(replica, b"") if one is not None]
+    await forget(replica, found)
+    assert not any(trash(replica, b""))
+    assert sorted(rig.listing("")) == sorted([aside, "later"])
+    past = Pasts(replica).of(inode, then)
+    assert past is not None
+    assert past.main is None
+    assert not is_forgotten_since(replica, then)(ROOT)
+    assert is_forgotten_since(replica, found[0].at - 1)(ROOT)
 
 
 async def test_what_comes_back_takes_no_name_from_anybody(rig: Rig) -> None:

@@ -24,6 +24,7 @@ from dittofs.control.protocol import (
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.node import Node
+from dittofs.rate_limits import Direction
 from dittofs.replication.network import Network
 from dittofs.replication.peer_status import PeerStatus
 from dittofs.replication.peers import Peers
@@ -70,6 +71,9 @@ class Reports:
             volumes=volumes,
             devices=tuple(self._devices(volumes)),
             network=self._network(),
+            limit_up=self._node.limits.allowances.rate(Direction.UP),
+            limit_down=self._node.limits.allowances.rate(Direction.DOWN),
+            limit_problems=self._node.limits.problems,
         )
 
     def _network(self) -> NetworkStatus | None:
@@ -139,7 +143,7 @@ class Reports:
 
     def members(self, opened: SharedVolume) -> Iterator[MemberStatus]:
         """The devices of a volume, this one first."""
-        own = DeviceId(self._node.device_id)
+        own, limits = DeviceId(self._node.device_id), self._node.limits.allowances
         retired = opened.retirement.all
         yield MemberStatus(
             name=opened.membership.name(own) or self._node.label,
@@ -165,6 +169,8 @@ class Reports:
                 rate_sent=peer.rate_sent,
                 rate_received=peer.rate_received,
                 is_retired=peer.device in retired,
+                limit_up=limits.rate(Direction.UP, peer.device.hex()),
+                limit_down=limits.rate(Direction.DOWN, peer.device.hex()),
             )
 
     def _last_seen(self, volume: str, peer: PeerStatus) -> int:

@@ -35,6 +35,7 @@ from dittofs.control.files import (
     ListItem,
     ListRequest,
 )
+from dittofs.control.limiting import LimitReport, LimitRequest
 from dittofs.control.paths import components, path_bytes, path_fields
 from dittofs.control.placement import PlaceRequest, PlaceResult
 from dittofs.control.protocol import (
@@ -94,6 +95,7 @@ from mountd.history import HistoryDesk
 from mountd.importing import import_tree
 from mountd.joining import Joining
 from mountd.kinds import KIND_NAMES
+from mountd.limiting import LimitDesk
 from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.outsider import outside, require_writer
@@ -126,6 +128,7 @@ class DaemonService:
         self._storage = StorageDesk(node, self._reports)
         self._history = HistoryDesk(node)
         self._placement = PlacementDesk(node)
+        self._limiting = LimitDesk(node)
         self._told: set[tuple[str, Finding]] = set()
 
     def health(self) -> Health:
@@ -331,6 +334,9 @@ class DaemonService:
 
     async def retire(self, request: RetireRequest) -> RetireResult:
         return await self._storage.retire(request)
+
+    async def limit(self, request: LimitRequest) -> LimitReport:
+        return await self._limiting.limit(request)
 
     async def place(self, request: PlaceRequest) -> PlaceResult:
         return await self._placement.place(request)

@@ -24,6 +24,7 @@ from dittofs.identity.publics import make_publics
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.journal.rescue import Loss
+from dittofs.limits import Limits
 from dittofs.merging.drivers import Drivers
 from dittofs.pairing_desk import PairingDesk
 from dittofs.registry import Registry, VolumeRecord, require_volume_name
@@ -32,7 +33,7 @@ from dittofs.replication.network import Network
 from dittofs.replication.peers import Peers
 from dittofs.server_urls import SignalUrl
 from dittofs.shared_volume import SharedVolume, room_of
-from dittofs.tree.brake import Limits
+from dittofs.tree import brake
 from dittofs.volume.opening import JOURNAL
 from dittofs.volume.replica import Replica
 from dittofs.volume.volume import Volume
@@ -64,10 +65,11 @@ class Node:
         """Told that a device of a volume connected or disconnected."""
         self.network: Network | None = None
         self.desk: PairingDesk | None = None
+        self.limits = Limits(paths.config, clock)
         self._paths = paths
-        self._clock = clock
+        self.clock = clock
         self._entropy = entropy
-        self._run_blocking = run_blocking
+        self.run_blocking = run_blocking
         self._nursery = nursery
         self._settings = settings
         self._open: dict[str, SharedVolume] = {}
@@ -101,14 +103,15 @@ class Node:
         """Blocking: take the daemon's lock, read keys and registry. InUse, ConfigError, Damaged."""
         home = self._opened_home = Home(
             self._paths.state,
-            clock=self._clock,
+            clock=self.clock,
             entropy=self._entropy,
-            run_blocking=self._run_blocking,
+            run_blocking=self.run_blocking,
             label=self.label,
         )
+        self.limits.read()
         self.network = Network(
             home.device,
-            clock=self._clock,
+            clock=self.clock,
             entropy=self._entropy,
             bind=self._settings.bind or None,
             port=self._settings.port,
@@ -194,7 +197,7 @@ class Node:
         Returns what is lost. A damaged file is kept.
         """
         async with self._opening:
-            lost = await self._run_blocking(self._home.rescue, self._volumes.records[name])
+            lost = await self.run_blocking(self._home.rescue, self._volumes.records[name])
             log.error(
                 "a journal was made anew of what could be read in it",
                 volume=name,
@@ -216,12 +219,10 @@ class Node:
         record = self._volumes.records.get(name)
         try:
             if record is None:
-                record = await self._run_blocking(self._home.create, name)
+                record = await self.run_blocking(self._home.create, name)
                 await self._volumes.put(record)
-            replica, secrets, members = await self._run_blocking(self._home.open_replica, record)
-            opened = await self._run_blocking(
-                self._join_parts, record, replica, secrets, members, trusts_root
-            )
+            replica, secrets, members = await self.run_blocking(self._home.open_replica, record)
+            opened = await self.run_blocking(self._join_parts, record, replica, secrets, members, trusts_root)
         except DittoError as error:
             self._failures[name] = error
             raise
@@ -252,7 +253,7 @@ class Node:
         with self._networking:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(network.run)
-                nursery.start_soon(self._home.known_addresses.keep, self._run_blocking)
+                nursery.start_soon(self._home.known_addresses.keep, self.run_blocking)
 
     async def join(self, joined: Joined, name: str, *, is_ephemeral: bool = False) -> SharedVolume:
         """Take up a volume that pairing gave, as `name`; one that is here already gets the new records."""
@@ -266,7 +267,7 @@ class Node:
                 raise ConfigError(f'this device has another volume called "{name}": give another --name')
             async with self._opening:
                 create = partial(self._home.create_joined, joined, name, is_ephemeral=is_ephemeral)
-                record = await self._run_blocking(create)
+                record = await self.run_blocking(create)
                 await self._volumes.put(record)
                 opened = await self._open_one(name, trusts_root=False)
         assert self.network is not None
@@ -274,7 +275,7 @@ class Node:
         self.network.connector.tell(opened.id, joined.inviter, addresses)
         for address in reversed(addresses):
             self._home.known_addresses.note(opened.id, joined.inviter, address)
-        await self._home.known_addresses.save_changes(self._run_blocking)
+        await self._home.known_addresses.save_changes(self.run_blocking)
         return opened
 
     async def use_signal(self, opened: SharedVolume, server: SignalUrl) -> None:
@@ -295,9 +296,9 @@ class Node:
         """
         await self.close_volume(name)
         record = self._volumes.records[name]
-        await self._run_blocking(self._home.set_aside, record)
+        await self.run_blocking(self._home.set_aside, record)
         await self._unname(name)
-        await self._run_blocking(self._home.remove_aside, record)
+        await self.run_blocking(self._home.remove_aside, record)
 
     async def _unname(self, name: str) -> None:
         self._home.known_addresses.forget(VolumeId(bytes.fromhex(self._volumes.records[name].volume_id)))
@@ -343,6 +344,7 @@ class Node:
                 port=self._port,
                 free_bytes=replica.disk.free_bytes,
                 on_event=partial(self._on_peer, record.name),
+                allowance=self.limits.allowances.of,
             )
             opened = SharedVolume(
                 record.name,
@@ -352,7 +354,7 @@ class Node:
                 members,
                 peers,
                 entropy=self._entropy,
-                run_blocking=self._run_blocking,
+                run_blocking=self.run_blocking,
                 save_secrets=partial(self._home.save_secrets, record),
                 storage=self._settings.storage,
                 cache=self._settings.cache,
@@ -393,7 +395,7 @@ class Node:
         self.network.connector.remove(opened.id)
         self.network.switchboard.use(opened.id, None)
         await opened.ended()
-        await self._run_blocking(close_parts, opened.volume.replica)
+        await self.run_blocking(close_parts, opened.volume.replica)
 
     async def close(self) -> None:
         """Close all volumes and give the lock back."""
@@ -401,9 +403,9 @@ class Node:
             await self.close_volume(name)
         self._networking.cancel()
         if self._opened_home is not None:
-            await self._home.known_addresses.save_changes(self._run_blocking)
+            await self._home.known_addresses.save_changes(self.run_blocking)
             self._opened_home.close()
 
 
-def _limits(chosen: BrakeSettings) -> Limits:
-    return Limits(chosen.is_on, chosen.share, chosen.files, chosen.least, chosen.seconds * SECOND_NS)
+def _limits(chosen: BrakeSettings) -> brake.Limits:
+    return brake.Limits(chosen.is_on, chosen.share, chosen.files, chosen.least, chosen.seconds * SECOND_NS)

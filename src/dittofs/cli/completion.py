@@ -71,6 +71,10 @@ def candidates(typed: list[str]) -> list[str]:
         from dittofs.identity.codes import completions
 
         return completions(last)
+    if before == ["limit"]:
+        from dittofs.cli.limit import WORDS
+
+        return [f"{word} " for word in WORDS if word.startswith(last)]
     return []
 
 

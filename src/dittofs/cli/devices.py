@@ -7,6 +7,7 @@ from typing import Final
 
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.guess import did_you_mean
+from dittofs.cli.limit import bounds
 from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.protocol import DeviceStatus, MemberStatus, VolumeStatus
@@ -60,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if len(words) > 1:
         text = f"devices takes at most one volume{did_you_mean(words[0], ACTIONS)}"
         raise Refusal("usage", text, "To remove one:  dittofs devices remove NAME")
-    volumes = client().status().volumes
+    report = client().status()
+    volumes = report.volumes
     if words or not volumes:
         name = which_volume(words[0] if words else None, volumes, "dittofs devices VOLUME", instead=ACTIONS)
         volumes = tuple(volume for volume in volumes if volume.name == name)
@@ -71,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{escaped(volume.name)}   copies {volume.copies or '?'}")
         for line in lines(volume, time.time_ns(), verbose=arguments.verbose):
             say(line)
+    if arguments.verbose and (limited := bounds(report.limit_up, report.limit_down)):
+        say(f"All together {limited}.   dittofs limit")
     if all(len(volume.members) < 2 for volume in volumes):
         say("No other device yet. To add one:  dittofs share")
     return EXIT_FINE
@@ -93,6 +97,8 @@ def lines(volume: VolumeStatus, now_ns: int, *, verbose: bool) -> list[str]:
                     _moved(member.bytes_received, member.rate_received),
                 )
                 line += f"   sent {sent}, got {got}"
+            if limited := bounds(member.limit_up, member.limit_down):
+                line += f"   {limited}"
         found.append(line.rstrip())
     return found
 

@@ -35,6 +35,7 @@ VERBS: Final = (
     Verb("Sharing", "devices", "who shares a volume, and remove one"),
     Verb("Sharing", "grant", "give a device another role: reader, writer or owner"),
     Verb("Sharing", "ping", "whether another device answers, how fast, and which way"),
+    Verb("Sharing", "limit", "how fast this device sends and receives, and when"),
     Verb("Sharing", "sync", "wait until everything here is on other devices too"),
     Verb("Sharing", "leave", "end this device's part in a volume"),
     Verb("Sharing", "recovery", "write down the words that own a volume for ever"),

@@ -7,6 +7,7 @@ import time
 from dittofs.cli.asking import client, shown_directory
 from dittofs.cli.devices import connection
 from dittofs.cli.held import held_line
+from dittofs.cli.limit import bounds
 from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
 from dittofs.control.faults import EXIT_ATTENTION, EXIT_CONFLICTS, EXIT_FINE, EXIT_UNSENT
 from dittofs.control.paths import path_bytes
@@ -91,6 +92,7 @@ def lines(report: StatusReport, *, verbose: bool) -> list[str]:
         if not device.is_this and (whence := _retired_from(report, device)):
             line += f"   retired from {listed(whence)}: its copies do not count"
         found.append(f"  {line}" + (f"   {device.id}" if verbose else ""))
+    found += _limit_lines(report)
     if report.network is not None and report.network.problem:
         found.append(f"  NO NETWORK  {escaped(report.network.problem)}    dittofs doctor")
     if verbose and report.network is not None and report.network.bluetooth is not None:
@@ -102,6 +104,24 @@ def lines(report: StatusReport, *, verbose: bool) -> list[str]:
             f"Daemon {report.version}   process {report.pid}   up {duration(report.uptime_s)}   "
             f"{human_size(report.memory_bytes)} of memory"
         )
+    return found
+
+
+def _limit_lines(report: StatusReport) -> list[str]:
+    """What is sent and received no faster than its user wants, now."""
+    found = []
+    if limited := bounds(report.limit_up, report.limit_down):
+        found.append(f"  LIMIT       {limited}    dittofs limit")
+    others = {
+        member.id: member
+        for volume in report.volumes
+        for member in volume.members
+        if member.is_online and (member.limit_up or member.limit_down)
+    }
+    for member in others.values():
+        limited = bounds(member.limit_up, member.limit_down)
+        found.append(f"  LIMIT       {escaped(member.name)}: {limited}    dittofs limit")
+    found += [f"  LIMIT       {escaped(problem)}    dittofs limit" for problem in report.limit_problems]
     return found
 
 

@@ -11,7 +11,18 @@ import msgspec
 import structlog
 import trio
 
-from dittofs.control import conflicts, files, history, placement, protocol, routes, sharing, storage, undoing
+from dittofs.control import (
+    conflicts,
+    files,
+    history,
+    limiting,
+    placement,
+    protocol,
+    routes,
+    sharing,
+    storage,
+    undoing,
+)
 from dittofs.control.connection import BYTES_TYPE, ITEMS_TYPE, ClientGone, Connection
 from dittofs.control.faults import Refusal, refusal_of
 from dittofs.control.paths import components, path_bytes
@@ -185,6 +196,8 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             reply = await service.cache(request)
         case routes.PLACE, placement.PlaceRequest():
             reply = await service.place(request)
+        case routes.LIMIT, limiting.LimitRequest():
+            reply = await service.limit(request)
         case routes.RETIRE, storage.RetireRequest():
             reply = await service.retire(request)
         case routes.STOP, None:

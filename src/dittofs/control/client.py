@@ -10,7 +10,18 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from dittofs.control import conflicts, files, history, placement, protocol, routes, sharing, storage, undoing
+from dittofs.control import (
+    conflicts,
+    files,
+    history,
+    limiting,
+    placement,
+    protocol,
+    routes,
+    sharing,
+    storage,
+    undoing,
+)
 from dittofs.control.faults import FAULTS, Refusal
 from dittofs.control.protocol import Failure
 from dittofs.control.routes import Carried, Item, Route
@@ -168,6 +179,9 @@ class Client:
 
     def place(self, request: placement.PlaceRequest) -> placement.PlaceResult:
         return cast(placement.PlaceResult, self._value(routes.PLACE, request, None))
+
+    def limit(self, request: limiting.LimitRequest) -> limiting.LimitReport:
+        return cast(limiting.LimitReport, self._value(routes.LIMIT, request, ANSWER_S))
 
     def trash(self, request: history.TrashRequest) -> Iterator[history.TrashItem]:
         return cast(Iterator[history.TrashItem], self._items(routes.TRASH, request))

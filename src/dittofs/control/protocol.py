@@ -109,6 +109,8 @@ class MemberStatus(Struct, frozen=True):
     rate_sent: float = 0.0  # bytes a second over its busy seconds; 0: there were none yet
     rate_received: float = 0.0
     is_retired: bool = False  # nobody waits for it, and its copies do not count
+    limit_up: int = 0  # bytes a second that may be sent there now, by a limit of its own; 0: none
+    limit_down: int = 0
 
 
 class VolumeStatus(Struct, frozen=True):
@@ -198,6 +200,9 @@ class StatusReport(Struct, frozen=True):
     devices: tuple[DeviceStatus, ...]  # this one first, then those of all volumes
     api: int = API_VERSION
     network: NetworkStatus | None = None  # None: no volume needs it yet
+    limit_up: int = 0  # bytes a second that may be sent to all devices together now; 0: no limit
+    limit_down: int = 0
+    limit_problems: tuple[str, ...] = ()  # lines of the limits' file that are passed over
 
 
 class MountRequest(Struct, frozen=True):

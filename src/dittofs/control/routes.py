@@ -7,7 +7,17 @@ from typing import Final
 
 from msgspec import Struct
 
-from dittofs.control import conflicts, files, history, placement, protocol, sharing, storage, undoing
+from dittofs.control import (
+    conflicts,
+    files,
+    history,
+    limiting,
+    placement,
+    protocol,
+    sharing,
+    storage,
+    undoing,
+)
 from dittofs.control.protocol import PREFIX, Failure
 
 Reply = (
@@ -31,6 +41,7 @@ Reply = (
     | storage.CacheReport
     | storage.RetireResult
     | placement.PlaceResult
+    | limiting.LimitReport
 )
 Item = (
     files.ListItem
@@ -187,6 +198,9 @@ RETIRE: Final = Route(
 PLACE: Final = Route(
     "POST", f"{PREFIX}/place", Carried.JSON, placement.PlaceRequest, Answered.VALUE, placement.PlaceResult
 )
+LIMIT: Final = Route(
+    "POST", f"{PREFIX}/limit", Carried.JSON, limiting.LimitRequest, Answered.VALUE, limiting.LimitReport
+)
 UNDO: Final = Route(
     "POST", f"{PREFIX}/undo", Carried.JSON, undoing.UndoRequest, Answered.ITEMS, undoing.UndoItem | Failure
 )
@@ -270,6 +284,7 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         CACHE,
         RETIRE,
         PLACE,
+        LIMIT,
         UNDO,
         BRAKE,
         CONFLICTS,

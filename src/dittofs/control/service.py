@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from dittofs.control import conflicts, history, placement, sharing, storage, undoing
+from dittofs.control import conflicts, history, limiting, placement, sharing, storage, undoing
 from dittofs.control.files import AddRequest, AddResult, ChunksRequest, FileRequest, ListItem, ListRequest
 from dittofs.control.protocol import (
     CheckItem,
@@ -151,6 +151,9 @@ class Service(Protocol):
 
         Refuses with "not_found" if there is nothing at the path.
         """
+
+    async def limit(self, request: limiting.LimitRequest) -> limiting.LimitReport:
+        """Show or set how fast this device sends and receives; durable, and in force, when this returns."""
 
     def undo(self, request: undoing.UndoRequest) -> AsyncGenerator[undoing.UndoItem, None]:
         """Undo what a device did; ends with `UndoDone`. When the client leaves it stops: what was undone

@@ -11,7 +11,7 @@ from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import ChunkId
 from dittofs.replication.parts import LocalReplica
-from dittofs.replication.scheduler import Capacity, choose
+from dittofs.replication.scheduler import CHUNK_BYTES, Capacity, choose
 from dittofs.replication.session import Session
 from dittofs.replication.swarm import Swarm
 from dittofs.sync import messages as wire
@@ -57,6 +57,7 @@ class Dispatch:
         self.swarm = Swarm(replica, device, lambda: self.sessions)
         self._queues: tuple[deque[Fetch], deque[Fetch]] = (deque(), deque())
         self._request = 0
+        self._hurried: dict[Session, set[Fetch]] = {}  # asked for as bulk, and waited for now
 
     @property
     def sessions(self) -> list[Session]:
@@ -85,6 +86,11 @@ class Dispatch:
             self._queues[fetch.is_bulk].remove(fetch)
         fetch.is_queued = fetch.is_shared = False
 
+    def hurry(self, fetch: Fetch) -> None:
+        """Somebody waits now for what may have been asked for as bulk."""
+        for session in fetch.asked:
+            self._hurried.setdefault(session, set()).add(fetch)
+
     # -- sending
 
     def send(self) -> None:
@@ -97,9 +103,18 @@ class Dispatch:
             self._dispatch_queue(queue, now, batches)
         if self.swarm.sets.is_wanting:
             self._dispatch_shared(now, batches)
+        self._send_hurried()
         for (session, is_bulk), wants in batches.items():
             for start in range(0, len(wants), wire.WANTS_MAX):
                 session.send(wire.Get(tuple(wants[start : start + wire.WANTS_MAX]), is_bulk))
+
+    def _send_hurried(self) -> None:
+        hurried, self._hurried = self._hurried, {}
+        for session, fetches in hurried.items():
+            if (peer := self.peers.get(session)) is not None:
+                requests = [number for number, (fetch, _) in peer.requests.items() if fetch in fetches]
+                for start in range(0, len(requests), wire.WANTS_MAX):
+                    session.send(wire.Hurry(tuple(requests[start : start + wire.WANTS_MAX])))
 
     def _dispatch_queue(self, queue: deque[Fetch], now: float, batches: _Batches) -> None:
         left: list[Fetch] = []
@@ -129,6 +144,9 @@ class Dispatch:
         while (found := choose(able, is_bulk=True, now=now)) is not None:
             session, peer = found.peer, self.peers[found.peer]
             device = session.device
+            if not session.allowance.may_ask():
+                able = [one for one in able if one is not found]
+                continue
             is_last_resort = peer.is_narrow and bool(wide - {device})
             if device not in plans:
                 others = (wide if is_last_resort else devices) - {device}
@@ -150,6 +168,7 @@ class Dispatch:
         session = peer.capacity.peer
         peer.requests[self._request] = fetch, now
         peer.capacity.requests += 1
+        session.allowance.asked(CHUNK_BYTES)
         fetch.asked[session] = now
         wanted = wire.Wanted(self._request, int(fetch.kind), fetch.chunk)
         batches.setdefault((session, fetch.is_bulk), []).append(wanted)
@@ -161,6 +180,7 @@ class Dispatch:
             if session.device not in fetch.lacking and session not in fetch.asked and not session.is_left
         ]
         if fetch.is_bulk:  # a narrow link carries it only if there is no other to whoever may have it
+            able = [one for one in able if one.capacity.peer.allowance.may_ask()]
             able = [one for one in able if not one.is_narrow] or able
         able = [one for one in able if self._may_have(one, fetch)] or able
         # A path that may be cut gets nothing more while there is another.

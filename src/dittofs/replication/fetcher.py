@@ -21,7 +21,7 @@ from dittofs.replication.calls import is_narrow, rate_prior
 from dittofs.replication.dispatch import Dispatch, Fetch, Peer
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.parts import LocalReplica
-from dittofs.replication.scheduler import Capacity
+from dittofs.replication.scheduler import CHUNK_BYTES, Capacity
 from dittofs.replication.session import Session
 from dittofs.replication.wholeness import Missing
 from dittofs.sync import messages as wire
@@ -146,6 +146,7 @@ class Fetcher:
             fetch.is_bulk = False
             if was_queued:
                 self._dispatch.queue(fetch)
+            self._dispatch.hurry(fetch)
         return fetch
 
     # -- peers
@@ -167,6 +168,7 @@ class Fetcher:
         peer = self._dispatch.peers.pop(session, None)
         if peer is None:
             return
+        session.allowance.asked(-CHUNK_BYTES * len(peer.requests))
         if may_return:
             self._may_return_until = trio.current_time() + RETURN_PATIENCE_S
         for fetch, _ in reversed(list(peer.requests.values())):
@@ -228,6 +230,7 @@ class Fetcher:
             raise ProtocolError("an answer to no request")
         fetch, asked_at = peer.requests.pop(request)
         peer.capacity.requests -= 1
+        session.allowance.asked(-CHUNK_BYTES)
         fetch.asked.pop(session, None)
         return fetch, asked_at
 

@@ -54,12 +54,21 @@ class Outgoing:
             )
 
     def send(self, outbox: Outbox, sequence: int) -> None:
-        """Queue it as number `sequence` of a session."""
-        last = len(self._messages) - 1
+        """Queue it as number `sequence` of a session; without contents while those have to wait."""
         if self.is_round:
             outbox.put(wire.Stale(sequence))
-        for number, (updates, chunks, body) in enumerate(self._messages):
+        messages = self._messages if outbox.allowance.may_send() else self._bare()
+        last = len(messages) - 1
+        for number, (updates, chunks, body) in enumerate(messages):
             outbox.put(wire.Group(sequence, updates, chunks, number < last), body)
+
+    def _bare(self) -> list[tuple[tuple[wire.Update, ...], tuple[wire.Riding, ...], bytes]]:
+        """The messages without contents: whoever is to hold those asks for them."""
+        return [
+            (updates, (), body[: sum(update.length for update in updates)])
+            for updates, _, body in self._messages
+            if updates
+        ]
 
 
 class LiveSession(Protocol):

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 import trio
 
 from dittofs.errors import DittoError
+from dittofs.replication.allowance import UNLIMITED, Allowance
 from dittofs.sync.frame import PAYLOAD_BYTES_MAX, frames
 from dittofs.sync.messages import Message, encode_header
 
@@ -46,6 +47,8 @@ class Outbox:
         self._sent = trio.Event()
         self._stirred = trio.Event()
         self._is_sending = False
+        self.allowance: Allowance = UNLIMITED
+        """What is queued counts there."""
         self.total_bytes = 0
         """Handed to the link since the beginning."""
 
@@ -53,8 +56,9 @@ class Outbox:
         """Queue one message. NotReading if the peer has let too much pile up."""
         if self._queued_bytes > 0 and self._queued_bytes + len(body) > QUEUED_BYTES_MAX:
             raise NotReading(f"{self._queued_bytes >> 20} MiB wait for a peer that does not read")
-        whole = frames(encode_header(message), body, is_bulk=is_bulk, payload_bytes=self._frame_bytes)
-        self._queues[is_bulk].append(whole)
+        header = encode_header(message)
+        self.allowance.sent(len(header) + len(body))
+        self._queues[is_bulk].append(frames(header, body, is_bulk=is_bulk, payload_bytes=self._frame_bytes))
         self._bytes[is_bulk] += len(body)
         self._wake.set()
         self._stirred.set()

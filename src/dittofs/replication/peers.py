@@ -13,6 +13,7 @@ from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
 from dittofs.links.tcp import TRANSPORT
+from dittofs.replication.allowance import UNLIMITED, Allowance
 from dittofs.replication.calls import is_better
 from dittofs.replication.comparing import all_told, in_step
 from dittofs.replication.copies import Copies, Holders
@@ -63,7 +64,9 @@ class Peers:
         port: Callable[[], int],
         free_bytes: Callable[[], int],
         on_event: Callable[[str, DeviceId], None],
+        allowance: Callable[[DeviceId], Allowance] = lambda _device: UNLIMITED,
     ) -> None:
+        self.allowance = allowance
         self.replica = replica
         self.members = members
         self.device = device

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 DAMAGED: Final = b""
 AT_ONCE: Final = 16  # chunks read in one hop to a thread: about 1 MiB
+AT_ONCE_LIMITED: Final = 1
+"""While what is sent is limited: what comes to be waited for can overtake all the others."""
 
 
 class Serving:
@@ -41,6 +43,17 @@ class Serving:
             raise ProtocolError(f"more than {wire.REQUESTS_MAX} requests at a time")
         self._wakes[is_bulk].set()
 
+    def hurry(self, requests: tuple[int, ...]) -> None:
+        """These requests are waited for now. Those that were answered already are passed over."""
+        hurried = set(requests)
+        moved = [want for want in self._queues[True] if want.request in hurried]
+        if moved:
+            left = [want for want in self._queues[True] if want.request not in hurried]
+            self._queues[True].clear()
+            self._queues[True].extend(left)
+            self._queues[False].extend(moved)
+            self._wakes[False].set()
+
     @property
     def is_idle(self) -> bool:
         """Everything asked for has been answered."""
@@ -55,7 +68,13 @@ class Serving:
                 self._wakes[is_bulk] = trio.Event()
                 await self._wakes[is_bulk].wait()
                 continue
-            some = [queue.popleft() for _ in range(min(len(queue), AT_ONCE))]
+            count = AT_ONCE
+            if is_bulk and self._outbox.allowance.is_bounded:
+                await self._outbox.allowance.turn()
+                count = AT_ONCE_LIMITED
+            some = [queue.popleft() for _ in range(min(len(queue), count))]
+            if not some:
+                continue  # somebody came to wait for it meanwhile
             found = await self._replica.run_blocking(_read, self._replica.chunks, some)
             absent = tuple(want.request for want, data in found if not data)
             if any(data == DAMAGED for _, data in found):

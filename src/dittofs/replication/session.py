@@ -17,6 +17,7 @@ from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.links.link import Link, LinkBroken
+from dittofs.replication.allowance import Allowance
 from dittofs.replication.errors import ProtocolError, Refused
 from dittofs.replication.live import Live
 from dittofs.replication.liveness import Liveness
@@ -55,6 +56,8 @@ class Sessions(Protocol):
 
     @property
     def filling(self) -> Filling: ...
+
+    def allowance(self, device: DeviceId) -> Allowance: ...
 
     def records(self) -> list[bytes]: ...
 
@@ -102,6 +105,7 @@ class Session:
         self.ours = ours
         self.theirs = theirs
         self.outbox = outbox
+        self.allowance = outbox.allowance = sessions.allowance(self.device)
         self.live = Live(self, sessions.replica)
         self.rounds = Rounds(self, sessions.replica, sessions.durable, sessions.filling)
         self.serving = Serving(outbox, sessions.replica, sessions.chunk_lost)
@@ -230,6 +234,7 @@ class Session:
                 raise LinkBroken("the peer closed the link")
             self.liveness.heard()
             self.bytes_received += len(data)
+            self.allowance.received(len(data))
 
     async def _take(self, message: wire.AnyMessage, body: bytes) -> None:
         """One message, by the state it meets."""
@@ -276,6 +281,9 @@ class Session:
                 self.live.acknowledged(sequence)
             case wire.Get(wants=wants, is_bulk=is_bulk):
                 self.serving.take(wants, is_bulk=is_bulk)
+            case wire.Hurry(requests=requests):
+                self._charge()
+                self.serving.hurry(requests)
             case wire.Chunks(sizes=sizes):
                 self._sessions.take_chunks(self, sizes, body)
             case wire.Absent(requests=requests):

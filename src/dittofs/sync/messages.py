@@ -253,6 +253,12 @@ class Having(Message, frozen=True, tag=26):
     """The sender fetches them: it is to be told what the receiver has of them, now and as that grows."""
 
 
+class Hurry(Message, frozen=True, tag=27):
+    """Somebody waits now for what was asked for as bulk."""
+
+    requests: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=WANTS_MAX)]
+
+
 AnyMessage: TypeAlias = (
     Hello
     | Refuse
@@ -280,6 +286,7 @@ AnyMessage: TypeAlias = (
     | Proof
     | Forgotten
     | Having
+    | Hurry
 )
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 import msgspec
 import trio
 
-from dittofs.control import conflicts, history, placement, storage, undoing
+from dittofs.control import conflicts, history, limiting, placement, storage, undoing
 from dittofs.control.events import EventFeed
 from dittofs.control.faults import Refusal
 from dittofs.control.files import (
@@ -75,6 +75,9 @@ from dittofs.control.sharing import (
     SyncRequest,
     SyncResult,
 )
+from dittofs.errors import FormatError
+from dittofs.rate_limits import Direction, RateLimit, in_force, parse_rate, with_rule
+from dittofs.timetable import Timetable
 
 PART_BYTES = 64 << 10
 
@@ -90,6 +93,9 @@ class SmallService:
         self.damaged: set[bytes] = set()
         self.mounted_at = b""
         self.retired = frozenset({"laptop"})
+        self.limits: tuple[RateLimit, ...] = ()
+        self.limited: tuple[int, int, tuple[str, ...]] = (0, 0, ())
+        """What `status` says of limits: up, down, and problems."""
         self.stored = storage.CacheReport(
             "Shared",
             storage.Amount(3, 300),
@@ -132,7 +138,18 @@ class SmallService:
 
     def status(self) -> StatusReport:
         device = DeviceStatus(name="laptop", id="ab" * 16, is_this=True, is_online=True)
-        return StatusReport("1.2.3", os.getpid(), 12.5, 40 << 20, (self._volume(),), (device,))
+        up, down, problems = self.limited
+        return StatusReport(
+            "1.2.3",
+            os.getpid(),
+            12.5,
+            40 << 20,
+            (self._volume(),),
+            (device,),
+            limit_up=up,
+            limit_down=down,
+            limit_problems=problems,
+        )
 
     def _volume(self) -> VolumeStatus:
         return VolumeStatus(
@@ -431,6 +448,32 @@ class SmallService:
         self.retired = self.retired - {name} if is_rejoin else self.retired | {name}
         only_there = 0 if is_rejoin else 2
         return storage.RetireResult(name, "ab" * 32, is_changed, 0, only_there, 10 * only_there)
+
+    async def limit(self, request: limiting.LimitRequest) -> limiting.LimitReport:
+        try:
+            if request.action == "set":
+                at = Timetable.parse(request.at) if request.at else None
+                device = "ab" * 32 if request.device else None
+                rule = RateLimit(Direction(request.direction), parse_rate(request.rate), device, at)
+                self.limits = with_rule(self.limits, rule)
+            elif request.action == "clear":
+                self.limits = ()
+        except FormatError as error:
+            raise Refusal("usage", f"{error}; nothing was changed", "dittofs limit --help") from error
+        counting = in_force(self.limits, 0, 0)
+        return limiting.LimitReport(
+            tuple(
+                limiting.LimitRule(
+                    one.direction.value,
+                    one.rate or 0,
+                    "nas" if one.device else "",
+                    one.device or "",
+                    str(one.at or ""),
+                    counting.get(one.about) is one,
+                )
+                for one in self.limits
+            )
+        )
 
     async def place(self, request: placement.PlaceRequest) -> placement.PlaceResult:
         if request.path == "absent":

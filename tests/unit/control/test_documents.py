@@ -12,6 +12,7 @@ from dittofs.control import (
     events,
     files,
     history,
+    limiting,
     paths,
     protocol,
     routes,
@@ -25,7 +26,7 @@ from dittofs.control.faults import FAULTS
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "control.md").read_text()
 STRUCTS = {
     one: None  # each once
-    for module in (protocol, files, sharing, undoing, conflicts, history, storage)
+    for module in (protocol, files, sharing, undoing, conflicts, history, storage, limiting)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, msgspec.Struct) and one is not msgspec.Struct
 }

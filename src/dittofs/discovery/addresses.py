@@ -31,8 +31,10 @@ class Source(IntEnum):
     STATIC = 1
     """Written down by the user; never forgotten for another."""
     TICKET = 2
-    EXCHANGED = 3
-    """Told by another member."""
+    CALLER = 3
+    """It called from there, and says at which port it listens."""
+    EXCHANGED = 4
+    """Another member says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class AddressBook(Generic[Peer]):
         """Whether a link was made there within RECENT_S."""
         entry = self._peers.get(peer, {}).get(address)
         return entry is not None and _is_recent(entry, now)
+
+    def is_hearsay(self, peer: Peer, address: Address) -> bool:
+        """Whether nothing speaks for it but another member's word."""
+        entry = self._peers.get(peer, {}).get(address)
+        return entry is not None and entry.sources == {Source.EXCHANGED} and entry.succeeded_at is None
 
     def hurry(self, peer: Peer, now: float, rest_s: float, count: int) -> None:
         """The `count` likeliest addresses of a peer rest for `rest_s` from now at most."""

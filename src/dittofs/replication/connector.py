@@ -17,16 +17,18 @@ import trio.lowlevel
 from dittofs.address import Address
 from dittofs.clock import Clock
 from dittofs.discovery.addresses import AddressBook, Source
+from dittofs.discovery.hearsay import DialPace, Hearsay
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
-from dittofs.links.link import Alpn, Link
+from dittofs.links.link import Admits, Alpn, Link
 from dittofs.links.tcp import CONNECT_PATIENCE_S, TRANSPORT, dial
 from dittofs.replication import greeting, rendezvous
 from dittofs.replication.calls import is_better
 from dittofs.replication.peers import Peers
 from dittofs.replication.upkeep import contained
+from dittofs.replication.whereabouts import Told, known_of, likely
 
 log = structlog.get_logger()
 
@@ -64,12 +66,16 @@ class _Volume:
     identities: dict[str, DeviceId] = field(default_factory=dict)
     """Who answered under a name of the book that is no device."""
     dialling: dict[Address, _Attempt] = field(default_factory=dict)
+    hearsay: Hearsay[DeviceId] = field(default_factory=Hearsay)
 
 
 class Connector:
     """See the module. `run` must be running; it does nothing before a volume has another device."""
 
-    def __init__(self, device: Device, *, clock: Clock, static: Iterable[Address] = ()) -> None:
+    def __init__(
+        self, device: Device, *, clock: Clock, static: Iterable[Address] = (), dial: Dial = dial
+    ) -> None:
+        """`dial`: makes links, as `links.tcp.dial` does."""
         self._device = device
         self._clock = clock
         self._static = tuple(static)
@@ -77,6 +83,8 @@ class Connector:
         self._wake = trio.Event()
         self._looked = trio.Event()
         self._dials = trio.Semaphore(DIALS_MAX)
+        self._dial = dial
+        self._hearsay_pace = DialPace()
         self._sightings: dict[str, tuple[frozenset[bytes], tuple[Address, ...]]] = {}
         self.on_pairing: Callable[[Link], Awaitable[None]] | None = None
         """Serves a stranger's link; None: there was no invitation yet."""
@@ -102,6 +110,8 @@ class Connector:
             self._match(volume, instance)
         peers.members.listeners.append(self.look)
         peers.on_doubt = self.look
+        peers.whereabouts.others = lambda listener: known_of(peers.open_sessions, listener, volume.book)
+        peers.whereabouts.heard = partial(self._heard, volume)
         self.look()
 
     def remove(self, identity: VolumeId) -> None:
@@ -117,6 +127,15 @@ class Connector:
         if volume is not None:
             volume.book.tell(device.hex(), Source.TICKET, addresses, trio.current_time())
             self.look()
+
+    def _heard(self, volume: _Volume, teller: DeviceId, told: Told) -> None:
+        """A member says where others are."""
+        others = [(DeviceId(one), likely(texts)) for one, texts in told if one != self._device.id]
+        now = trio.current_time()
+        said = [one for one in others if volume.peers.role(one[0]) > Role.STORE]
+        for device in volume.hearsay.tell(teller, said):
+            volume.book.tell(device.hex(), Source.EXCHANGED, volume.hearsay.of(device), now)
+        self.look()
 
     def tags(self) -> list[bytes]:
         """What this device is found by today."""
@@ -222,8 +241,8 @@ class Connector:
         except FormatError:
             return
         book, key = volume.book, link.peer.hex()
-        told = [entry.address for entry in book.entries(key) if Source.EXCHANGED in entry.sources][-3:]
-        book.tell(key, Source.EXCHANGED, [*told, address], trio.current_time())
+        told = [entry.address for entry in book.entries(key) if Source.CALLER in entry.sources][-3:]
+        book.tell(key, Source.CALLER, [*told, address], trio.current_time())
         self.on_address(peers.volume, link.peer, address)
 
     # -- links that are made otherwise than by dialling
@@ -269,11 +288,14 @@ class Connector:
                 if device is not None and self._has_makeshift(volume, device):
                     volume.book.hurry(key, now, BETTER_REST_S, BETTER_MAX)
                 for address in volume.book.due(key, now):
-                    if not self._is_being_dialled(volume, address):
-                        attempt = volume.dialling[address] = _Attempt()
-                        nursery.start_soon(
-                            contained, partial(self._try, volume, key, address, device, attempt)
-                        )
+                    if self._is_being_dialled(volume, address):
+                        continue
+                    is_hearsay = volume.book.is_hearsay(key, address)
+                    if is_hearsay and (wait_s := self._hearsay_pace.wait_s(address.host, now)):
+                        next_due = min(next_due, now + wait_s)
+                        continue
+                    attempt = volume.dialling[address] = _Attempt()
+                    nursery.start_soon(contained, partial(self._try, volume, key, address, device, attempt))
                 due = volume.book.next_due(key)
                 if due is not None and due > now:
                     next_due = min(next_due, due)
@@ -309,7 +331,6 @@ class Connector:
         self, volume: _Volume, key: str, address: Address, device: DeviceId | None, attempt: _Attempt
     ) -> None:
         """Dial one address and hold the session there, if it is wanted."""
-        peers = volume.peers
         is_again = volume.book.worked_lately(key, address, trio.current_time()) or (
             device is not None and self._has_makeshift(volume, device)
         )
@@ -320,12 +341,12 @@ class Connector:
                     return
             with attempt.scope:
                 async with self._dials:
-                    attempt.link = await dial(
+                    attempt.link = await self._dial(
                         address.host,
                         address.port,
                         self._device,
                         alpn=Alpn.SESSION,
-                        admits=lambda who, _alpn: who == self._device.id or peers.role(who) > Role.STORE,
+                        admits=self._admitted(volume, key, address),
                         patience_s=AGAIN_PATIENCE_S if is_again else CONNECT_PATIENCE_S,
                     )
             link = attempt.link
@@ -343,9 +364,16 @@ class Connector:
                 del volume.dialling[address]
             self.look()
 
+    def _admitted(self, volume: _Volume, key: str, address: Address) -> Admits:
+        """Who may answer there: on another member's word, only who it named."""
+        if volume.book.is_hearsay(key, address):
+            return lambda who, _alpn: who.hex() == key
+        return lambda who, _alpn: who == self._device.id or volume.peers.role(who) > Role.STORE
+
     async def _hold(self, volume: _Volume, key: str, address: Address, link: Link) -> None:
         peers = volume.peers
-        volume.identities[key] = link.peer
+        if _device(key) is None:
+            volume.identities[key] = link.peer
         if not self._is_wanted(volume.peers, link.peer):
             volume.book.failed(key, address, trio.current_time(), random.random())
             return

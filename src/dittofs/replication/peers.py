@@ -37,6 +37,7 @@ from dittofs.replication.session_groups import PROBE_S, SessionGroups, emptied
 from dittofs.replication.stream import Stream
 from dittofs.replication.untaken import Untaken
 from dittofs.replication.upkeep import kept_up
+from dittofs.replication.whereabouts import Whereabouts
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import FrameReader
 from dittofs.tree.entry import Change
@@ -106,6 +107,7 @@ class Peers:
         )
         self.proving = Proving(replica, self.custody, self.intents, lambda: self.role(device))
         self.questions = Questions()
+        self.whereabouts = Whereabouts(lambda: self.changed)
         self.pace = Pace()  # of what is here and on too few other devices
         self.on_progress: Callable[[], None] = lambda: None  # told that more is known of who holds what
         self.changed = trio.Event()  # set, and replaced, when a session opens or ends

@@ -27,6 +27,7 @@ from dittofs.replication.parts import LocalReplica
 from dittofs.replication.round import Filling
 from dittofs.replication.rounds import Rounds
 from dittofs.replication.serving import Serving
+from dittofs.replication.whereabouts import Whereabouts
 from dittofs.sync import messages as wire
 from dittofs.sync.frame import BODY_BYTES_MAX, FrameReader
 from dittofs.sync.messages import Message
@@ -38,6 +39,7 @@ OPENING_S: Final = 20.0  # from the link to Ready of both sides
 RECEIVE_BYTES: Final = 256 << 10
 CONTROL_RATE: Final = 500.0  # messages a second that make us work and carry nothing
 CONTROL_BURST: Final = 5_000.0
+TOLD_COST: Final = 500.0  # addresses are told every few seconds at most
 IDLE_DIGEST_S: Final = 30.0
 """How long a session must have been quiet before the digests are compared."""
 
@@ -56,6 +58,9 @@ class Sessions(Protocol):
 
     @property
     def filling(self) -> Filling: ...
+
+    @property
+    def whereabouts(self) -> Whereabouts: ...
 
     def allowance(self, device: DeviceId) -> Allowance: ...
 
@@ -178,6 +183,7 @@ class Session:
                     nursery.start_soon(self._guard, self.live.acknowledge)
                     nursery.start_soon(self._guard, self.rounds.pull)
                     nursery.start_soon(self._guard, self.rounds.serve)
+                    nursery.start_soon(self._guard, partial(self._sessions.whereabouts.tell, self))
                     nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=False))
                     nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=True))
                     try:
@@ -281,6 +287,9 @@ class Session:
                 self.live.acknowledged(sequence)
             case wire.Get(wants=wants, is_bulk=is_bulk):
                 self.serving.take(wants, is_bulk=is_bulk)
+            case wire.Addresses():
+                self._charge(TOLD_COST)
+                self._sessions.whereabouts.heard(self.device, wire.decode_whereabouts(body))
             case wire.Hurry(requests=requests):
                 self._charge()
                 self.serving.hurry(requests)

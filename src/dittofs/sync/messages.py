@@ -259,6 +259,13 @@ class Hurry(Message, frozen=True, tag=27):
     requests: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=WANTS_MAX)]
 
 
+class Addresses(Message, frozen=True, tag=28):
+    """Where other members are, to the sender's knowledge; all of it, in place of what it said before.
+
+    The body: list of (device id, addresses).
+    """
+
+
 AnyMessage: TypeAlias = (
     Hello
     | Refuse
@@ -287,6 +294,7 @@ AnyMessage: TypeAlias = (
     | Forgotten
     | Having
     | Hurry
+    | Addresses
 )
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
@@ -300,6 +308,23 @@ _SIZED = msgspec.msgpack.Decoder(
 )
 HaveSet = tuple[Id, Annotated[bytes, Meta(min_length=1, max_length=LEAF_CHUNKS_MAX // 8)]]
 _HAVE_SETS = msgspec.msgpack.Decoder(Annotated[list[HaveSet], Meta(max_length=LEAVES_MAX)])
+TOLD_DEVICES_MAX: Final = 50
+TOLD_ADDRESSES_MAX: Final = 4
+TOLD_BYTES_MAX: Final = 32 << 10
+_TOLD = msgspec.msgpack.Decoder(
+    Annotated[
+        list[
+            tuple[
+                Id,
+                Annotated[
+                    list[Annotated[str, Meta(min_length=1, max_length=64)]],
+                    Meta(max_length=TOLD_ADDRESSES_MAX),
+                ],
+            ]
+        ],
+        Meta(max_length=TOLD_DEVICES_MAX),
+    ]
+)
 RECORD_BYTES_MAX: Final = 64 << 10
 _RECORDS = msgspec.msgpack.Decoder(
     Annotated[list[Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX)]], Meta(max_length=4096)]
@@ -368,6 +393,17 @@ def encode_records(records: Sequence[bytes]) -> bytes:
 
 def decode_records(body: bytes) -> list[bytes]:
     return _decoded(_RECORDS, body)
+
+
+def encode_whereabouts(told: Sequence[tuple[bytes, Sequence[str]]]) -> bytes:
+    """The body of `Addresses`."""
+    return _ENCODER.encode(told)
+
+
+def decode_whereabouts(body: bytes) -> list[tuple[bytes, list[str]]]:
+    if len(body) > TOLD_BYTES_MAX:
+        raise FormatError(f"{len(body)} bytes of addresses")
+    return _decoded(_TOLD, body)
 
 
 def split_body(body: bytes, lengths: Sequence[int]) -> list[bytes]:

@@ -91,6 +91,8 @@ class Side:
         self, device: Device, records: Sequence[bytes], label: str, disk: Disk, *, seed: int
     ) -> None:
         self.device = device
+        self.port = 0
+        """Where it says to listen; 0: nowhere."""
         self.rig = Rig(disk, seed=seed, label=label, machine=label)
         replica = self.rig.volume.replica
         self.members = Members(replica.journal, SECRETS.genesis)
@@ -104,7 +106,7 @@ class Side:
             volume=SECRETS.volume_id,
             label=label,
             instance=seed.to_bytes(16, "big"),
-            port=lambda: 0,
+            port=lambda: self.port,
             free_bytes=lambda: 1 << 40,
             on_event=lambda event, who: self.events.append((event, who)),
         )

@@ -4,7 +4,8 @@ A rule is bound to an inode, so it goes along with a rename; of a directory it i
 but for what has a rule of its own. A file with several names has the strictest of what holds at each.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -15,7 +16,7 @@ from dittofs.identity.membership import Membership
 from dittofs.ids import ROOT, InodeId
 from dittofs.replication.members import Members
 from dittofs.replication.policy import SETTING, Policy, ruled_inode
-from dittofs.tree.entry import Change
+from dittofs.tree.entry import Change, Effect
 from dittofs.tree.record import Kind
 from dittofs.tree.tree import Tree
 
@@ -29,6 +30,16 @@ DEPTH_MAX: Final = 4096
 """Directories above another one that are looked at: more can only be a circle."""
 
 
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """For what another number of copies may hold."""
+
+    directories: Sequence[InodeId] = ()
+    """And all that is below them."""
+    files: Sequence[InodeId] = ()
+    is_everything: bool = False
+
+
 class Copies:
     """Of one volume. `read` after each change of the settings, `follow` after each of the tree."""
 
@@ -39,6 +50,7 @@ class Copies:
         self._changed = changed
         self._said: Mapping[str, bytes] = {}
         self._known: dict[InodeId, tuple[InodeId, ...]] = {}
+        self._was_straight = False
         self.policy = Policy()
         """Of what no rule is about."""
         self.rules: dict[InodeId, Policy] = {}
@@ -94,19 +106,42 @@ class Copies:
         is_directory = self._tree.kind(inode) is Kind.DIRECTORY
         return (self._tree.members(inode) if is_directory else ()) or (inode,)
 
-    def follow(self, change: Change) -> tuple[bool, list[InodeId]]:
-        """Whether something else may hold for whole directories now, and for which files it may."""
+    def follow(self, change: Change) -> Affected:
+        """For what something else may hold now."""
+        was_straight, self._was_straight = self._was_straight, self._tree.is_straight
         if not self.rules:
-            return False, []
+            return Affected()
         named = [one for one in change.effects if one.kind in ("create", "name", "remove")]
         directories = {one.inode for one in named if self._tree.kind(one.inode) is Kind.DIRECTORY}
         if directories or change.is_round:
             self._known.clear()
-        # A directory that came changes what holds below another one only where both are shown as one.
-        is_moved = any(one.kind == "name" for one in named if one.inode in directories)
-        is_merged = any(len(self._tree.members(one)) > 1 for one in directories)
+        moved = {one.inode: one for one in named if one.kind == "name" and one.inode in directories}
+        # Where directories are shown as one, or away from their place, what becomes of one concerns others.
+        is_straight = was_straight and self._was_straight
+        if change.is_round or (directories and not is_straight):
+            return Affected(is_everything=True)
         files = [one.inode for one in named if one.kind == "name" and one.inode not in directories]
-        return is_moved or is_merged or change.is_round, files
+        if len(moved) == 1 and not self._is_other(*moved.values()):
+            moved.clear()
+        return Affected(list(moved), files)
+
+    def _is_other(self, effect: Effect) -> bool:
+        """Whether something else holds below the only directory that moved."""
+        if effect.inode in self.rules:
+            return False
+        if effect.source is None or effect.target is None:
+            return True
+        return self._policy(self._above(effect.source)) != self._policy(self._above(effect.target))
+
+    def files_below(self, directories: Iterable[InodeId]) -> Iterator[InodeId]:
+        """The files with a name in these directories and below. The tree may change meanwhile."""
+        ahead = list(directories)
+        for directory in ahead:
+            for inode in self._tree.claimants(directory):
+                if self._tree.kind(inode) is Kind.DIRECTORY:
+                    ahead.append(inode)
+                else:
+                    yield inode
 
     def _at(self, inode: InodeId) -> Policy:
         if (own := self.rules.get(inode)) is not None:

@@ -7,7 +7,8 @@ slices; until then `tally` says that it is still counting.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -67,7 +68,7 @@ class Custody:
         self._came: set[bytes] = set()
         self._became_here: set[bytes] | None = None
         """What became whole while contents are looked at: the look may have been before that."""
-        self._queue: deque[Change | Item] = deque()
+        self._queue: deque[Change | Iterator[Item]] = deque()
         self._wake = trio.Event()
         self._must_scan = True
         self._is_idle = False
@@ -179,8 +180,8 @@ class Custody:
             self.look_again(gone)
 
     def look_again(self, items: Iterable[Item]) -> None:
-        """What is known of these contents may not be so any more."""
-        self._queue.extend(items)
+        """What is known of these contents may not be so any more. Each is taken when it is looked at."""
+        self._queue.append(iter(items))
         self._wake.set()
 
     def here(self, roots: Sequence[bytes]) -> None:
@@ -310,12 +311,13 @@ class Custody:
                     self._lonely.went(inode, root)
                     came = [item for item in came if item[0] != inode or root not in (b"", item[1])]
                 if one.is_round or len(arrived) > SLICE:
-                    self._queue.extendleft(reversed(arrived))
+                    self._queue.appendleft(iter(arrived))
                 else:
                     came.extend(arrived)
-            elif one[0][0] == PSEUDO or self.content.is_live(one[0], one[1]):
-                came.append(one)
+            elif some := list(islice(one, SLICE)):
+                self._queue.appendleft(one)
                 is_live = False  # many at once: whoever holds them says so when asked
+                came += [item for item in some if item[0][0] == PSEUDO or self.content.is_live(*item[:2])]
         await self._examine(came, is_live=is_live)
 
     async def _examine(self, items: Sequence[Item], *, is_live: bool) -> None:
@@ -329,7 +331,7 @@ class Custody:
         self._became_here = None
         here.update(dict.fromkeys(meanwhile & here.keys(), True))
         if evictions != self.intents.evictions:
-            self._queue.extendleft(items)  # what was here may have gone meanwhile
+            self._queue.appendleft(iter(items))  # what was here may have gone meanwhile
             return
         members = self._members()
         became: list[bytes] = []

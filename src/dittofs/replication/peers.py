@@ -1,6 +1,6 @@
 """All sessions of one volume, and what they share: members, the stream of changes, fetching, custody."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -10,14 +10,14 @@ import trio
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
-from dittofs.ids import VolumeId
+from dittofs.ids import InodeId, VolumeId
 from dittofs.links.link import Link
 from dittofs.links.tcp import TRANSPORT
 from dittofs.replication.allowance import UNLIMITED, Allowance
 from dittofs.replication.calls import is_better
 from dittofs.replication.comparing import all_told, in_step
 from dittofs.replication.copies import Copies, Holders
-from dittofs.replication.custody import Custody
+from dittofs.replication.custody import Custody, Item
 from dittofs.replication.errors import ProtocolError
 from dittofs.replication.fetcher import Fetcher
 from dittofs.replication.intents import Intents
@@ -144,13 +144,13 @@ class Peers:
     # -- policy
 
     def _tree_changed(self, change: Change) -> None:
-        is_anywhere, files = self.copies.follow(change)
-        if is_anywhere:
+        affected = self.copies.follow(change)
+        if affected.is_everything:
             self.custody.recount()
-        versions = self.replica.tree.versions
-        self.custody.look_again(
-            (file, one.root, one.size) for file in files for one in versions(file) if one.size
-        )
+        elif affected.directories:
+            self.custody.look_again(self._items(self.copies.files_below(affected.directories)))
+        if affected.files:
+            self.custody.look_again(self._items(affected.files))
         if change.is_round or any(document == META_SHARD for document, _, _ in change.updates):
             self.copies.read()
             if (retired := self.retired()) != self._retired:  # whoever retired a device, or took it back
@@ -159,6 +159,10 @@ class Peers:
         if self.replica.tree.client_id != self._writer:
             self._writer = self.replica.tree.client_id
             self._end_all("this device goes on as another writer, and says anew what it holds")
+
+    def _items(self, files: Iterable[InodeId]) -> Iterator[Item]:
+        versions = self.replica.tree.versions
+        return ((file, one.root, one.size) for file in files for one in versions(file) if one.size)
 
     # -- sessions
 

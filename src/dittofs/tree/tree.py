@@ -177,6 +177,11 @@ class Tree:
         """Every visible (directory, entry) of an inode: its names first, then its conflict entries."""
         return self._status.names(inode)
 
+    @property
+    def is_straight(self) -> bool:
+        """Whether every directory is shown alone, and where its own place is."""
+        return not (self._rows.totals.merged or self._rows.displaced)
+
     def by_number(self, number: Number) -> Ref | None:
         """The visible thing with this st_ino, or a merged directory of which it is an alias."""
         return self._status.by_number(number)

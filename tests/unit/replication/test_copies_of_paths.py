@@ -1,5 +1,7 @@
 """Numbers of copies that paths have: inherited downwards, carried along by renames, kept to by all."""
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -7,6 +9,7 @@ from trio.testing import MockClock
 from dittofs.identity.records import Role
 from dittofs.ids import ROOT, InodeId
 from dittofs.replication import copies, ruling
+from dittofs.replication.custody import Item
 from dittofs.replication.policy import Policy, rule_setting, ruled_inode
 from dittofs.replication.ruling import RulesFull, Ruling
 from dittofs.volume.browsing import Browsing
@@ -80,6 +83,51 @@ async def test_a_rule_goes_along_with_a_rename_and_what_is_moved_has_the_number_
         await a.rig.rename("kept", "renamed")
         await counted(a, b)
         assert [holding(side, "renamed/deep/file") for side in (a, b)] == ["all", "all"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("to", ["kept", "plain", "merged"])
+async def test_what_is_looked_at_for_a_directory_that_moves_is_what_is_below_it(
+    autojump_clock: MockClock, to: str
+) -> None:
+    async with sides(Role.WRITER) as (a, b), trio.open_nursery() as nursery:
+        default(a, "on-demand")
+        for path in ("kept", "plain", "moved", "moved/deep", "many"):
+            a.rig.mkdir(path)
+        for number in range(30):
+            await a.write(f"many/{number}", b"%d" % number * 100)
+        await a.write("moved/deep/file", LARGE)
+        await a.write("moved/other", LARGE[::-1])
+        await a.write("many/own", LARGE[1:])
+        ruled(a, "kept", "all")
+        ruled(a, "many/own", "3")
+        if to == "merged":
+            b.rig.mkdir("kept")
+            b.rig.mkdir("kept/moved")
+        connect(nursery, a, b)
+        await counted(a, b)
+        await until(lambda: a.peers.custody.tally().only_here == 32, 60)
+        looked: list[InodeId] = []
+        examine = a.peers.custody._examine
+
+        async def noting(items: Sequence[Item], *, is_live: bool) -> None:
+            looked.extend(inode for inode, _, _ in items)
+            await examine(items, is_live=is_live)
+
+        a.peers.custody._examine = noting  # type: ignore[method-assign] # it watches, and then calls it
+        below = {inode(a, path) for path in ("moved/deep/file", "moved/other")}
+        if to == "merged":
+            await a.rig.rename("kept/moved", "plain/moved")
+            await a.rig.rename("moved", "kept/moved")
+        else:
+            await a.rig.rename("moved", f"{to}/moved")
+        await counted(a, b)
+        if to == "plain":
+            assert not looked, "the same holds there"
+        elif to == "kept":
+            assert set(looked) == below
+        await until(lambda: a.peers.custody.tally().only_here == (32 if to == "plain" else 30), 60)
+        assert below <= set(looked) or to == "plain"
         nursery.cancel_scope.cancel()
 
 

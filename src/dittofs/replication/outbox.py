@@ -15,6 +15,8 @@ BULK_BYTES_MAX: Final = 4 << 20
 """Who sends bulk waits above this."""
 QUEUED_BYTES_MAX: Final = 128 << 20
 """A peer that lets so much pile up does not read: its link ends."""
+MESSAGE_BYTES: Final = 512
+"""What a queued message takes beside its body: a peer that asks and does not read makes many without one."""
 BATCH_BYTES: Final = (
     64 << 10
 )  # small frames are sent together: a TLS record and a system call cost as much each
@@ -54,7 +56,7 @@ class Outbox:
 
     def put(self, message: Message, body: bytes | memoryview = b"", *, is_bulk: bool = False) -> None:
         """Queue one message. NotReading if the peer has let too much pile up."""
-        if self._queued_bytes > 0 and self._queued_bytes + len(body) > QUEUED_BYTES_MAX:
+        if 0 < self._queued_bytes > QUEUED_BYTES_MAX - len(body) - MESSAGE_BYTES:
             raise NotReading(f"{self._queued_bytes >> 20} MiB wait for a peer that does not read")
         header = encode_header(message)
         self.allowance.sent(len(header) + len(body))
@@ -71,12 +73,12 @@ class Outbox:
 
     @property
     def urgent_bytes(self) -> int:
-        """Bodies waiting in the first queue."""
-        return self._bytes[False]
+        """What waits in the first queue takes so much."""
+        return self._bytes[False] + MESSAGE_BYTES * len(self._queues[False])
 
     @property
     def _queued_bytes(self) -> int:
-        return self._bytes[False] + self._bytes[True]
+        return self.urgent_bytes + self._bytes[True] + MESSAGE_BYTES * len(self._queues[True])
 
     @property
     def is_empty(self) -> bool:

@@ -1,5 +1,8 @@
 """A member that does not keep to the protocol: its session ends, and nothing else is affected."""
 
+import tracemalloc
+from contextlib import suppress
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -155,6 +158,91 @@ async def test_a_peer_that_floods_is_cut_off_and_memory_stays_bounded(
                 await attacker.say(wire.Ping(1))
         assert await until_ended(attacker)
         await still_works(target)
+
+
+@pytest.mark.parametrize(
+    "count", [6_400, pytest.param(1_000_000, marks=pytest.mark.soak)], ids=["6,400", "10^6"]
+)
+async def test_tiny_requests_without_end_take_little_memory_and_others_are_served(
+    autojump_clock: MockClock, count: int
+) -> None:
+    async with sides(Role.WRITER, Role.WRITER) as (target, other, honest), trio.open_nursery() as nursery:
+        await target.write("wanted", b"wanted")
+        chunk = next(one for kind, one in target.rig.volume.replica.chunks.ids() if kind is ChunkKind.DATA)
+        attacker = Attacker(target, other.device)
+        nursery.start_soon(attacker.serve)
+        await attacker.open()
+        connect(nursery, honest, target)
+        asked = [chunk if number % 2 else ChunkId(bytes([number]) * 32) for number in range(wire.WANTS_MAX)]
+        tracemalloc.start()
+        try:
+            for batch in range(count // wire.WANTS_MAX):
+                wants = tuple(wire.Wanted(number, 1, one) for number, one in enumerate(asked))
+                await attacker.say(wire.Get(wants, False))
+                left = len(wants)
+                while left:
+                    match await attacker.hear():
+                        case wire.Absent(requests=requests), _:
+                            left -= len(requests)
+                        case wire.Chunks(sizes=sizes), _:
+                            left -= len(sizes)
+                if batch % (count // wire.WANTS_MAX // 4) == 0:
+                    await honest.write(f"file {batch}", b"x")
+                    await until(lambda: target.rig.exists(f"file {batch}"))  # noqa: B023 - it is now that it looks
+                if batch == count // wire.WANTS_MAX // 4:
+                    tracemalloc.reset_peak()
+                    before, _ = tracemalloc.get_traced_memory()
+            assert tracemalloc.get_traced_memory()[1] - before < 8 << 20
+        finally:
+            tracemalloc.stop()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\x00\x00\x00\x05" + (PAYLOAD_BYTES_MAX + 1).to_bytes(4, "big"),
+        b"\x00\x00\x00\x05\xff\xff\xff\xff",
+        b"\x00\x00\xff\xff\x00\x00\x00\x01",
+        b"\xff\x00\x00\x05\x00\x00\x00\x01",
+    ],
+    ids=["a byte too long", "4 GiB", "a header of 64 KiB", "flags"],
+)
+async def test_a_frame_larger_than_any_ends_the_session_before_it_came(
+    autojump_clock: MockClock, frame: bytes
+) -> None:
+    async with attacked(Role.WRITER) as (attacker, target):
+        await attacker.open()
+        await attacker.link.send_all(frame)
+        assert "do not exist" in await until_ended(attacker)
+        await still_works(target)
+
+
+async def test_a_peer_that_asks_and_never_reads_is_let_go_and_others_are_served(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 1 << 20  # a whole queue takes its time
+    monkeypatch.setattr("dittofs.replication.outbox.QUEUED_BYTES_MAX", most)
+    async with sides(Role.WRITER, Role.WRITER) as (target, other, honest), trio.open_nursery() as nursery:
+        attacker = Attacker(target, other.device)
+        nursery.start_soon(attacker.serve)
+        await attacker.open()
+        session = target.peers.session(other.device.id)
+        assert session is not None
+        reading, taking = trio.Event(), attacker.far._stream.send_stream  # type: ignore[attr-defined]
+        taking.send_all_hook = reading.wait  # its windows are full, and stay so
+        asked = wire.Get((wire.Wanted(1, 1, ChunkId(b"\x01" * 32)),), False)
+        while session.is_open and trio.current_time() < 20:
+            with suppress(LinkBroken):
+                await attacker.say(asked)
+            await trio.sleep(0.001)
+            assert session.outbox.urgent_bytes <= most
+        assert "does not read" in session.why_ended
+        connect(nursery, honest, target)
+        await honest.write("from the honest one", b"x")
+        await until(lambda: target.rig.exists("from the honest one"))
+        reading.set()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_group_without_end_is_cut_off(autojump_clock: MockClock) -> None:

@@ -15,8 +15,6 @@ from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import Unmounted
 from dittofs.control.sharing import (
-    GrantRequest,
-    GrantResult,
     LeaveRequest,
     LeaveResult,
     RecoveryRequest,
@@ -38,7 +36,6 @@ from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.outsider import outside
 from mountd.past_here import past_only_here
-from mountd.reports import ROLE_NAMES
 from mountd.syncing import nowhere_else, nowhere_else_now
 
 GOODBYE_S: Final = 10.0
@@ -56,8 +53,8 @@ class MemberDesk:
     async def remove(self, request: RemoveRequest) -> RemoveResult:
         """See `Service.remove`."""
         opened = self._node.require_open(request.volume)
-        member = self._another(opened, request.device, f"dittofs leave {shlex.quote(opened.name)}")
-        with _told_where(opened, f"devices remove {shlex.quote(member.name)}"):
+        member = another(self._node, opened, request.device, f"dittofs leave {shlex.quote(opened.name)}")
+        with told_where(opened, f"devices remove {shlex.quote(member.name)}"):
             invited = await opened.remove_member(DeviceId(member.device))
         return RemoveResult(
             volume=opened.name,
@@ -66,43 +63,18 @@ class MemberDesk:
             invited=tuple(one.name for one in invited),
         )
 
-    async def grant(self, request: GrantRequest) -> GrantResult:
-        """See `Service.grant`."""
-        opened = self._node.require_open(request.volume)
-        member = self._another(opened, request.device, "Another owner can give it another role")
-        with _told_where(opened, f"grant {shlex.quote(member.name)} {request.role}"):
-            await opened.give_role(member, Role[request.role.upper()])
-        return GrantResult(
-            opened.name, member.name, member.device.hex(), request.role, ROLE_NAMES[member.role]
-        )
-
     async def rename(self, request: RenameRequest) -> RenameResult:
         """See `Service.rename`."""
         opened = self._node.require_open(request.volume)
-        member = self._found(opened, request.device)
+        member = find(opened, request.device)
         command = f"devices rename {shlex.quote(member.name)} {shlex.quote(request.name)}"
-        with _told_where(opened, command):
+        with told_where(opened, command):
             try:
                 await opened.rename_member(member, request.name)
             except FormatError as error:
                 text = f'{error}; "{member.name}" is called that as before'
                 raise Refusal("usage", text, "dittofs devices rename --help") from error
         return RenameResult(opened.name, request.name, member.device.hex(), member.name)
-
-    def _another(self, opened: SharedVolume, text: str, if_this: str) -> Member:
-        """The member that is meant. Refusal if there is none, several, or it is this device."""
-        member = self._found(opened, text)
-        if member.device == self._node.device_id:
-            raise Refusal("usage", f'"{member.name}" is this very device; {UNCHANGED}', if_this)
-        return member
-
-    def _found(self, opened: SharedVolume, text: str) -> Member:
-        """The member that is meant. Refusal if there is none, or several."""
-        try:
-            return opened.find_member(text)
-        except ConfigError as error:
-            mend = f"dittofs devices {shlex.quote(opened.name)} -v"
-            raise Refusal("refused", f"{error}; {UNCHANGED}", mend) from error
 
     async def leave(self, request: LeaveRequest) -> LeaveResult:
         """See `Service.leave`."""
@@ -259,8 +231,25 @@ class MemberDesk:
         return RecoveryResult(opened.name, "erased")
 
 
+def another(node: Node, opened: SharedVolume, text: str, if_this: str) -> Member:
+    """The member that is meant. Refusal if there is none, several, or it is this device."""
+    member = find(opened, text)
+    if member.device == node.device_id:
+        raise Refusal("usage", f'"{member.name}" is this very device; {UNCHANGED}', if_this)
+    return member
+
+
+def find(opened: SharedVolume, text: str) -> Member:
+    """The member that is meant. Refusal if there is none, or several."""
+    try:
+        return opened.find_member(text)
+    except ConfigError as error:
+        mend = f"dittofs devices {shlex.quote(opened.name)} -v"
+        raise Refusal("refused", f"{error}; {UNCHANGED}", mend) from error
+
+
 @contextmanager
-def _told_where(opened: SharedVolume, command: str) -> Iterator[None]:
+def told_where(opened: SharedVolume, command: str) -> Iterator[None]:
     """Refuses ("forbidden") what is not this device's to do, with where `command` can be run."""
     try:
         yield

@@ -6,6 +6,7 @@ from dittofs.cli.output import counted, human_size
 from dittofs.control.faults import Refusal
 from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
+from dittofs.identity.users import DEFAULT
 from dittofs.shared_volume import SharedVolume
 
 
@@ -13,12 +14,22 @@ def outside(opened: SharedVolume, code: str = "unsent") -> Refusal | None:
     """Why nothing is sent from here, and what can be done; None: this device is a member."""
     if opened.role > Role.NONE:
         return None
-    was_one = opened.membership.deciding(DeviceId(opened.peers.device)) is not None
+    device = DeviceId(opened.peers.device)
+    was_one = opened.membership.deciding(device) is not None
     summary, tally = opened.volume.summary(), opened.peers.custody.tally()
     files = tally.only_here + summary.pending_files
     size = human_size(tally.only_here_bytes + summary.pending_bytes)
     unsent = f"{counted(files, 'file')} ({size}) that only it has" if files else "what was changed here alone"
     name = shlex.quote(opened.name)
+    if opened.membership.admitted(device) is not None:
+        user = opened.membership.people.user_of(device)
+        whom = f"user {user}" if user else "default permission"
+        return Refusal(
+            code,
+            f'this device may do nothing with "{opened.name}" now, as the {whom} says: what it has stays '
+            f"readable here, and {unsent} cannot be sent",
+            f"An owner runs  dittofs grant {shlex.quote(user or DEFAULT)} writer {name}",
+        )
     return Refusal(
         code,
         f'this device is no member of "{opened.name}"{" any more" if was_one else ""}: what it has stays '

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from dittofs import __version__
 from dittofs.control.paths import path_fields
 from dittofs.control.protocol import (
@@ -143,6 +145,18 @@ class Reports:
 
     def members(self, opened: SharedVolume) -> Iterator[MemberStatus]:
         """The devices of a volume, this one first."""
+        people = opened.membership.people
+        for one in self._members(opened):
+            device = bytes.fromhex(one.id)
+            standing = people.standing(device)
+            yield replace(
+                one,
+                user=people.user_of(device),
+                role_by=standing.by.name.lower(),
+                role_group=standing.group,
+            )
+
+    def _members(self, opened: SharedVolume) -> Iterator[MemberStatus]:
         own, limits = DeviceId(self._node.device_id), self._node.limits.allowances
         retired = opened.retirement.all
         yield MemberStatus(

@@ -37,6 +37,15 @@ from dittofs.control.files import (
 )
 from dittofs.control.limiting import LimitReport, LimitRequest
 from dittofs.control.paths import components, path_bytes, path_fields
+from dittofs.control.people import (
+    GrantRequest,
+    GrantResult,
+    GroupRequest,
+    PeopleReport,
+    PeopleRequest,
+    PeopleResult,
+    UserRequest,
+)
 from dittofs.control.placement import PlaceRequest, PlaceResult
 from dittofs.control.protocol import (
     CheckItem,
@@ -58,8 +67,6 @@ from dittofs.control.service import Content
 from dittofs.control.sharing import (
     CopiesRequest,
     CopiesResult,
-    GrantRequest,
-    GrantResult,
     JoinItem,
     JoinRequest,
     LeaveRequest,
@@ -99,6 +106,7 @@ from mountd.limiting import LimitDesk
 from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.outsider import outside, require_writer
+from mountd.people import PeopleDesk
 from mountd.pinging import ping
 from mountd.placement import PlacementDesk
 from mountd.reports import Reports
@@ -121,6 +129,7 @@ class DaemonService:
         self._sharing = Sharing(node)
         self._joining = Joining(node, mounting, self._reports)
         self._members = MemberDesk(node, mounting)
+        self._people = PeopleDesk(node, self._reports)
         self._copies = CopiesDesk(node)
         self._unmounting = Unmounting(node, mounting, self._members)
         self._conflicts = ConflictDesk(node)
@@ -192,7 +201,16 @@ class DaemonService:
         return await self._members.remove(request)
 
     async def grant(self, request: GrantRequest) -> GrantResult:
-        return await self._members.grant(request)
+        return await self._people.grant(request)
+
+    async def user(self, request: UserRequest) -> PeopleResult:
+        return await self._people.user(request)
+
+    async def group(self, request: GroupRequest) -> PeopleResult:
+        return await self._people.group(request)
+
+    def people(self, request: PeopleRequest) -> PeopleReport:
+        return self._people.people(request)
 
     async def rename(self, request: RenameRequest) -> RenameResult:
         return await self._members.rename(request)

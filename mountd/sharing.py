@@ -13,9 +13,11 @@ from dittofs.errors import ConfigError
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.records import Role
 from dittofs.identity.tickets import format_ticket
+from dittofs.identity.users import DEFAULT, require_user
 from dittofs.node import Node
 from dittofs.pairing_desk import MEETING_S
 from mountd.outsider import outside
+from mountd.people import refused
 from mountd.reports import ROLE_NAMES, names
 
 WAITING_S: Final = 1.0
@@ -40,11 +42,19 @@ class Sharing:
                 raise Refusal("refused", str(error), mend) from error
         if request.signal:
             await self._node.use_signal(opened, read_signal(request.signal))
+        if request.user:
+            with refused(opened, "user list --volume"):
+                require_user(opened.membership, request.user)
         before = {member.device: member.role for member in opened.membership.members()}
         try:
-            share = await self._node.require_desk().share(opened, Role[request.role.upper()])
+            share = await self._node.require_desk().share(
+                opened, Role[request.role.upper()] if request.role else None, request.user
+            )
         except NotAllowed as error:
-            mend = f"Run it on an owner's device:  dittofs share {shlex.quote(opened.name)}"
+            name, whom = shlex.quote(opened.name), shlex.quote(request.user or DEFAULT)
+            mend = f"Run it on an owner's device:  dittofs share {name}"
+            if opened.role is Role.OWNER:  # whom it would let in may do nothing
+                mend = f"dittofs grant {whom} reader {name}"
             raise outside(opened, "forbidden") or Refusal("forbidden", str(error), mend) from error
         ticket = format_ticket(share.ticket) if share.ticket.addresses else ""
         by_ticket = f"dittofs join {shlex.quote(ticket)}" if ticket else ""
@@ -55,7 +65,7 @@ class Sharing:
         is_heard = self._node.network.uses_mdns or share.server is not None or not ticket
         yield Invitation(
             volume=opened.name,
-            role=request.role,
+            role=ROLE_NAMES[share.role],
             code=str(share.code),
             command=by_code if is_heard else by_ticket,
             ticket=ticket,
@@ -65,6 +75,7 @@ class Sharing:
             expires_in_s=share.expires_in_s,
             signal="" if share.server is None else str(share.server),
             warning=SERVER_LOST if share.is_server_lost else "",
+            user=request.user,
         )
         while True:
             with trio.move_on_after(WAITING_S) as scope:
@@ -88,4 +99,5 @@ class Sharing:
             was=ROLE_NAMES[before.get(device, Role.NONE)],
             path="" if session is None else session.link.description,
             names=names(opened),
+            user=opened.membership.people.user_of(device),
         )

@@ -221,7 +221,7 @@ class _Watch:
         opened, peers = self._opened, self._peers
         tally, summary = peers.custody.tally(), opened.volume.summary()
         connected = tuple(one.name for one in peers.status() if one.is_connected)
-        offline = tuple(one.name for one in peers.status() if not one.is_connected)
+        offline = tuple(one.name for one in peers.status() if not one.is_connected and one.role)
         waiting, unseen, unseen_bytes = summary.pending_files, 0, 0
         reasons = []
         if waiting:

@@ -12,7 +12,7 @@ from dittofs.address import Address
 from dittofs.clock import Entropy
 from dittofs.discovery.beacon import State
 from dittofs.errors import ConfigError, DittoError
-from dittofs.identity.authoring import require_owner
+from dittofs.identity.authoring import NotAllowed, require_owner
 from dittofs.identity.codes import Code, slot_name
 from dittofs.identity.invitations import PATIENCE_S, Invitation, Invitations, PairingRefused, Reason
 from dittofs.identity.keys import Device, DeviceId
@@ -20,6 +20,7 @@ from dittofs.identity.membership import Membership
 from dittofs.identity.pairing import Admission, Joined
 from dittofs.identity.records import Role
 from dittofs.identity.tickets import ADDRESSES_MAX, Ticket
+from dittofs.identity.users import require_user
 from dittofs.ids import VolumeId
 from dittofs.links.link import Link
 from dittofs.replication import pairing
@@ -46,6 +47,7 @@ class Share:
     code: Code
     ticket: Ticket
     role: Role
+    """What who comes may do, as things are."""
     volume: str
     expires_in_s: float
     invitation: Invitation = field(repr=False)
@@ -84,9 +86,18 @@ class PairingDesk:
         network.meeting.slots = self._slots
         network.switchboard.slots = self._slots_at
 
-    async def share(self, volume: SharedVolume, role: Role) -> Share:
-        """Open an invitation. NotAllowed unless this device is an owner, ConfigError if nobody can come."""
+    async def share(self, volume: SharedVolume, role: Role | None, user: str = "") -> Share:
+        """Open an invitation. NotAllowed unless this device is an owner, ConfigError if nobody can come.
+
+        `role` and `user` are as of an `Invitation`.
+        """
         require_owner(volume.membership, self._device.id)
+        if user:
+            require_user(volume.membership, user)
+        given = volume.membership.people.would(role, user).role
+        if given < Role.READER:
+            whose = f"a device of {user}" if user else "a device that is given no role"
+            raise NotAllowed(f"{whose} may do nothing in this volume now, so nobody is invited as that")
         self._network.open_to_pairing(self._serve, self._is_open)
         with trio.move_on_after(LISTENING_S):
             await self._network.listening()
@@ -95,10 +106,10 @@ class PairingDesk:
             why = self._network.problem or "this machine has no network address"
             raise ConfigError(f"no other device could reach this one: {why}")
         server = self._network.switchboard.of(volume.id)
-        invitation, is_at_server = await self._open(volume, role, server)
+        invitation, is_at_server = await self._open(volume, role, user, server)
         told = tuple(str(address) for address in addresses[:ADDRESSES_MAX])
         ticket = Ticket(self._device.id, told, invitation.token)
-        share = Share(invitation.code, ticket, role, volume.name, PATIENCE_S, invitation)
+        share = Share(invitation.code, ticket, given, volume.name, PATIENCE_S, invitation)
         share.server = server if is_at_server else None
         share.is_server_lost = server is not None and not is_at_server
         self._shares.append(share)
@@ -106,7 +117,7 @@ class PairingDesk:
         return share
 
     async def _open(
-        self, volume: SharedVolume, role: Role, server: SignalUrl | None
+        self, volume: SharedVolume, role: Role | None, user: str, server: SignalUrl | None
     ) -> tuple[Invitation, bool]:
         """An invitation whose number no other device here has given out, as far as can be heard.
 
@@ -115,7 +126,7 @@ class PairingDesk:
         avoided: set[int] = set()
         while True:
             now = trio.current_time()
-            invitation = self._invitations.open(volume.id, role, self._entropy, now, avoided)
+            invitation = self._invitations.open(volume.id, role, self._entropy, now, avoided, user)
             slot = invitation.code.slot
             is_last = len(avoided) + 1 == DRAWS_MAX
             is_given_out = False
@@ -210,7 +221,7 @@ class PairingDesk:
             if share.invitation.used_by == admission.publics.device:
                 share.joined = admission
                 self._end(share)
-        log.info("a device joined", name=admission.name, role=admission.role.name.lower())
+        log.info("a device joined", name=admission.name, user=admission.user)
 
     async def _admit(self, admission: Admission) -> tuple[Membership, str, Sequence[str]]:
         volume = self._find(admission.volume)

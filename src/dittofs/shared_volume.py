@@ -19,7 +19,7 @@ from dittofs.errors import ConfigError, DittoError
 from dittofs.history.at import At
 from dittofs.history.retention import Retention
 from dittofs.history.snapshots import snapshot_roots
-from dittofs.identity.authoring import NotAllowed
+from dittofs.identity.authoring import Draft, NotAllowed
 from dittofs.identity.generations import mend, unwrap
 from dittofs.identity.granting import grant, remove, resign
 from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, open_root
@@ -292,17 +292,17 @@ class SharedVolume:
             await self._keep(records, secrets)
         return invited
 
-    async def give_role(self, member: Member, role: Role) -> None:
-        """Give a member another role, durably. NotAllowed says why not.
+    async def decide(self, write: Callable[[Draft], None]) -> None:
+        """Sign what `write` drafts, and what is owed then, durably. What it raises changes nothing.
 
-        What it wrote and did not send before it hears that it may only read stays there, and goes out if it
-        may write again.
+        What a device wrote and did not send before it hears that it may only read stays there, and goes out
+        if it may write again.
         """
-        if role is self.members.role(member.device):
-            return
         async with self._is_keeping:
-            granted = grant(self.membership, self._secrets, self._device, member.publics, role, member.name)
-            await self._keep([granted], self._secrets)
+            draft = Draft(self.membership, self._device)
+            write(draft)
+            owed, secrets = mend(draft.membership, self._secrets, self._device, self._entropy)
+            await self._keep([*draft.signed, *owed], secrets)
 
     async def rename_member(self, member: Member, name: str) -> None:
         """Call a member otherwise, durably. NotAllowed says why not, FormatError why nobody is called so."""
@@ -341,13 +341,10 @@ class SharedVolume:
 
     def find_member(self, text: str) -> Member:
         """The member called `text`, or whose id begins with it. ConfigError if there is none, or several."""
-        members = self.membership.members()
-        found = [one for one in members if one.name == text] or [
-            one for one in members if len(text) >= 4 and one.device.hex().startswith(text.lower())
-        ]
+        found = self.membership.called(text)
         if len(found) == 1:
             return found[0]
-        known = ", ".join(sorted(one.name for one in members))
+        known = ", ".join(one.name for one in self.membership.all_admitted())
         if found:
             raise ConfigError(f"several devices are called {text!r}; give the id that `devices -v` shows")
         raise ConfigError(f'no device of "{self.name}" is called {text!r}; there are: {known}')

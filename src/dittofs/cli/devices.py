@@ -8,7 +8,9 @@ from typing import Final
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.guess import did_you_mean
 from dittofs.cli.limit import bounds
-from dittofs.cli.output import counted, duration, escaped, human_size, listed, say, say_json, when
+from dittofs.cli.output import counted, duration, escaped, human_size, say, say_json, when
+from dittofs.cli.people import by_what
+from dittofs.cli.revoke import say_removed
 from dittofs.control.faults import EXIT_FINE, Refusal
 from dittofs.control.protocol import DeviceStatus, MemberStatus, VolumeStatus
 from dittofs.control.sharing import RemoveRequest, RenameRequest
@@ -85,11 +87,15 @@ def lines(volume: VolumeStatus, now_ns: int, *, verbose: bool) -> list[str]:
     found = []
     for member in volume.members:
         line = f"  {escaped(member.name):<16} {member.role:<7} {standing(member, now_ns)}"
+        if member.user:
+            line += f"   of {escaped(member.user)}"
         if member.is_retired:
             line += "   retired" + (
                 "; to be one of them again:  dittofs devices rejoin" if member.is_this else ""
             )
         if verbose:
+            if member.role_by in ("group", "default"):
+                line += f"   {by_what(member.role, member.role_by, member.role_group)}"
             line += f"   {member.id}"
             if member.is_online and not member.is_this:
                 sent, got = (
@@ -182,12 +188,5 @@ def _remove(device: str, word: str | None, *, as_json: bool) -> int:
     if as_json:
         say_json(result)
         return EXIT_FINE
-    say(
-        f'Removed {escaped(result.device)} from "{escaped(volume)}". What it has already it keeps; '
-        "what is stored from now on it cannot read."
-    )
-    if result.invited:
-        say(f"It had invited {listed(result.invited)}, who stay. Look at them:  dittofs devices")
-    else:
-        say("Who is left:  dittofs devices")
+    say_removed(result.device, volume, result.invited)
     return EXIT_FINE

@@ -6,44 +6,83 @@ from typing import Final
 
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import escaped, say, say_json
+from dittofs.cli.people import may, say_changes
 from dittofs.control.faults import EXIT_FINE
-from dittofs.control.sharing import GrantRequest
+from dittofs.control.people import GrantRequest, GrantResult
 
 DESCRIPTION = """\
-Give a device of a volume another role. A reader sees everything and changes nothing, a writer changes
-everything, an owner also invites and removes devices. The others enforce it. Only owners can do this, and
-an owner can be given less only by one who stands above it: who invited it, or the recovery words."""
+Give a device, a user or a group of a volume another role. A reader sees everything and changes nothing, a
+writer changes everything, an owner, which only a device can be, also invites and removes devices. The others
+enforce it. What a device was given itself stands before what its user and the user's groups were given, and
+of those the greatest counts; "inherit" takes away what was given. NAME "default" is whoever was given
+nothing, "guest" the guests. Only owners can do this, and an owner can be given less only by one who stands
+above it: who invited it, or the recovery words."""
 EXAMPLE = """\
   dittofs grant tablet reader
-  dittofs grant phone writer Photos      of one volume among several
+  dittofs grant ada writer Photos        all devices of the user, of one volume among several
+  dittofs grant family reader            all users of the group
+  dittofs grant default reader           whoever was given nothing
+  dittofs grant tablet inherit           the tablet does what its user may
   dittofs devices                        who may do what"""
-MAY: Final = {
-    "reader": "may read it, and not change it",
-    "writer": "may read and change it",
-    "owner": "may read and change it, and invite and remove devices",
-}
+ROLES: Final = ("reader", "writer", "owner", "inherit")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("device", metavar="DEVICE", help="its name, or the beginning of its id")
-    parser.add_argument("role", metavar="ROLE", choices=tuple(MAY), help=", ".join(MAY))
+    parser.add_argument(
+        "name", metavar="NAME", help="a device, or the beginning of its id, a user or a group"
+    )
+    parser.add_argument("role", metavar="ROLE", choices=ROLES, help=", ".join(ROLES))
     parser.add_argument("volume", metavar="VOLUME", nargs="?", help="if there are several")
 
 
 def run(arguments: argparse.Namespace) -> int:
     asked = client()
-    command = f"dittofs grant {shlex.quote(arguments.device)} {arguments.role} VOLUME"
+    command = f"dittofs grant {shlex.quote(arguments.name)} {arguments.role} VOLUME"
     volume = which_volume(arguments.volume, asked.status().volumes, command)
-    result = asked.grant(GrantRequest(volume, arguments.device, arguments.role))
+    result = asked.grant(GrantRequest(volume, arguments.name, arguments.role))
     if arguments.json:
         say_json(result)
         return EXIT_FINE
-    who, name = escaped(result.device), f'"{escaped(volume)}"'
-    if result.was == result.role:
-        say(f"{who} was {result.role} of {name} already.")
-        return EXIT_FINE
-    say(f"{who} is now {result.role} of {name} (was {result.was}): it {MAY[result.role]}.")
-    if result.role == "reader":
-        say("What it has written and not sent before it hears of this stays there, and only there.")
+    if result.kind == "device":
+        _tell_device(result)
+    else:
+        tell_people(result)
     say("Who may do what:  dittofs devices")
     return EXIT_FINE
+
+
+def _tell_device(result: GrantResult) -> None:
+    who, name = escaped(result.name), f'"{escaped(result.volume)}"'
+    if result.was == result.role:
+        own = "had no role of its own in" if result.role == "inherit" else f"was {result.role} of"
+        say(f"{who} {own} {name} already.")
+        return
+    was = next((one.was for one in result.changed), result.may)
+    because = " as its user, groups or the default say" if result.role == "inherit" else ""
+    say(f"{who} is now {result.may} of {name}{because} (was {was}): it {may(result.may)}.")
+    if result.may == "reader" and was in ("writer", "owner"):
+        say("What it has written and not sent before it hears of this stays there, and only there.")
+
+
+def tell_people(result: GrantResult) -> None:
+    """What a user, a group or the default may do now, and which devices that changes."""
+    name = f'"{escaped(result.volume)}"'
+    if result.was == result.role:
+        say(f"{_called(result)} had that role of {name} already.")
+    elif result.role == "inherit" and result.kind == "group":
+        say(f"{_called(result)} gives no role of {name} any more (was {result.was}).")
+    else:
+        was = "" if result.was == "inherit" else f" (was {result.was})"
+        because = ", as the groups or the default say" if result.role == "inherit" else ""
+        say(f"{_called(result)} {may(result.may, name)}{because}{was}.")
+    say_changes(result.changed, result.kept)
+
+
+def _called(result: GrantResult) -> str:
+    match result.kind:
+        case "group":
+            return f"Whoever is in {escaped(result.name)}"
+        case "default":
+            return "Whoever was given nothing"
+        case _:
+            return escaped(result.name)

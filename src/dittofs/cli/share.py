@@ -30,6 +30,8 @@ EXAMPLE = """\
   dittofs share
   dittofs share ~/Photos                   make it a volume if it is none, and invite
   dittofs share Photos --ro                the other device may look, and change nothing
+  dittofs share --user ada                 it is ada's, and does what ada may
+  dittofs share --guest                    it may look, until guests may do something else
   dittofs share --json | jq -r .command    for a program: the invitation, at once"""
 
 
@@ -38,10 +40,18 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="of the volume, if a directory becomes one")
     role = parser.add_mutually_exclusive_group()
     role.add_argument(
-        "--role", choices=("owner", "writer", "reader"), default="writer", help="default: writer"
+        "--role",
+        choices=("owner", "writer", "reader"),
+        default="",
+        help="of its own; without: as its user or the default says, which is writer at first",
     )
     role.add_argument(
         "--ro", action="store_const", dest="role", const="reader", help="the same as --role reader"
+    )
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--user", metavar="NAME", default="", help="the device will be this user's")
+    whose.add_argument(
+        "--guest", action="store_const", dest="user", const="guest", help="it may do what guests may: read"
     )
     parser.add_argument("--bind", metavar="ADDRESS", default="", help="listen on this address alone")
     parser.add_argument("--port", type=int, default=-1, help="listen on this port; 0 is any that is free")
@@ -66,7 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
         text = f'it is the volume "{escaped(volume)}" already, which was not renamed'
         raise Refusal("refused", text, "Leave --name out")
     request = ShareRequest(
-        volume=volume, role=arguments.role, bind=arguments.bind, port=arguments.port, signal=signal
+        volume=volume,
+        role=arguments.role,
+        bind=arguments.bind,
+        port=arguments.port,
+        signal=signal,
+        user=arguments.user,
     )
     items = asked.share(request)
     invitation = next(items)
@@ -165,7 +180,8 @@ def _tell(volume: str, ended: ShareEnded, contents: str, *, as_json: bool) -> in
     if ended.how == "joined":
         if not as_json:
             path = f" ({ended.path})" if ended.path else ""
-            who, name = f"{escaped(ended.name)}{path}", f'"{escaped(volume)}"'
+            whose = f", of {escaped(ended.user)}" if ended.user else ""
+            who, name = f"{escaped(ended.name)}{path}{whose}", f'"{escaped(volume)}"'
             if ended.was not in ("none", ended.role):
                 say(f"{who} is now {ended.role} of {name} (was {ended.was}).   dittofs devices")
             elif ended.was == ended.role:

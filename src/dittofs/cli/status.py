@@ -211,9 +211,7 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
         sizes += f" ({here} here)"
     found = [f"{head}   {counted(volume.files, 'file')}, {sizes}", *failed]
     if is_outside(volume):
-        found.append(
-            "  NO MEMBER   this device keeps what it has: an owner runs  dittofs share, it runs  dittofs join"
-        )
+        found.append(_why_outside(volume))
     elif volume.role == "reader":
         found.append("  READER      this device may read the volume, and not change it")
     if volume.has_untaken:
@@ -282,3 +280,12 @@ def _finding_lines(label: str, findings: list[Finding]) -> list[str]:
         place = f"{escaped(path_bytes(one))}: " if one.path else ""
         found.append(f"              {place}{escaped(one.detail)}")
     return found
+
+
+def _why_outside(volume: VolumeStatus) -> str:
+    """What this device is told that may do nothing with a volume."""
+    this = next((one for one in volume.members if one.is_this), None)
+    if this is not None and this.role_by in ("user", "group", "default"):  # it was let in all the same
+        whom = shlex.quote(this.user or "default")
+        return f"  NO ROLE     this device keeps what it has: an owner runs  dittofs grant {whom} writer"
+    return "  NO MEMBER   this device keeps what it has: an owner runs  dittofs share, it runs  dittofs join"

@@ -16,6 +16,7 @@ from dittofs.control import (
     files,
     history,
     limiting,
+    people,
     placement,
     protocol,
     routes,
@@ -174,8 +175,14 @@ async def _answer_value(service: Service, connection: Connection, route: Route, 
             reply = await service.meet(request)
         case routes.REMOVE, sharing.RemoveRequest():
             reply = await service.remove(request)
-        case routes.GRANT, sharing.GrantRequest():
+        case routes.GRANT, people.GrantRequest():
             reply = await service.grant(request)
+        case routes.USER, people.UserRequest():
+            reply = await service.user(request)
+        case routes.GROUP, people.GroupRequest():
+            reply = await service.group(request)
+        case routes.PEOPLE, people.PeopleRequest():
+            reply = service.people(request)
         case routes.RENAME, sharing.RenameRequest():
             reply = await service.rename(request)
         case routes.LEAVE, sharing.LeaveRequest():

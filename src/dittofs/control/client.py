@@ -15,6 +15,7 @@ from dittofs.control import (
     files,
     history,
     limiting,
+    people,
     placement,
     protocol,
     routes,
@@ -126,8 +127,17 @@ class Client:
     def remove(self, request: sharing.RemoveRequest) -> sharing.RemoveResult:
         return cast(sharing.RemoveResult, self._value(routes.REMOVE, request, None))
 
-    def grant(self, request: sharing.GrantRequest) -> sharing.GrantResult:
-        return cast(sharing.GrantResult, self._value(routes.GRANT, request, None))
+    def grant(self, request: people.GrantRequest) -> people.GrantResult:
+        return cast(people.GrantResult, self._value(routes.GRANT, request, None))
+
+    def user(self, request: people.UserRequest) -> people.PeopleResult:
+        return cast(people.PeopleResult, self._value(routes.USER, request, None))
+
+    def group(self, request: people.GroupRequest) -> people.PeopleResult:
+        return cast(people.PeopleResult, self._value(routes.GROUP, request, None))
+
+    def people(self, request: people.PeopleRequest, patience_s: float = ANSWER_S) -> people.PeopleReport:
+        return cast(people.PeopleReport, self._value(routes.PEOPLE, request, patience_s))
 
     def rename(self, request: sharing.RenameRequest) -> sharing.RenameResult:
         return cast(sharing.RenameResult, self._value(routes.RENAME, request, None))

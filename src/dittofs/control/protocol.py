@@ -111,6 +111,9 @@ class MemberStatus(Struct, frozen=True):
     is_retired: bool = False  # nobody waits for it, and its copies do not count
     limit_up: int = 0  # bytes a second that may be sent there now, by a limit of its own; 0: none
     limit_down: int = 0
+    user: str = ""  # whose it is; empty: nobody's
+    role_by: str = ""  # what says the role: "device", "user", "group", "default"
+    role_group: str = ""  # that group
 
 
 class VolumeStatus(Struct, frozen=True):

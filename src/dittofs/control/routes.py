@@ -12,6 +12,7 @@ from dittofs.control import (
     files,
     history,
     limiting,
+    people,
     placement,
     protocol,
     sharing,
@@ -29,7 +30,9 @@ Reply = (
     | files.AddResult
     | sharing.MeetResult
     | sharing.RemoveResult
-    | sharing.GrantResult
+    | people.GrantResult
+    | people.PeopleResult
+    | people.PeopleReport
     | sharing.RenameResult
     | sharing.LeaveResult
     | sharing.RecoveryResult
@@ -130,7 +133,16 @@ REMOVE: Final = Route(
     "POST", f"{PREFIX}/remove", Carried.JSON, sharing.RemoveRequest, Answered.VALUE, sharing.RemoveResult
 )
 GRANT: Final = Route(
-    "POST", f"{PREFIX}/grant", Carried.JSON, sharing.GrantRequest, Answered.VALUE, sharing.GrantResult
+    "POST", f"{PREFIX}/grant", Carried.JSON, people.GrantRequest, Answered.VALUE, people.GrantResult
+)
+USER: Final = Route(
+    "POST", f"{PREFIX}/user", Carried.JSON, people.UserRequest, Answered.VALUE, people.PeopleResult
+)
+GROUP: Final = Route(
+    "POST", f"{PREFIX}/group", Carried.JSON, people.GroupRequest, Answered.VALUE, people.PeopleResult
+)
+PEOPLE: Final = Route(
+    "GET", f"{PREFIX}/people", Carried.QUERY, people.PeopleRequest, Answered.VALUE, people.PeopleReport
 )
 RENAME: Final = Route(
     "POST", f"{PREFIX}/rename", Carried.JSON, sharing.RenameRequest, Answered.VALUE, sharing.RenameResult
@@ -270,6 +282,9 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = {
         SYNC,
         REMOVE,
         GRANT,
+        USER,
+        GROUP,
+        PEOPLE,
         RENAME,
         LEAVE,
         RECOVERY,

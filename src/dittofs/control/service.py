@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from dittofs.control import conflicts, history, limiting, placement, sharing, storage, undoing
+from dittofs.control import conflicts, history, limiting, people, placement, sharing, storage, undoing
 from dittofs.control.files import AddRequest, AddResult, ChunksRequest, FileRequest, ListItem, ListRequest
 from dittofs.control.protocol import (
     CheckItem,
@@ -107,8 +107,17 @@ class Service(Protocol):
     async def remove(self, request: sharing.RemoveRequest) -> sharing.RemoveResult:
         """Take a device out of a volume; durable here, and told to who is connected, when it returns."""
 
-    async def grant(self, request: sharing.GrantRequest) -> sharing.GrantResult:
-        """Give a device another role; durable here, and told to who is connected, when it returns."""
+    async def grant(self, request: people.GrantRequest) -> people.GrantResult:
+        """Give a role, or take one away; durable here, and told to who is connected, when it returns."""
+
+    async def user(self, request: people.UserRequest) -> people.PeopleResult:
+        """Change who the users are and whose the devices; as `grant`."""
+
+    async def group(self, request: people.GroupRequest) -> people.PeopleResult:
+        """Change who is in a group; as `grant`."""
+
+    def people(self, request: people.PeopleRequest) -> people.PeopleReport:
+        """The users and groups of a volume."""
 
     async def rename(self, request: sharing.RenameRequest) -> sharing.RenameResult:
         """Call a device otherwise; durable here, and told to who is connected, when it returns."""

@@ -20,17 +20,18 @@ class ShareRequest(Struct, frozen=True):
     """
 
     volume: str
-    role: Literal["reader", "writer", "owner"] = "writer"
+    role: Literal["", "reader", "writer", "owner"] = ""  # of its own; empty: as user or default say
     bind: str = ""  # listen on this address of this machine alone, if the daemon does not listen yet
     port: Port = -1  # and on this port; -1: as the settings say
     signal: str = ""  # meet the volume's devices by way of this signalling server too, from now on
+    user: str = ""  # whose the device will be; empty: nobody's
 
 
 class Invitation(Struct, frozen=True, tag="invitation"):
     """An open invitation: good once, for `expires_in_s`."""
 
     volume: str
-    role: RoleName
+    role: RoleName  # that it will have, as things are
     code: str  # 7-cabin-velvet: for devices that hear each other on a network
     command: str  # with the code, to be run on the other machine
     ticket: str  # dittofs://join/1?...: for those that can reach one of the addresses; empty: there is none
@@ -40,6 +41,7 @@ class Invitation(Struct, frozen=True, tag="invitation"):
     expires_in_s: float
     signal: str = ""  # the signalling server by way of which the code works too; it is in `command`
     warning: str = ""  # what is to be known, such as that it is not reached
+    user: str = ""  # whose the device will be
 
 
 class ShareWaiting(Struct, frozen=True, tag="waiting"):
@@ -58,6 +60,7 @@ class ShareEnded(Struct, frozen=True, tag="ended"):
     path: str = ""  # how it is connected, once it is
     names: int = 0  # files and directories of the volume, which it gets first
     was: RoleName = "none"  # its role before
+    user: str = ""  # whose it is
 
 
 class JoinRequest(Struct, frozen=True):
@@ -187,24 +190,6 @@ class RemoveResult(Struct, frozen=True):
     device: str
     id: str
     invited: tuple[str, ...] = ()  # members whom it had let in, and who stay
-
-
-class GrantRequest(Struct, frozen=True):
-    """Give a device another role."""
-
-    volume: str
-    device: str  # its name, or the beginning of its id
-    role: Literal["reader", "writer", "owner"]
-
-
-class GrantResult(Struct, frozen=True):
-    """The role is signed and durable here; who is connected has heard of it, or will at once."""
-
-    volume: str
-    device: str
-    id: str
-    role: RoleName
-    was: RoleName
 
 
 class RenameRequest(Struct, frozen=True):

@@ -50,22 +50,39 @@ class Draft:
     def __init__(self, membership: Membership, author: Author) -> None:
         self.membership = membership.copy()
         self.signed: list[bytes] = []
-        self._author = author
+        self.author = author
 
     def member(
-        self, subject: bytes, role: Role, publics: Publics | None, name: str, wraps: Sequence[Wrap]
+        self, subject: bytes, role: Role | None, publics: Publics | None, name: str, wraps: Sequence[Wrap]
     ) -> None:
-        """Give `subject` a role, or take it away. `FormatError` for a name that is none."""
-        if role > Role.NONE:
+        """Give `subject` a role, or take it out. `FormatError` for a name that is none.
+
+        Role None: let it in, and its user, its groups or the default say what it may do.
+        """
+        inherits = role is None
+        if inherits or role:
             require_name(name)
         self._sign(
             Kind.MEMBER,
             subject=subject,
-            role=role,
+            role=Role.READER if role is None else role,
             publics=_fields(publics),
             name=name,
             wraps=wraps,
+            inherits=inherits,
         )
+
+    def standing(self, role: Role | None, *, user: str = "", group: str = "") -> None:
+        """Say what a user, a group, or with neither the default may do; None: nothing is said."""
+        self._sign(Kind.STANDING, name=user, group=group, role=role or Role.NONE, inherits=role is None)
+
+    def user(self, device: bytes, user: str) -> None:
+        """Say whose `device` is; empty: nobody's."""
+        self._sign(Kind.USER, subject=device, name=user)
+
+    def group(self, user: str, group: str, *, is_in: bool) -> None:
+        """Put `user` into `group`, or take them out."""
+        self._sign(Kind.GROUP, name=user, group=group, inherits=is_in)
 
     def generation(self, wraps: Sequence[Wrap], previous: Sequence[Previous], check: bytes) -> bytes:
         """Begin a generation; return its name."""
@@ -78,9 +95,9 @@ class Draft:
 
     def resignation(self, grant: bytes | None) -> None:
         """Take the author's own role away, which the record `grant` gave; None: the author is an owner."""
-        assert isinstance(self._author, Device)
+        assert isinstance(self.author, Device)
         parents = None if grant is None else [grant]
-        self._sign(Kind.MEMBER, parents=parents, subject=self._author.id)
+        self._sign(Kind.MEMBER, parents=parents, subject=self.author.id)
 
     def _sign(
         self,
@@ -94,10 +111,12 @@ class Draft:
         wraps: Sequence[Wrap] = (),
         previous: Sequence[Previous] = (),
         check: bytes = b"",
+        group: str = "",
+        inherits: bool = False,
     ) -> bytes:
         volume = self.membership.genesis.volume_id
         signer: bytes
-        match self._author:
+        match self.author:
             case Device(id=signer, signing=key):
                 pass
             case RootKey() as root:
@@ -118,6 +137,8 @@ class Draft:
             wraps=list(wraps),
             previous=list(previous),
             check=check,
+            group=group,
+            inherits=inherits,
         )
         signed = sign_record(body, key)
         identity = self.membership.add([signed])[0]

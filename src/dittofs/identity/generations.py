@@ -52,12 +52,17 @@ def is_stale(membership: Membership) -> bool:
     """Whether somebody who may no longer read could have the current generation: an owner owes another."""
     current = membership.current
     readers = {member.device for member in membership.readers()}
+    may_have = {*readers, membership.genesis.volume_id}
     for record in membership.counted():
-        was_reader = record.is_grant and record.role >= Role.READER
-        if was_reader and record.body.subject not in readers:
+        if record.is_grant and record.role >= Role.READER and record.body.subject not in readers:
             lost = membership.deciding(DeviceId(record.body.subject))
             assert lost is not None
-            if current.record is None or not membership.knew(current.record.id, lost.id):
+            is_known = current.record is not None and membership.knew(current.record.id, lost.id)
+            if not lost.is_grant and not is_known:
+                return True
+        for wrap in record.body.wraps:  # what a device may do hangs on more records than those about it
+            name = wrap.generation or record.generation
+            if name == current.name and wrap.recipient not in may_have:
                 return True
     return False
 

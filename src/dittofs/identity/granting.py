@@ -29,21 +29,55 @@ def grant(
     secrets: VolumeSecrets,
     author: Author,
     publics: Publics,
-    role: Role,
+    role: Role | None,
     name: str,
 ) -> bytes:
     """The record that gives the device of `publics` a role and, from reader up, the volume's secrets.
 
-    `NotAllowed` if `author` is no owner, or the device is an owner whom it does not outrank. Taking rights
-    away brings a generation: use `remove`, or `mend` after giving less.
+    Role None: the one that its user, its groups or the default say. `NotAllowed` if `author` is no owner, or
+    the device is an owner whom it does not outrank. Taking rights away brings a generation: use `remove`, or
+    `mend` after giving less.
     """
-    assert role > Role.NONE
+    assert role is None or role > Role.NONE
     if isinstance(author, Device):
         require_owner(membership, author.id, "give roles")
     draft = Draft(membership, author)
-    wraps = wraps_for(membership, secrets, publics) if role >= Role.READER else []
+    people = membership.people
+    may_read = people.would(role, people.user_of(publics.device)).role >= Role.READER
+    wraps = wraps_for(membership, secrets, publics) if may_read else []
     draft.member(publics.device, role, publics, name, wraps)
     return draft.signed[0]
+
+
+def let_in(
+    membership: Membership,
+    secrets: VolumeSecrets,
+    author: Author,
+    publics: Publics,
+    role: Role | None,
+    name: str,
+    user: str = "",
+) -> list[bytes]:
+    """As `grant`, of a device that is to be the user's: none if it is that, and may do as much already.
+
+    A role it has is not lessened; user "": whose it is, it stays.
+    """
+    if isinstance(author, Device):
+        require_owner(membership, author.id)
+    device = publics.device
+    draft = Draft(membership, author)
+    if user and membership.people.user_of(device) != user:
+        draft.user(device, user)
+    people = draft.membership.people
+    wanted = people.would(role, people.user_of(device)).role
+    if wanted < Role.READER:
+        raise NotAllowed("whom that lets in may do nothing: give a role to the user, a group or the default")
+    deciding = membership.deciding(device)
+    is_own = deciding is not None and deciding.is_grant and not deciding.body.inherits
+    is_to_follow = bool(user) and role is None and is_own and people.standing(device).role != Role.OWNER
+    if people.standing(device).role >= wanted and not is_to_follow:
+        return draft.signed
+    return [*draft.signed, grant(draft.membership, secrets, author, publics, role, name)]
 
 
 def remove(
@@ -58,7 +92,7 @@ def remove(
         require_owner(membership, author.id, "remove devices")
         if author.id == device:
             raise NotAllowed("a device does not remove itself: it leaves")
-    _require_member(membership, device)
+    _require_admitted(membership, device)
     draft = Draft(membership, author)
     draft.member(device, Role.NONE, None, "", ())
     records, secrets = mend(draft.membership, secrets, author, entropy)
@@ -67,7 +101,7 @@ def remove(
 
 def resign(membership: Membership, device: Device) -> bytes:
     """The record by which `device` leaves. `NotAllowed` if it is no member. No other device can undo it."""
-    _require_member(membership, device.id)
+    _require_admitted(membership, device.id)
     given = membership.deciding(device.id)
     assert given is not None
     draft = Draft(membership, device)
@@ -75,6 +109,6 @@ def resign(membership: Membership, device: Device) -> bytes:
     return draft.signed[0]
 
 
-def _require_member(membership: Membership, device: DeviceId) -> None:
-    if membership.role(device) == Role.NONE:
+def _require_admitted(membership: Membership, device: DeviceId) -> None:
+    if membership.admitted(device) is None:
         raise NotAllowed("that device is no member of this volume")

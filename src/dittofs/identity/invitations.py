@@ -81,7 +81,8 @@ class Invitation:
     """One invitation to a volume."""
 
     volume: VolumeId
-    role: Role
+    role: Role | None
+    """None: what the user, its groups or the default say."""
     expires_at: float
     """On the clock that `now` is of, in seconds."""
     token: bytes = field(repr=False)
@@ -93,6 +94,8 @@ class Invitation:
     attempt: Attempt | None = None
     """The one that is under way."""
     attempts_by_code: int = 0
+    user: str = ""
+    """Whose the device will be; empty: nobody's."""
 
     @property
     def slot(self) -> bytes:
@@ -156,17 +159,23 @@ class Invitations:
         self._burnt_at: list[float] = []
 
     def open(
-        self, volume: VolumeId, role: Role, entropy: Entropy, now: float, avoided: Collection[int] = ()
+        self,
+        volume: VolumeId,
+        role: Role | None,
+        entropy: Entropy,
+        now: float,
+        avoided: Collection[int] = (),
+        user: str = "",
     ) -> Invitation:
         """Invite one device to `volume`, from reader up. `ConfigError` if too many invitations are open.
 
         Ask `require_owner` first. `avoided` are slots that other devices have given out just now.
         """
-        assert role >= Role.READER, "whoever joins gets the volume's secrets"
+        assert role is None or role >= Role.READER, "whoever joins gets the volume's secrets"
         if len(self._all) >= INVITATIONS_MAX:
             self._forget(now)
         code = draw_code(entropy, self._taken(avoided), self._words_count(now))
-        invitation = Invitation(volume, role, now + PATIENCE_S, entropy(TOKEN_BYTES), code)
+        invitation = Invitation(volume, role, now + PATIENCE_S, entropy(TOKEN_BYTES), code, user=user)
         self._by_slot[invitation.slot] = self._by_slot[code.name] = invitation
         self._all.append(invitation)
         return invitation

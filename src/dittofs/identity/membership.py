@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from dittofs.errors import FormatError
 from dittofs.identity.genesis import Genesis
 from dittofs.identity.keys import DeviceId
+from dittofs.identity.people import People, Standing
 from dittofs.identity.publics import Publics
 from dittofs.identity.record_set import RecordSet, View
 from dittofs.identity.records import Kind, Record, Role, parse_record
@@ -135,25 +136,44 @@ class Membership:
         return self._set.records[self._set.index[identity]]
 
     def deciding(self, device: DeviceId) -> Record | None:
-        """The record that gives `device` its role, or took it away; None if none that counts is about it."""
+        """The record that let `device` in, or took it out; None if none that counts is about it."""
         return self._view.deciding.get(device)
+
+    @property
+    def people(self) -> People:
+        """Whose the devices are, and what that lets them do."""
+        return self._view.people
 
     def role(self, device: DeviceId) -> Role:
         """What `device` may do."""
-        deciding = self._view.deciding.get(device)
-        return deciding.role if deciding else Role.NONE
+        return self.standing(device).role
 
-    def member(self, device: DeviceId) -> Member | None:
-        """The member `device`, or None if it has no role."""
+    def standing(self, device: DeviceId) -> Standing:
+        """What `device` may do, and what says so."""
+        return self._view.people.standing(device)
+
+    def admitted(self, device: DeviceId) -> Member | None:
+        """The device, if it was let in and not taken out since; its role may be none."""
         deciding = self._view.deciding.get(device)
         if deciding is None or deciding.publics is None:
             return None
-        return Member(device, self.name(device), deciding.role, deciding.publics)
+        return Member(device, self.name(device), self.role(device), deciding.publics)
+
+    def all_admitted(self) -> list[Member]:
+        """All devices that were let in and not taken out since, by name. Some may do nothing now."""
+        found = (self.admitted(DeviceId(device)) for device in self._view.deciding)
+        return sorted((one for one in found if one), key=lambda one: (one.name, one.device))
+
+    def called(self, text: str) -> list[Member]:
+        """Those of them whose name is `text`, else whose id begins with it, in at least four digits."""
+        every = self.all_admitted()
+        return [one for one in every if one.name == text] or [
+            one for one in every if len(text) >= 4 and one.device.hex().startswith(text.lower())
+        ]
 
     def members(self) -> list[Member]:
         """All devices that have a role, by name."""
-        found = (self.member(DeviceId(device)) for device in self._view.deciding)
-        return sorted((one for one in found if one), key=lambda one: (one.name, one.device))
+        return [one for one in self.all_admitted() if one.role > Role.NONE]
 
     def owners(self) -> list[Member]:
         """The members who may invite and remove."""
@@ -190,7 +210,11 @@ class Membership:
 
     def about(self, device: DeviceId) -> list[Record]:
         """The counted records about `device`, parents first."""
-        return [record for record in self.counted() if record.body.subject == device]
+        return [
+            record
+            for record in self.counted()
+            if record.kind == Kind.MEMBER and record.body.subject == device
+        ]
 
     def granted_by(self, device: DeviceId) -> list[Member]:
         """The members whose role `device` decided: whoever removes it will want to look at them."""

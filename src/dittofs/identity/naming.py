@@ -19,11 +19,11 @@ def rename(membership: Membership, author: Device, device: DeviceId, name: str) 
             f"a device is called by 1 to {LABEL_BYTES_MAX} bytes of text that can be printed, without / and "
             "without spaces around it"
         )
-    if any(one.name == name for one in membership.members() if one.device != device):
+    if any(one.name == name for one in membership.all_admitted() if one.device != device):
         raise FormatError(f"another device is called {name!r} already")
     if author.id != device:
         require_owner(membership, author.id, "rename other devices")
-    if membership.role(device) == Role.NONE:
+    if membership.admitted(device) is None:
         raise NotAllowed("that device is no member of this volume")
     last = membership.naming(device)
     number = min(NUMBER_MAX, 1 + (last.body.number if last else 0))

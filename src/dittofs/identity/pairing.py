@@ -26,7 +26,7 @@ from dittofs.identity.codes import Code
 from dittofs.identity.exchange import Exchange, inviter_exchange, joiner_exchange
 from dittofs.identity.generations import unwrap
 from dittofs.identity.genesis import parse_genesis
-from dittofs.identity.granting import grant
+from dittofs.identity.granting import let_in
 from dittofs.identity.invitations import Attempt, Invitation, Invitations, PairingRefused, Reason, slot_of
 from dittofs.identity.keys import Device, DeviceId, VolumeSecrets, device_id
 from dittofs.identity.membership import NAMES_MAX, RECORDS_MAX, Membership
@@ -58,11 +58,14 @@ class Admission:
     """A device that has shown an invitation's secret: to be made a member, durably, before the answer."""
 
     volume: VolumeId
-    role: Role
+    role: Role | None
+    """None: what the user, its groups or the default say."""
     publics: Publics
     name: str
     is_again: bool
     """It was let in before, and its answer was lost."""
+    user: str = ""
+    """Whose it will be; empty: nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ class Inviter:
             self._invitations.burn(invitation, now)
             raise
         is_again = invitation.use(self._attempt.device)
-        return Admission(invitation.volume, invitation.role, publics, confirmation.name, is_again)
+        role, user = invitation.role, invitation.user
+        return Admission(invitation.volume, role, publics, confirmation.name, is_again, user)
 
     def answer(self, membership: Membership, name: str, addresses: Sequence[str]) -> list[bytes]:
         """Messages 4 and 5, once the joiner is a member in `membership` and durably so.
@@ -200,21 +204,19 @@ def admit(
     """The records that make the admitted device a member, to be kept before the answer: none if it is one.
 
     A role it has already is not lessened. `PairingRefused` for one that was removed since it was let in;
-    `NotAllowed` if `author` is no owner any more.
+    `NotAllowed` if `author` is no owner any more, or whom it lets in may do nothing.
     """
-    present = membership.role(admission.publics.device)
-    if present >= admission.role:
-        return []
-    if admission.is_again:
+    name, user = _free_name(membership, admission), admission.user
+    records = let_in(membership, secrets, author, admission.publics, admission.role, name, user)
+    if records and admission.is_again:
         raise PairingRefused(Reason.USED)
-    name = _free_name(membership, admission)
-    return [grant(membership, secrets, author, admission.publics, admission.role, name)]
+    return records
 
 
 def _free_name(membership: Membership, admission: Admission) -> str:
     """What the device is to be called: its own word for itself, numbered if another member is called so."""
     device = admission.publics.device
-    taken = {member.name for member in membership.members() if member.device != device}
+    taken = {member.name for member in membership.all_admitted() if member.device != device}
     for number in itertools.count(2):
         if admission.name not in taken:
             return admission.name

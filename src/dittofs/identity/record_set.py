@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from dittofs.errors import FormatError
 from dittofs.identity.device_names import DeviceNames
+from dittofs.identity.people import People, Subject, severity, subject_of
 from dittofs.identity.ranks import rank_records
 from dittofs.identity.records import Kind, Record, Role
 
@@ -19,7 +20,9 @@ class View:
 
     ranks: list[int | None]
     deciding: Mapping[bytes, Record]
-    """Device -> the record that gives it the role it has."""
+    """Device -> the record that lets it in, or took it out."""
+    people: People
+    """What follows of them and of what was said of users and groups."""
 
 
 class RecordSet:
@@ -68,7 +71,11 @@ class RecordSet:
     def view(self, root: bytes) -> View:
         if self._view is None:
             ranks = rank_records(self.records, self._parents, self.ancestors, root)
-            self._view = View(ranks, self._deciding(ranks))
+            last = self._deciding(ranks)
+            devices = {
+                subject.device: record for subject, record in last.items() if subject.kind == Kind.MEMBER
+            }
+            self._view = View(ranks, devices, People(last))
         return self._view
 
     def _key_of(self, record: Record, ancestors: int) -> Ed25519PublicKey:
@@ -108,18 +115,20 @@ class RecordSet:
                 return publics.signing_key()
         return None
 
-    def _deciding(self, ranks: Sequence[int | None]) -> dict[bytes, Record]:
-        """Of the last records about a device: a resignation, else the lowest rank, else the lowest role."""
-        about: dict[bytes, list[int]] = {}
+    def _deciding(self, ranks: Sequence[int | None]) -> dict[Subject, Record]:
+        """Of the last records about one thing: a resignation, else the lowest rank, else what gives least."""
+        about: dict[Subject, list[int]] = {}
         for index, record in enumerate(self.records):
-            if record.kind == Kind.MEMBER and ranks[index] is not None:
-                about.setdefault(record.body.subject, []).append(index)
+            subject = subject_of(record)
+            if subject is not None and ranks[index] is not None:
+                about.setdefault(subject, []).append(index)
         deciding = {}
-        for device, indices in about.items():
+        for subject, indices in about.items():
             earlier = functools.reduce(operator.or_, (self.ancestors[index] for index in indices))
             last = [index for index in indices if not earlier >> index & 1]
             best = min(
-                last, key=lambda index: (ranks[index], self.records[index].role, self.records[index].id)
+                last,
+                key=lambda index: (ranks[index], severity(self.records[index]), self.records[index].id),
             )
-            deciding[device] = self.records[best]
+            deciding[subject] = self.records[best]
         return deciding

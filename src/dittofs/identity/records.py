@@ -39,6 +39,10 @@ class Role(enum.IntEnum):
     OWNER = 4
 
 
+INHERITED = (Role.NONE, Role.READER, Role.WRITER)
+"""What users, groups and the default can be given: an owner is a device."""
+
+
 class Kind(enum.IntEnum):
     """What a record is about."""
 
@@ -50,6 +54,12 @@ class Kind(enum.IntEnum):
     """More wraps of generations that other records began."""
     NAME = 4
     """What a device is called from now on."""
+    STANDING = 5
+    """What a user or a group may do, or whoever was given nothing else."""
+    USER = 6
+    """Whose a device is."""
+    GROUP = 7
+    """Whether a user is in a group."""
 
 
 class Wrap(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -78,7 +88,10 @@ class PublicsFields(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
 
 
 class Body(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What is signed: a msgpack map in this order, without the fields that have their default."""
+    """What is signed: a msgpack map in this order, without the fields that have their default.
+
+    With more than fifteen fields msgspec would begin every record with another byte.
+    """
 
     v: int
     volume: bytes
@@ -91,12 +104,17 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     publics: PublicsFields | None = None
     role: int = 0
     name: str = ""
+    """Of the subject; of kinds standing, user and group of a user."""
     wraps: list[Wrap] = []
     previous: list[Previous] = []
     check: bytes = b""
     """D("generation check", V ‖ G), by which a wrap of something else is known."""
     number: int = 0
     """Of a name: the highest counts."""
+    group: str = ""
+    inherits: bool = False
+    """Of a device let in: its role is what its user, its groups or the default say. Of a standing: none is
+    given. Of a user in a group: it is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +189,14 @@ def parse_record(signed: bytes, volume: VolumeId) -> Record:
             _check_member(body, role, publics)
         case Kind.NAME:
             _check_name(body)
+        case Kind.STANDING | Kind.USER | Kind.GROUP:
+            _check_label(kind, body, role, publics)
         case Kind.GENERATION | Kind.WRAPS if body.subject or publics or role or body.name:
             raise FormatError(f"a record of kind {kind.name.lower()} about one device")
         case Kind.GENERATION if len(body.check) != ID_BYTES or any(wrap.generation for wrap in body.wraps):
             raise FormatError("a generation without its check, or with wraps of another one")
+    if kind < Kind.STANDING and (body.group or (body.inherits and kind != Kind.MEMBER)):
+        raise FormatError(f"a record of kind {kind.name.lower()} about a user or a group")
     if kind != Kind.NAME and body.number:
         raise FormatError("a number in a record that is no name")
     if kind != Kind.GENERATION and (
@@ -228,9 +250,11 @@ def _check_member(body: Body, role: Role, publics: Publics | None) -> None:
     if len(body.subject) != ID_BYTES or body.subject == body.volume:
         raise FormatError("a member record about no device")
     if role == Role.NONE:
-        if publics is not None or body.name or body.wraps:
+        if publics is not None or body.name or body.wraps or body.inherits:
             raise FormatError("a record that takes a role away gives something else")
         return
+    if body.inherits and role != Role.READER:
+        raise FormatError("a device whose role others say, and one of its own")
     if publics is None or publics.device != body.subject:
         raise FormatError("a member record without the keys of its device")
     require_name(body.name)
@@ -244,3 +268,24 @@ def _check_name(body: Body) -> None:
     if not 1 <= body.number <= NUMBER_MAX:
         raise FormatError(f"the number of a name is from 1 to {NUMBER_MAX}, not {body.number}")
     require_name(body.name)
+
+
+def _check_label(kind: Kind, body: Body, role: Role, publics: Publics | None) -> None:
+    if publics or body.wraps:
+        raise FormatError(f"a record of kind {kind.name.lower()} that says more than that")
+    for label in (body.name, body.group):
+        if label:
+            require_name(label)
+    match kind:
+        case Kind.STANDING if body.subject or (body.name and body.group):
+            raise FormatError("a standing of several at once")
+        case Kind.STANDING if role not in ((Role.NONE,) if body.inherits else INHERITED):
+            raise FormatError("a standing of a role that only devices have")
+        case Kind.USER if len(body.subject) != ID_BYTES or body.subject == body.volume:
+            raise FormatError("a user of no device")
+        case Kind.GROUP if body.subject or not body.name or not body.group:
+            raise FormatError("a place in a group without a user or without a group")
+    if kind == Kind.USER and (body.group or body.inherits):
+        raise FormatError("a user of a device that says more than whose it is")
+    if kind != Kind.STANDING and role:
+        raise FormatError(f"a record of kind {kind.name.lower()} that gives a role")

@@ -343,8 +343,8 @@ class Peers:
     # -- for the local API
 
     def status(self) -> list[PeerStatus]:
-        """Every other member, connected or not."""
-        members = self.members.membership.members()
+        """Every other device that was let in, connected or not; some may do nothing now."""
+        members = self.members.membership.all_admitted()
         return [status_of(one, self.session(one.device)) for one in members if one.device != self.device]
 
     async def told(self) -> None:

@@ -328,3 +328,42 @@ def test_who_no_longer_waits_is_told_that_the_invitation_stays(
     monkeypatch.setattr(Progress, "__enter__", interrupted)
     assert shell.run("share") == 130
     assert "The invitation stays open" in shell.err
+
+
+@pytest.mark.usefixtures("service")
+def test_people_are_shown_and_changed(shell: Shell) -> None:
+    cases = (
+        ("user list", "ada              reader by family   phone and tablet   in family"),
+        ("user", "Whoever was given nothing: writer.   Guests: reader."),
+        (
+            "user add bob nas --role reader",
+            'Made the user bob, with nas, may read "Shared", and not change it.',
+        ),
+        ("user add bob", "To let a device of bob in:  dittofs share --user bob"),
+        ("user remove ada", 'Removed ada from "Shared", with every device.'),
+        ("group", "family           reader             ada"),
+        ("group add family ada bob --role writer", "with ada and bob. It makes them writers."),
+        ("group add family ada", "To give it one:  dittofs grant family reader"),
+    )
+    for words, said in cases:
+        assert shell.run(*words.split()) == 0, words
+        assert said in shell.out, words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("user list ada", "takes no name"),
+        ("user add", "takes the name of a user"),
+        ("user leave ada", "takes a user and devices"),
+        ("user remove ada phone", "takes one user, and no devices"),
+        ("user leave ada phone --role reader", "--role goes with user add"),
+        ("group join family", "takes a group and users"),
+        ("group lsit", "did you mean 'list'"),
+        ("user remove eve", 'there is no user "eve"'),
+    ],
+)
+@pytest.mark.usefixtures("service")
+def test_words_about_people_that_make_no_sense_are_refused(shell: Shell, words: str, said: str) -> None:
+    assert shell.run(*words.split()) in (1, 2)
+    assert said in shell.err

@@ -20,6 +20,18 @@ from dittofs.control.files import (
     ListRequest,
 )
 from dittofs.control.paths import path_bytes, path_fields
+from dittofs.control.people import (
+    GrantRequest,
+    GrantResult,
+    GroupRequest,
+    GroupStatus,
+    PeopleReport,
+    PeopleRequest,
+    PeopleResult,
+    RoleChange,
+    UserRequest,
+    UserStatus,
+)
 from dittofs.control.protocol import (
     CheckDone,
     CheckItem,
@@ -45,8 +57,6 @@ from dittofs.control.sharing import (
     CopiesRequest,
     CopiesResult,
     CopiesRule,
-    GrantRequest,
-    GrantResult,
     Invitation,
     JoinItem,
     JoinProgress,
@@ -194,7 +204,7 @@ class SmallService:
         ticket = "dittofs://join/1?d=x&k=y"
         yield Invitation(
             request.volume,
-            request.role,
+            request.role or "writer",
             "7-cabin-velvet",
             "dittofs join 7-cabin-velvet",
             ticket,
@@ -279,10 +289,38 @@ class SmallService:
         return RemoveResult(request.volume, found[0].name, found[0].id, ("phone",))
 
     async def grant(self, request: GrantRequest) -> GrantResult:
-        found = [one for one in self.others if one.name == request.device]
+        found = [one for one in self.others if one.name == request.name]
         if not found:
-            raise Refusal("refused", f'no device of "Shared" is called {request.device!r}')
-        return GrantResult(request.volume, found[0].name, found[0].id, request.role, found[0].role)
+            raise Refusal("refused", f'no device of "Shared" is called {request.name!r}')
+        was = found[0].role
+        may = "writer" if request.role == "inherit" else request.role
+        changed = (RoleChange(found[0].name, found[0].id, may, was),)
+        return GrantResult(
+            request.volume, found[0].name, "device", request.role, was, may, found[0].id, changed
+        )
+
+    async def user(self, request: UserRequest) -> PeopleResult:
+        if request.action == "remove" and request.name != "ada":
+            raise Refusal("not_found", f'there is no user "{request.name}"; there are: ada')
+        if request.action == "remove":
+            return PeopleResult(request.volume, request.name)
+        status = UserStatus(
+            request.name,
+            request.role or "inherit",
+            request.role or "writer",
+            "default",
+            devices=request.devices,
+        )
+        return PeopleResult(request.volume, request.name, is_new=True, user=status)
+
+    async def group(self, request: GroupRequest) -> PeopleResult:
+        status = GroupStatus(request.name, request.role or "inherit", request.users)
+        return PeopleResult(request.volume, request.name, is_new=True, group=status)
+
+    def people(self, request: PeopleRequest) -> PeopleReport:
+        ada = UserStatus("ada", "inherit", "reader", "group", "family", ("family",), ("phone", "tablet"))
+        family = GroupStatus("family", "reader", ("ada",))
+        return PeopleReport(request.volume, (ada,), (family,), "writer", "reader")
 
     async def rename(self, request: RenameRequest) -> RenameResult:
         found = [one for one in self.others if one.name == request.device]

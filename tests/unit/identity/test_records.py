@@ -47,7 +47,11 @@ GENERATION = {
     "check": bytes(32),
 }
 WRAPS = {**BARE, "kind": 3, "wraps": [WRAP]}
-ORDER = [*GRANT, "previous", "check"]
+FOLLOWER = {**GRANT, "role": 2, "inherits": True}
+STANDING = {**BARE, "kind": 5, "role": 3, "name": "ada"}
+USER = {**BARE, "kind": 6, "subject": DESKTOP.id, "name": "ada"}
+GROUP = {**BARE, "kind": 7, "name": "ada", "group": "family", "inherits": True}
+ORDER = [*GRANT, "previous", "check", "number", "group", "inherits"]
 
 
 def record(fields: dict[str, object]) -> bytes:
@@ -56,7 +60,7 @@ def record(fields: dict[str, object]) -> bytes:
     return data + LAPTOP.signing.sign(b"dittofs/1 member\0" + data)
 
 
-@pytest.mark.parametrize("fields", [GRANT, REMOVAL, GENERATION, WRAPS])
+@pytest.mark.parametrize("fields", [GRANT, REMOVAL, GENERATION, WRAPS, FOLLOWER, STANDING, USER, GROUP])
 def test_a_record_of_each_kind_is_read_and_its_signature_holds(fields: dict[str, object]) -> None:
     signed = record(fields)
     parsed = parse_record(signed, VOLUME)
@@ -127,6 +131,29 @@ def test_a_record_is_these_bytes() -> None:
         (WRAPS, {"role": 1}),
         (WRAPS, {"name": "x"}),
         (WRAPS, {"check": bytes(32)}),
+        (GRANT, {"kind": 8}),
+        (GRANT, {"group": "family"}),
+        (GRANT, {"inherits": True}),
+        (REMOVAL, {"inherits": True}),
+        (WRAPS, {"inherits": True}),
+        (STANDING, {"role": 4}),
+        (STANDING, {"role": 1}),
+        (STANDING, {"inherits": True}),
+        (STANDING, {"group": "family"}),
+        (STANDING, {"subject": DESKTOP.id}),
+        (STANDING, {"publics": GRANT["publics"]}),
+        (STANDING, {"name": "a\nb"}),
+        (STANDING, {"wraps": [WRAP]}),
+        (STANDING, {"number": 1}),
+        (USER, {"subject": VOLUME}),
+        (USER, {"role": 2}),
+        (USER, {"group": "family"}),
+        (USER, {"inherits": True}),
+        (GROUP, {"name": ""}),
+        (GROUP, {"group": "x" * 256}),
+        (GROUP, {"role": 2}),
+        (GROUP, {"subject": DESKTOP.id}),
+        (GROUP, {"check": bytes(32)}),
     ],
     ids=lambda value: str(value)[:40],
 )

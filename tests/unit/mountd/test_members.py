@@ -14,7 +14,8 @@ from dittofs.blocking import run_in_thread
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
 from dittofs.control.faults import Refusal
-from dittofs.control.sharing import GrantRequest, RemoveRequest
+from dittofs.control.people import GrantRequest
+from dittofs.control.sharing import RemoveRequest
 from dittofs.home import GONE, VOLUMES
 from dittofs.identity.records import Role
 from dittofs.node import Node
@@ -26,6 +27,8 @@ from dittofs.volume.state import Caller
 from mountd import syncing
 from mountd.members import MemberDesk
 from mountd.mounting import Mounting
+from mountd.people import PeopleDesk
+from mountd.reports import Reports
 from tests.simulation.rig import settled
 
 NAME = "Shared"
@@ -51,6 +54,7 @@ class Guest:
     host: Node
     desk: MemberDesk
     home: Path
+    reports: Reports
 
     @property
     def opened(self) -> SharedVolume:
@@ -100,7 +104,9 @@ async def guest_of(directory: Path, policy: str) -> AsyncIterator[Guest]:
             while not here.peers.open_sessions:
                 await here.peers.changed.wait()
             await here.peers.in_step()
-            yield Guest(node, host, MemberDesk(node, Mounting(node, nursery)), directory / "guest")
+            mounting = Mounting(node, nursery)
+            members, reports = MemberDesk(node, mounting), Reports(node, mounting)
+            yield Guest(node, host, members, directory / "guest", reports)
             await node.close()
             await host.close()
             nursery.cancel_scope.cancel()
@@ -249,7 +255,7 @@ async def test_a_crash_while_a_volume_is_removed_leaves_nothing_of_it(tmp_path: 
 async def test_who_is_no_owner_is_told_where_roles_are_given_and_devices_removed(tmp_path: Path) -> None:
     async with guest_of(tmp_path, "on-demand") as guest:
         with pytest.raises(Refusal, match=r"only an owner can give roles, .* nothing was changed") as refused:
-            await guest.desk.grant(GrantRequest(NAME, "host", "reader"))
+            await PeopleDesk(guest.node, guest.reports).grant(GrantRequest(NAME, "host", "reader"))
         assert refused.value.code == "forbidden"
         assert refused.value.mend == "Run it on an owner's device:  dittofs grant host reader Shared"
         with pytest.raises(Refusal, match="only an owner can remove devices") as refused:

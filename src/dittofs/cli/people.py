@@ -1,0 +1,43 @@
+"""What people are told of roles: who has another one now, and what says it."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from dittofs.cli.output import escaped, listed, say
+from dittofs.control.people import RoleChange
+
+_MAY: Final = {
+    "none": "may do nothing with {}",
+    "store": "keeps {}, and cannot open it",
+    "reader": "may read {}, and not change it",
+    "writer": "may read and change {}",
+    "owner": "may read and change {}, and invite and remove devices",
+}
+
+
+def may(role: str, what: str = "it") -> str:
+    """What a role lets one do with `what`."""
+    return _MAY[role].format(what)
+
+
+def say_changes(changed: Sequence[RoleChange], kept: Sequence[str]) -> None:
+    """Which devices may do something else now, and which go by a role of their own."""
+    for one in changed:
+        say(f"  {escaped(one.device):<16} {one.role} (was {one.was})")
+    if kept:
+        says = "has a role of its own" if len(kept) == 1 else "have roles of their own"
+        say(f"{listed(kept)} {says}. To end that:  dittofs grant {shlex.quote(kept[0])} inherit")
+    if any(one.role == "reader" and one.was in ("writer", "owner") for one in changed):
+        say("What it has written and not sent before it hears of this stays there, and only there.")
+
+
+def by_what(role: str, by: str, group: str) -> str:
+    """ "writer", "reader by family", "writer by default"."""
+    match by:
+        case "group":
+            return f"{role} by {escaped(group)}"
+        case "default":
+            return f"{role} by default"
+        case _:
+            return role

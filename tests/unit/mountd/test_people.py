@@ -1,0 +1,158 @@
+"""Roles by the local API: what is refused and why, and what is told of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from dittofs.blocking import run_in_thread
+from dittofs.clock import SystemClock, system_entropy
+from dittofs.config import Paths, Settings
+from dittofs.control.faults import Refusal
+from dittofs.control.people import GrantRequest, GroupRequest, PeopleRequest, UserRequest
+from dittofs.control.sharing import Invitation, ShareRequest
+from dittofs.identity.keys import Device
+from dittofs.identity.pairing import Admission
+from dittofs.identity.publics import make_publics
+from dittofs.node import Node
+from dittofs.shared_volume import SharedVolume
+from mountd.mounting import Mounting
+from mountd.people import PeopleDesk
+from mountd.reports import Reports
+from mountd.sharing import Sharing
+from tests.unit.identity.devices import DESKTOP, PHONE
+
+NAME = "Shared"
+
+
+class Owner:
+    """A device that owns a volume."""
+
+    def __init__(self, node: Node, opened: SharedVolume, mounting: Mounting) -> None:
+        self.node, self.opened = node, opened
+        self.desk = PeopleDesk(node, Reports(node, mounting))
+        self.sharing = Sharing(node)
+
+    async def do(self, *words: str) -> object:
+        """As the commands would ask."""
+        match words:
+            case ("grant", name, ("reader" | "writer" | "owner" | "inherit") as role):
+                return await self.desk.grant(GrantRequest(NAME, name, role))
+            case ("revoke", name):
+                return await self.desk.grant(GrantRequest(NAME, name, "none"))
+            case ("user", ("add" | "leave" | "remove") as action, name, *devices):
+                return await self.desk.user(UserRequest(NAME, action, name, tuple(devices)))
+            case ("group", ("add" | "join" | "leave" | "remove") as action, name, *users):
+                return await self.desk.group(GroupRequest(NAME, action, name, tuple(users)))
+            case ("share", *user):
+                return await self.sharing_role("".join(user))
+        raise AssertionError(words)
+
+    async def sharing_role(self, user: str) -> str:
+        """What an invitation for a device of `user` says that it will be."""
+        async with aclosing(self.sharing.share(ShareRequest(NAME, user=user))) as items:
+            invitation = await anext(items)
+        assert isinstance(invitation, Invitation)
+        return invitation.role
+
+    async def let_in(self, device: Device, name: str, user: str = "") -> None:
+        publics = make_publics(device)
+        await self.opened.admit(Admission(self.opened.id, None, publics, name, is_again=False, user=user))
+
+
+@asynccontextmanager
+async def owner_in(directory: Path) -> AsyncIterator[Owner]:
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            node = Node(
+                Paths.find({"DITTOFS_HOME": str(directory)}),
+                Settings("laptop", bind="127.0.0.1", port=0, uses_mdns=False),
+                clock=SystemClock(),
+                entropy=system_entropy,
+                run_blocking=run_in_thread,
+                nursery=nursery,
+            )
+            node.start()
+            opened = await node.open(NAME, trusts_root=False)
+            yield Owner(node, opened, Mounting(node, nursery))
+            await node.close()
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_cannot_be_said_of_people_is_refused_with_the_reason_and_nothing_is_signed(
+    tmp_path: Path,
+) -> None:
+    refused = (
+        ("grant bbo reader", "not_found", "no device, user or group of \"Shared\" .* did you mean 'bob'"),
+        ("grant user:eve reader", "not_found", 'no user "eve"; there are: ada, bob'),
+        ("grant device:eve reader", "refused", "no device of \"Shared\" is called 'eve'"),
+        ("grant ada owner", "usage", "only a device can be an owner"),
+        ("grant default owner", "usage", "only a device can be an owner"),
+        ("grant bob reader", "usage", '"bob" is a device and a user'),
+        ("grant laptop reader", "usage", "this very device"),
+        ("revoke laptop", "usage", "this very device"),
+        ("revoke ada", "forbidden", "this very device"),
+        ("user remove ada", "forbidden", "this very device"),
+        ("user add phone", "usage", "a device already"),
+        ("user add default", "usage", "already"),
+        ("user add eve tablet", "refused", "no device of \"Shared\" is called 'tablet'"),
+        ("user leave bob phone", "not_found", "is no device of bob"),
+        ("user remove eve", "not_found", 'no user "eve"'),
+        ("group add ada", "usage", "a user already"),
+        ("group add guest", "usage", "already"),
+        ("group join family ada", "not_found", 'no group "family"; there are: none yet'),
+        ("group add family eve", "not_found", 'no user "eve"'),
+        ("share eve", "not_found", 'no user "eve"'),
+    )
+    async with owner_in(tmp_path) as owner:
+        await owner.do("user", "add", "ada", "laptop")
+        await owner.do("user", "add", "bob")
+        await owner.let_in(PHONE, "phone", "ada")
+        await owner.let_in(DESKTOP, "bob")
+        before = owner.opened.membership.digest()
+        for words, code, reason in refused:
+            with pytest.raises(Refusal, match=reason) as refusal:
+                await owner.do(*words.split())
+            assert (refusal.value.code, bool(refusal.value.mend)) == (code, True), words
+            assert "nothing was changed" in str(refusal.value), words
+        assert owner.opened.membership.digest() == before
+
+
+async def test_nobody_is_invited_to_do_nothing(tmp_path: Path) -> None:
+    async with owner_in(tmp_path) as owner:
+        await owner.do("revoke", "default")
+        with pytest.raises(Refusal, match="may do nothing"):
+            await owner.do("share")
+        assert (await owner.sharing_role("guest")) == "reader"
+
+
+async def test_who_is_told_of_a_change_is_told_what_it_does_to_every_device(tmp_path: Path) -> None:
+    async with owner_in(tmp_path) as owner:
+        await owner.do("user", "add", "ada")
+        await owner.let_in(PHONE, "phone", "ada")
+        await owner.let_in(DESKTOP, "tower", "ada")
+        secrets = owner.opened.secrets.current
+        own = await owner.desk.grant(GrantRequest(NAME, "tower", "reader"))
+        assert (own.kind, own.was, own.may) == ("device", "inherit", "reader")
+        both = await owner.desk.grant(GrantRequest(NAME, "ada", "none"))
+        assert [(one.device, one.role, one.was) for one in both.changed] == [
+            ("phone", "none", "writer"),
+            ("tower", "none", "reader"),
+        ]
+        assert owner.opened.secrets.current != secrets, "what is stored from now on they cannot open"
+        back = await owner.desk.grant(GrantRequest(NAME, "ada", "writer"))
+        assert [(one.device, one.role) for one in back.changed] == [("phone", "writer"), ("tower", "reader")]
+        assert back.kept == ("tower",)
+        await owner.desk.group(GroupRequest(NAME, "add", "family", ("ada",), "reader"))
+        report = owner.desk.people(PeopleRequest(NAME))
+        (ada,), (family,) = report.users, report.groups
+        assert (ada.role, ada.may, ada.by, ada.groups) == ("writer", "writer", "user", ("family",))
+        assert (ada.devices, family.users, family.role) == (("phone", "tower"), ("ada",), "reader")
+        assert (report.default, report.guest) == ("writer", "reader")
+        again = await owner.desk.user(UserRequest(NAME, "add", "ada", ("phone",)))
+        assert (again.is_new, again.is_changed, again.changed) == (False, False, ())
+        gone = await owner.desk.user(UserRequest(NAME, "remove", "ada"))
+        assert ([one.role for one in gone.changed], gone.user) == (["none", "none"], None)
+        assert [one.name for one in owner.opened.membership.all_admitted()] == ["laptop"]

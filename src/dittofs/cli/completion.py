@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import shlex
 import sys
 from typing import Final, cast
 
@@ -10,7 +11,8 @@ from dittofs.cli.output import say
 from dittofs.control.faults import EXIT_FINE
 
 DESCRIPTION = """\
-Print what makes a shell finish words of `dittofs` at the Tab key: commands, options, words of codes."""
+Print what makes a shell finish words of `dittofs` at the Tab key: commands, options, words of codes, and the
+names of devices, users and groups."""
 EXAMPLE = """\
   echo 'eval "$(dittofs completion bash)"' >> ~/.bashrc
   echo 'eval "$(dittofs completion zsh)"' >> ~/.zshrc           after compinit
@@ -39,6 +41,9 @@ complete -c dittofs -a '(_dittofs)'""",
 WORDS_MAX: Final = 256
 CHARACTERS_MAX: Final = 65_536
 _JOINING: Final = ("join", "connect")
+_PEOPLE: Final = ("grant", "revoke", "user", "group")
+PATIENCE_S: Final = 0.5
+"""So long a daemon is waited for at a Tab."""
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +80,64 @@ def candidates(typed: list[str]) -> list[str]:
         from dittofs.cli.limit import WORDS
 
         return [f"{word} " for word in WORDS if word.startswith(last)]
+    if name in _PEOPLE:
+        return [
+            f"{shlex.quote(word)} "
+            for word in _people(before)
+            if word.startswith(last) and word.isprintable()
+        ]
     return []
+
+
+def _people(before: list[str]) -> list[str]:
+    """What may follow these words: an action, a role, or a device, a user or a group."""
+    name, *words = [word for word in before if not word.startswith("-")]
+    match name, words:
+        case (("user" | "group"), []):
+            from dittofs.cli.group import ACTIONS as OF_GROUPS
+            from dittofs.cli.user import ACTIONS as OF_USERS
+
+            return sorted(OF_USERS if name == "user" else OF_GROUPS)
+        case "grant", [_]:
+            from dittofs.cli.grant import ROLES
+
+            return list(ROLES)
+    devices, users, groups = _names()
+    match name, words:
+        case (("grant" | "revoke"), []):
+            return sorted({*devices, *users, *groups, "default", "guest"})
+        case "user", [_]:
+            return users
+        case "group", [_]:
+            return groups
+        case "user", [("add" | "leave"), _, *_]:
+            return devices
+        case "group", [("add" | "join" | "leave"), _, *_]:
+            return users
+    return []
+
+
+def _names() -> tuple[list[str], list[str], list[str]]:
+    """The devices, users and groups of all volumes; none if no daemon says so at once."""
+    from dittofs.config import Paths
+    from dittofs.control.client import Client
+    from dittofs.control.people import PeopleRequest
+    from dittofs.errors import DittoError
+
+    devices: set[str] = set()
+    users: set[str] = set()
+    groups: set[str] = set()
+    try:
+        asked = Client(Paths.find().socket)
+        for volume in asked.status(PATIENCE_S).volumes:
+            if volume.members:
+                report = asked.people(PeopleRequest(volume.name), PATIENCE_S)
+                devices |= {one.name for one in volume.members}
+                users |= {one.name for one in report.users}
+                groups |= {one.name for one in report.groups}
+    except DittoError:
+        return [], [], []
+    return sorted(devices), sorted(users), sorted(groups)
 
 
 def _options(name: str) -> list[str]:

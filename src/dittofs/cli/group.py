@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from typing import Final
 
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import escaped, listed, say, say_json
@@ -22,11 +23,11 @@ EXAMPLE = """\
   dittofs group leave family bob
   dittofs group remove family            who was in it stays, without what it gave"""
 
+ACTIONS: Final = ("list", "add", "join", "leave", "remove")
+
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action", choices=("list", "add", "join", "leave", "remove"), nargs="?", default="list"
-    )
+    parser.add_argument("action", choices=ACTIONS, nargs="?", default="list")
     parser.add_argument("name", metavar="NAME", nargs="?", help="of the group")
     parser.add_argument("users", metavar="USER", nargs="*")
     parser.add_argument("--role", choices=("reader", "writer"), default="", help="with add: what it gives")

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import time
+from typing import Final
 
 from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import escaped, listed, say, say_json, when
@@ -24,9 +25,11 @@ EXAMPLE = """\
   dittofs user leave ada tablet              it is nobody's, and stays
   dittofs user remove ada                    take out every device of the user"""
 
+ACTIONS: Final = ("list", "add", "leave", "remove")
+
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", "add", "leave", "remove"), nargs="?", default="list")
+    parser.add_argument("action", choices=ACTIONS, nargs="?", default="list")
     parser.add_argument("name", metavar="NAME", nargs="?", help="of the user")
     parser.add_argument("devices", metavar="DEVICE", nargs="*", help="its name, or the beginning of its id")
     parser.add_argument(

@@ -88,8 +88,8 @@ class Client:
     def health(self) -> protocol.Health:
         return cast(protocol.Health, self._value(routes.HEALTH, None, ANSWER_S))
 
-    def status(self) -> protocol.StatusReport:
-        return cast(protocol.StatusReport, self._value(routes.STATUS, None, ANSWER_S))
+    def status(self, patience_s: float = ANSWER_S) -> protocol.StatusReport:
+        return cast(protocol.StatusReport, self._value(routes.STATUS, None, patience_s))
 
     def mount(self, request: protocol.MountRequest) -> protocol.MountResult:
         return cast(protocol.MountResult, self._value(routes.MOUNT, request, None))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from dittofs.cli.completion import SCRIPTS, candidates
+from dittofs.control.protocol import MemberStatus
 from tests.unit.cli.conftest import Shell
+from tests.unit.control.small_service import SmallService
 
 
 def test_commands_options_and_words_of_codes_are_finished() -> None:
@@ -18,6 +20,33 @@ def test_commands_options_and_words_of_codes_are_finished() -> None:
     assert candidates(["connect", "--ro", "7-cabin-vel"]) == ["7-cabin-velvet"]
     assert candidates(["share", "--da"]) == ["--daemon "]
     assert "--json " in candidates(["import", "--"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("user ", ["add ", "leave ", "list ", "remove "]),
+        ("group j", ["join "]),
+        ("grant p", ["phone "]),
+        ("grant phone ", ["reader ", "writer ", "owner ", "inherit "]),
+        ("revoke fa", ["family "]),
+        ("grant phone reader ", []),
+        ("user add a", ["ada "]),
+        ("user add ada ", ["laptop ", "'my nas' ", "phone "]),
+        ("group leave family ", ["ada "]),
+        ("group add ", ["family "]),
+    ],
+)
+def test_names_of_devices_users_and_groups_are_finished(
+    service: SmallService, typed: str, found: list[str]
+) -> None:
+    service.others = [MemberStatus("phone", "cd" * 32, "writer"), MemberStatus("my nas", "ef" * 32, "reader")]
+    service.mounted_at = b"/somewhere"
+    assert candidates(typed.split(" ")) == found
+
+
+def test_where_no_daemon_runs_no_name_is_finished() -> None:
+    assert candidates(["grant", "p"]) == []
 
 
 def test_where_a_path_or_anything_else_stands_the_shell_is_left_alone() -> None:

@@ -179,9 +179,12 @@ class DeviceAllowance:
         self._spend(Direction.DOWN, count)
 
     def _spend(self, direction: Direction, count: int) -> None:
+        own, common = self._all.buckets(direction, self._device)
+        if own.rate is None and common.rate is None:
+            return  # as mostly: messages are many
         now = trio.current_time()
-        for bucket in self._all.buckets(direction, self._device):
-            bucket.spend(count, now)
+        own.spend(count, now)
+        common.spend(count, now)
 
     async def turn(self) -> None:
         own, common = self._all.buckets(Direction.UP, self._device)

@@ -206,6 +206,12 @@ class Network:
                 self.shape(device, name, rate)
 
     @staticmethod
+    def up(number: int, devices: Sequence[Device], *, is_up: bool) -> None:
+        """Plug devices' cables to a switch, or pull them."""
+        for device in devices:
+            ip("-n", device.space, "link", "set", f"s{number}", "up" if is_up else "down")
+
+    @staticmethod
     def shape(device: Device, interface: str, rate: str) -> None:
         """An interface sends no more than this from now on; what comes faster waits its turn."""
         shaped = ["tbf", "rate", rate, "burst", "128kb", "latency", "50ms"]

@@ -26,9 +26,10 @@ from dittofs.links.link import Admits, Alpn, Link
 from dittofs.links.tcp import CONNECT_PATIENCE_S, TRANSPORT, dial
 from dittofs.replication import greeting, rendezvous
 from dittofs.replication.calls import is_better
+from dittofs.replication.lanes import Lanes
 from dittofs.replication.peers import Peers
-from dittofs.replication.upkeep import contained
-from dittofs.replication.whereabouts import Told, known_of, likely
+from dittofs.replication.upkeep import contained, kept_up
+from dittofs.replication.whereabouts import Told, addresses_of, device_of, known_of, likely
 
 log = structlog.get_logger()
 
@@ -86,6 +87,7 @@ class Connector:
         self._dial = dial
         self._hearsay_pace = DialPace()
         self._sightings: dict[str, tuple[frozenset[bytes], tuple[Address, ...]]] = {}
+        self.lanes = Lanes(device, lambda: [one.peers for one in self._volumes.values()], self._addresses)
         self.on_pairing: Callable[[Link], Awaitable[None]] | None = None
         """Serves a stranger's link; None: there was no invitation yet."""
         self.is_pairing_open: Callable[[], bool] = lambda: False
@@ -112,6 +114,7 @@ class Connector:
         peers.on_doubt = self.look
         peers.whereabouts.others = lambda listener: known_of(peers.open_sessions, listener, volume.book)
         peers.whereabouts.heard = partial(self._heard, volume)
+        peers.fetcher.on_much = self.lanes.look
         self.look()
 
     def remove(self, identity: VolumeId) -> None:
@@ -175,9 +178,10 @@ class Connector:
     def addresses_went(self, hosts: frozenset[str]) -> None:
         """This machine has these addresses no more: nothing comes to links that end with them."""
         for volume in self._volumes.values():
-            for session in volume.peers.open_sessions:
-                if session.link.pulse.local_host.partition("%")[0] in hosts:
-                    session.end("this machine has another address now")
+            for used in volume.peers.open_sessions:
+                for session in (used, *volume.peers.beside(used.device)):
+                    if session.link.pulse.local_host.partition("%")[0] in hosts:
+                        session.end("this machine has another address now")
 
     def look(self) -> None:
         """Something changed: see whom to dial."""
@@ -269,6 +273,7 @@ class Connector:
     async def run(self) -> None:
         """For ever: dial who is not connected."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(kept_up, self.lanes.run)
             while True:
                 self._wake = trio.Event()
                 wait_s = self._dial_due(nursery)
@@ -276,13 +281,18 @@ class Connector:
                     await self._wake.wait()
                     await trio.lowlevel.checkpoint()  # several reasons at once are one
 
+    def _addresses(self, peers: Peers, device: DeviceId) -> list[Address]:
+        """Where a device may be, the likeliest first."""
+        volume = self._volumes.get(peers.volume)
+        return [] if volume is None else addresses_of(volume.book, volume.identities, device)
+
     def _dial_due(self, nursery: trio.Nursery) -> float:
         """Begin what is due; return the seconds until something else is."""
         now = trio.current_time()
         next_due = now + LOOK_S
         for volume in self._volumes.values():
             for key in volume.book.peers():
-                device = volume.identities.get(key) or _device(key)
+                device = volume.identities.get(key) or device_of(key)
                 if device is not None and not self._is_wanted(volume.peers, device):
                     continue
                 if device is not None and self._has_makeshift(volume, device):
@@ -372,7 +382,7 @@ class Connector:
 
     async def _hold(self, volume: _Volume, key: str, address: Address, link: Link) -> None:
         peers = volume.peers
-        if _device(key) is None:
+        if device_of(key) is None:
             volume.identities[key] = link.peer
         if not self._is_wanted(volume.peers, link.peer):
             volume.book.failed(key, address, trio.current_time(), random.random())
@@ -385,10 +395,3 @@ class Connector:
             log.info("a session was short", address=str(address), reason=why)
         else:
             volume.book.succeeded(key, address, trio.current_time())
-
-
-def _device(key: str) -> DeviceId | None:
-    try:
-        return DeviceId(bytes.fromhex(key))
-    except ValueError:
-        return None

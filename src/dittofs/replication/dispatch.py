@@ -11,7 +11,7 @@ from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import ChunkId
 from dittofs.replication.parts import LocalReplica
-from dittofs.replication.scheduler import CHUNK_BYTES, Capacity, choose
+from dittofs.replication.scheduler import CHUNK_BYTES, Capacity, choose, is_worth_it
 from dittofs.replication.session import Session
 from dittofs.replication.swarm import Swarm
 from dittofs.sync import messages as wire
@@ -42,6 +42,9 @@ class Peer:
     capacity: Capacity[Session]
     is_narrow: bool
     requests: dict[int, tuple[Fetch, float]] = field(default_factory=dict)
+    """What was asked for and has not come, and when it was, or was last found to be late."""
+    overdue: set[int] = field(default_factory=set)
+    """Of these, what is late."""
 
 
 _Batches = dict[tuple[Session, bool], list[wire.Wanted]]
@@ -139,6 +142,7 @@ class Dispatch:
         wide = {one.device for one in self.sessions if not self.peers[one].is_narrow}
         unsaid = self.swarm.unsaid(now)
         plans: dict[DeviceId, Iterator[ChunkId]] = {}
+        left_bytes = self.swarm.sets.wanted_count * CHUNK_BYTES
         able = [peer.capacity for peer in self.peers.values() if not peer.capacity.peer.is_left]
         able = [one for one in able if not one.peer.liveness.is_in_doubt] or able
         while (found := choose(able, is_bulk=True, now=now)) is not None:
@@ -146,6 +150,10 @@ class Dispatch:
             device = session.device
             if not session.allowance.may_ask():
                 able = [one for one in able if one is not found]
+                continue
+            beside = [one for one in able if one.peer.device == device and one is not found]
+            if not is_worth_it(found, beside, left_bytes):
+                able.remove(found)
                 continue
             is_last_resort = peer.is_narrow and bool(wide - {device})
             if device not in plans:
@@ -159,6 +167,7 @@ class Dispatch:
                     continue
                 self.unqueue(fetch)
                 self._ask(peer, fetch, now, batches)
+                left_bytes -= CHUNK_BYTES
                 break
             else:
                 able = [one for one in able if one.peer.device != device]
@@ -167,7 +176,7 @@ class Dispatch:
         self._request += 1
         session = peer.capacity.peer
         peer.requests[self._request] = fetch, now
-        peer.capacity.requests += 1
+        peer.capacity.asked(now)
         session.allowance.asked(CHUNK_BYTES)
         fetch.asked[session] = now
         wanted = wire.Wanted(self._request, int(fetch.kind), fetch.chunk)

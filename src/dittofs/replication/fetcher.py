@@ -58,6 +58,8 @@ class Fetcher:
         self.bytes_fetched = 0
         self.on_read: Callable[[bytes], None] = lambda _root: None
         """Told of which content somebody waited for chunks, and got them."""
+        self.on_much: Callable[[], None] = lambda: None
+        """Told when much is about to be fetched: another link may be worth making."""
         self.is_alone: Callable[[], bool] = lambda: False
         """Whether the volume has no other device: then there is nothing to wait for."""
 
@@ -65,6 +67,7 @@ class Fetcher:
 
     async def fetch_page(self, root: bytes, page: Missing) -> None:
         """As `fetch` of what a content lacks, in bulk, shared out with the devices that fetch it too."""
+        self.on_much()
         absent = {chunk for _, chunk in page.chunks}
         self.swarm.follow(page.leaves, absent)
         try:
@@ -182,6 +185,11 @@ class Fetcher:
             self._give_up_if_nobody_has(fetch)
         self._dispatch.send()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything that was asked for has not come."""
+        return any(peer.requests for peer in self._dispatch.peers.values())
+
     def awaits(self, session: Session) -> bool:
         """Whether something asked of that session has not come."""
         peer = self._dispatch.peers.get(session)
@@ -194,19 +202,19 @@ class Fetcher:
         peer = self._dispatch.peers.get(session)
         pieces = wire.split_body(body, [length for _, length in sizes])
         now = trio.current_time()
-        for (request, length), sealed in zip(sizes, pieces, strict=True):
-            fetch, asked_at = self._answered(peer, session, request)
-            assert peer is not None
-            peer.capacity.came(length, now - asked_at)
+        for (request, _), sealed in zip(sizes, pieces, strict=True):
+            fetch = self._answered(peer, session, request)
             if not fetch.done.is_set():
                 self._arrivals.put(fetch, fetch.kind, fetch.chunk, session, sealed)
+        assert peer is not None
+        peer.capacity.came(now, len(sizes))
         self._dispatch.send()
 
     def take_absent(self, session: Session, requests: Sequence[int]) -> None:
         """A peer does not have what it was asked for."""
         peer = self._dispatch.peers.get(session)
         for request in requests:
-            fetch, _ = self._answered(peer, session, request)
+            fetch = self._answered(peer, session, request)
             self._not_from(session, fetch)
         self._dispatch.send()
 
@@ -225,14 +233,16 @@ class Fetcher:
                 fetch.lacking.discard(session.device)
         self._dispatch.send()
 
-    def _answered(self, peer: Peer | None, session: Session, request: int) -> tuple[Fetch, float]:
+    def _answered(self, peer: Peer | None, session: Session, request: int) -> Fetch:
         if peer is None or request not in peer.requests:
             raise ProtocolError("an answer to no request")
-        fetch, asked_at = peer.requests.pop(request)
-        peer.capacity.requests -= 1
+        fetch, _ = peer.requests.pop(request)
+        peer.overdue.discard(request)
+        peer.capacity.answered()
+        peer.capacity.overdue = len(peer.overdue)
         session.allowance.asked(-CHUNK_BYTES)
         fetch.asked.pop(session, None)
-        return fetch, asked_at
+        return fetch
 
     def _give_up_if_nobody_has(self, fetch: Fetch) -> None:
         able = {session.device for session in self._dispatch.sessions}
@@ -279,6 +289,8 @@ class Fetcher:
                 for request in late:
                     fetch, _ = peer.requests[request]
                     peer.requests[request] = fetch, now  # late once more after as long again
+                    peer.overdue.add(request)
+                    peer.capacity.overdue = len(peer.overdue)
                     if not fetch.done.is_set() and len(fetch.asked) == 1:
                         self._dispatch.queue(fetch, is_first=True)
                 if late:  # one hiccup of the link, however much was on its way

@@ -19,12 +19,13 @@ MEMBERS_BYTES_MAX: Final = 16 << 20
 """What a message may hold before its sender is known to be a member."""
 
 
-async def dialled(link: Link, peers: Peers) -> str:
+async def dialled(link: Link, peers: Peers, *, is_beside: bool = False) -> str:
     """Greet on a link that this side began, and hold the session. Returns why it ended.
 
-    Raises Refused in the peer's words, LinkBroken, or ProtocolError.
+    `is_beside`: it is for chunks alone, beside another session. Raises Refused in the peer's words,
+    LinkBroken, or ProtocolError.
     """
-    reader, ours = FrameReader(MEMBERS_BYTES_MAX), peers.hello(link.peer)
+    reader, ours = FrameReader(MEMBERS_BYTES_MAX), peers.hello(link.peer, is_beside=is_beside)
     await _say(link, ours)
     theirs = await _hear(link, reader)
     if theirs.volume != ours.volume:

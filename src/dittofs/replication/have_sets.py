@@ -104,6 +104,11 @@ class HaveSets:
         """Whether anything is to be asked for."""
         return any(leaf.wanted for leaf in self._leaves.values())
 
+    @property
+    def wanted_count(self) -> int:
+        """How many are to be asked for."""
+        return sum(leaf.wanted.bit_count() for leaf in self._leaves.values())
+
     def bits(self, leaf: ChunkId) -> bytes | None:
         """What of a leaf is here; None: it is not followed."""
         found = self._leaves.get(leaf)

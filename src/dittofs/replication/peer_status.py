@@ -1,5 +1,6 @@
 """How another device of a volume stands to this one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dittofs.identity.keys import DeviceId
@@ -28,8 +29,8 @@ class PeerStatus:
     rate_received: float = 0.0
 
 
-def status_of(member: Member, session: Session | None) -> PeerStatus:
-    """Of a member, and the open session with it if there is one."""
+def status_of(member: Member, session: Session | None, beside: Sequence[Session] = ()) -> PeerStatus:
+    """Of a member, the open session with it if there is one, and those for chunks alone beside it."""
     if session is None:
         return PeerStatus(member.device, member.name, member.role, is_connected=False)
     return PeerStatus(
@@ -37,11 +38,11 @@ def status_of(member: Member, session: Session | None) -> PeerStatus:
         member.name,
         member.role,
         is_connected=True,
-        path=session.link.description,
+        path=" + ".join(one.link.description for one in (session, *beside)),
         round_trip_s=session.liveness.round_trip_s if session.liveness.is_measured else 0.0,
         is_in_step=session.live.is_in_step and not session.rounds.is_pulling,
-        bytes_sent=session.outbox.total_bytes,
-        bytes_received=session.bytes_received,
-        rate_sent=session.sent.rate,
-        rate_received=session.received.rate,
+        bytes_sent=sum(one.outbox.total_bytes for one in (session, *beside)),
+        bytes_received=sum(one.bytes_received for one in (session, *beside)),
+        rate_sent=sum(one.sent.rate for one in (session, *beside)),
+        rate_received=sum(one.received.rate for one in (session, *beside)),
     )

@@ -166,7 +166,7 @@ class Peers:
 
     # -- sessions
 
-    def hello(self, device: DeviceId) -> wire.Hello:
+    def hello(self, device: DeviceId, *, is_beside: bool = False) -> wire.Hello:
         """What this side says first."""
         return wire.Hello(
             wire.VERSION,
@@ -177,11 +177,16 @@ class Peers:
             self.members.membership.digest(),
             self.label,
             self._port(),
+            is_beside,
         )
 
     def session(self, device: DeviceId) -> Session | None:
         """The open session with a device."""
         return self._groups.used(device)
+
+    def beside(self, device: DeviceId | None = None) -> list[Session]:
+        """The open sessions with a device, or with any, that are for chunks alone."""
+        return self._groups.lanes(device)
 
     @property
     def open_sessions(self) -> list[Session]:
@@ -224,6 +229,10 @@ class Peers:
 
     def opened(self, session: Session) -> None:
         """The session is open: everything that wants to know does."""
+        if session.is_beside:
+            log.info("another link", peer=session.device.hex()[:16], link=session.link.description)
+            self.fetcher.connected(session)
+            return
         if self.custody.behind.is_stale(session.device, session.ours.custody):
             session.end("something went from here while the session began")
             return
@@ -280,7 +289,9 @@ class Peers:
     def ban(self, session: Session, why: str) -> None:
         """End a session, and let none begin for a while: the device sent what was wrong."""
         self._banned[session.device] = trio.current_time() + BANNED_S
-        session.end(why)
+        for one in self._groups.every:
+            if one.device == session.device:
+                one.end(why)
 
     def _live(self) -> list[Live]:
         return [session.live for session in self.open_sessions]
@@ -344,8 +355,8 @@ class Peers:
 
     def status(self) -> list[PeerStatus]:
         """Every other device that was let in, connected or not; some may do nothing now."""
-        members = self.members.membership.all_admitted()
-        return [status_of(one, self.session(one.device)) for one in members if one.device != self.device]
+        others = [one for one in self.members.membership.all_admitted() if one.device != self.device]
+        return [status_of(one, self.session(one.device), self.beside(one.device)) for one in others]
 
     async def told(self) -> None:
         """Return when every connected device has every change of ours, durably."""

@@ -120,6 +120,8 @@ class Session:
         self.is_open = False
         self.is_left = False
         """Another link of the same device is used; this one still brings what was on its way."""
+        self.is_beside = ours.is_beside or theirs.is_beside
+        """It is for chunks alone, beside the one that is used."""
         self.opened_at = 0.0
         self.why_ended = ""
         self._sessions = sessions
@@ -183,7 +185,8 @@ class Session:
                     nursery.start_soon(self._guard, self.live.acknowledge)
                     nursery.start_soon(self._guard, self.rounds.pull)
                     nursery.start_soon(self._guard, self.rounds.serve)
-                    nursery.start_soon(self._guard, partial(self._sessions.whereabouts.tell, self))
+                    if not self.is_beside:
+                        nursery.start_soon(self._guard, partial(self._sessions.whereabouts.tell, self))
                     nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=False))
                     nursery.start_soon(self._guard, partial(self.serving.run, is_bulk=True))
                     try:
@@ -276,6 +279,17 @@ class Session:
 
     async def _take_open(self, message: wire.AnyMessage, body: bytes) -> None:
         match message:
+            case wire.Get(wants=wants, is_bulk=is_bulk):
+                self.serving.take(wants, is_bulk=is_bulk)
+            case wire.Chunks(sizes=sizes):
+                self._sessions.take_chunks(self, sizes, body)
+            case wire.Absent(requests=requests):
+                self._sessions.take_absent(self, requests)
+            case wire.Hurry(requests=requests):
+                self._charge()
+                self.serving.hurry(requests)
+            case _ if self.is_beside:
+                raise ProtocolError(f"{type(message).__name__} over a link for chunks")
             case wire.Group() | wire.Stale() | wire.Part():
                 if not self.may_write:
                     raise Refused("read-only", "this device may read the volume, and not change it")
@@ -285,18 +299,9 @@ class Session:
                     await self.live.take(message, body)
             case wire.Ack(sequence=sequence):
                 self.live.acknowledged(sequence)
-            case wire.Get(wants=wants, is_bulk=is_bulk):
-                self.serving.take(wants, is_bulk=is_bulk)
             case wire.Addresses():
                 self._charge(TOLD_COST)
                 self._sessions.whereabouts.heard(self.device, wire.decode_whereabouts(body))
-            case wire.Hurry(requests=requests):
-                self._charge()
-                self.serving.hurry(requests)
-            case wire.Chunks(sizes=sizes):
-                self._sessions.take_chunks(self, sizes, body)
-            case wire.Absent(requests=requests):
-                self._sessions.take_absent(self, requests)
             case wire.Pull() | wire.States() | wire.Want() | wire.RoundEnd():
                 self._charge()
                 self.rounds.take(message, body)
@@ -333,7 +338,7 @@ class Session:
         """The members changed: tell the peer, and see whether it still belongs."""
         if self._phase is Phase.OPEN:
             self.send(wire.Members(), wire.encode_records(self._sessions.records()))
-        if self.is_open and self.may_write and not self._could_write:
+        if self.is_open and self.may_write and not (self._could_write or self.is_beside):
             self.rounds.begin()  # it may have been a writer before, with changes that nobody took
         self._could_write = self.may_write
         if self.is_open and self.role <= Role.STORE:
@@ -347,6 +352,9 @@ class Session:
         self.is_open = True
         self.opened_at = trio.current_time()
         self._could_write = self.may_write
+        if self.is_beside:
+            self._sessions.opened(self)
+            return
         self.live.begin()
         self._sessions.opened(self)
         if self._records_told != self._sessions.records():  # some came from others meanwhile
@@ -374,7 +382,7 @@ class Session:
                 self._sessions.doubted(self)
             if not self.is_open and now - began > OPENING_S:
                 raise LinkBroken("the peer did not open the session in time")
-            if self.is_open and self.live.quiet_since + IDLE_DIGEST_S < now:
+            if self.is_open and not self.is_beside and self.live.quiet_since + IDLE_DIGEST_S < now:
                 self.live.quiet_since = now
                 self.send(wire.Digest(self._sessions.replica.root_digest(), self.live.sequence))
 

@@ -22,6 +22,8 @@ EMPTY_S: Final = 1.0
 """So long nothing is on its way before a link that was left ends: the other side may just be asking."""
 EMPTY_MAX_S: Final = 30.0
 EMPTY_LOOK_S: Final = 0.25
+LANES_MAX: Final = 4
+"""Of these for chunks alone: two that either side has begun."""
 BESIDE_MAX: Final = 8
 """Links of a device beside the one in use: one begins, one is left; more come of paths that break often."""
 
@@ -53,6 +55,8 @@ class SessionGroups:
 
     async def why_not(self, session: Session) -> Refusal | None:
         """Why another link with a device is not taken; None: it is, beside the first or in its place."""
+        if session.is_beside:
+            return self._why_not_beside(session)
         present = self._used.get(session.device)
         if present is None:
             return None
@@ -82,9 +86,24 @@ class SessionGroups:
             return "second", "a better link is used"
         return None
 
+    def lanes(self, device: DeviceId | None) -> list[Session]:
+        """The open sessions with a device, or with any, that are for chunks alone."""
+        lanes = [one for one in self._beside if one.is_beside and one.is_open]
+        return [one for one in lanes if device in (None, one.device)]
+
+    def _why_not_beside(self, session: Session) -> Refusal | None:
+        """Why a link for chunks alone is not taken; None: it is."""
+        present = self.used(session.device)
+        if present is None or present.theirs.instance != session.theirs.instance:
+            return "second", "there is no session that it would be beside"
+        mine = [one for one in self._beside if one.device == session.device]
+        if len(mine) >= BESIDE_MAX or sum(one.is_beside for one in mine) >= LANES_MAX:
+            return "second", "other links of the two are used"
+        return None
+
     def begin(self, session: Session) -> None:
         """It is being opened."""
-        if session.device in self._used:
+        if session.is_beside or session.device in self._used:
             self._beside.add(session)
         else:
             self._used[session.device] = session

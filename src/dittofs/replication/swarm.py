@@ -51,8 +51,8 @@ class Swarm:
         room = max(0, LEAVES_MAX - len(self.sets.leaves))
         for leaf, chunks in leaves[:room]:
             self.sets.follow(leaf, chunks, absent)
-        sessions = self._sessions()
-        if len({session.device for session in sessions}) > 1:
+        sessions = self._mains()
+        if len(sessions) > 1:
             for session in sessions:
                 self._tell(session, [leaf for leaf, _ in leaves], is_fetching=True)
 
@@ -66,8 +66,8 @@ class Swarm:
 
     def connected(self) -> None:
         """Chunks may be asked for by a session that is new: whoever was not asked yet is."""
-        sessions = self._sessions()
-        if len({session.device for session in sessions}) > 1:
+        sessions = self._mains()
+        if len(sessions) > 1:
             for session in sessions:
                 if session.device not in self._asked:
                     self._tell(session, self.sets.leaves, is_fetching=True)
@@ -76,6 +76,10 @@ class Swarm:
         """There is no session with a device any more."""
         self.sets.forget(device)
         self._asked.pop(device, None)
+
+    def _mains(self) -> list[Session]:
+        """One of each device."""
+        return [session for session in self._sessions() if not session.is_beside]
 
     def unsaid(self, now: float) -> set[DeviceId]:
         """Whose silence about a leaf means that they may have all of it: they were asked in vain, or not."""
@@ -112,7 +116,7 @@ class Swarm:
             for device in devices:
                 told.setdefault(device, []).append(leaf)
         if told:
-            for session in self._sessions():
+            for session in self._mains():
                 self._tell(session, told.pop(session.device, []), is_fetching=False)
 
     def _tell(self, session: Session, leaves: Sequence[ChunkId], *, is_fetching: bool) -> None:

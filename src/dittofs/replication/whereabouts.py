@@ -5,7 +5,7 @@ it is dialled seldom, stands in for nothing that is known, and is believed when 
 """
 
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -102,3 +102,19 @@ def _is_own(host: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def device_of(key: str) -> DeviceId | None:
+    """The device that a book's name is, if it is one's."""
+    try:
+        return DeviceId(bytes.fromhex(key))
+    except ValueError:
+        return None
+
+
+def addresses_of(
+    book: AddressBook[str], identities: Mapping[str, DeviceId], device: DeviceId
+) -> list[Address]:
+    """All of a device's in a book, whoever told them. `identities`: who answered under other names."""
+    keys = [key for key in book.peers() if (identities.get(key) or device_of(key)) == device]
+    return [entry.address for key in keys for entry in book.entries(key)]

@@ -62,6 +62,8 @@ class Hello(Message, frozen=True, tag=1):
     label: Annotated[str, Meta(max_length=LABEL_BYTES_MAX)]
     port: Annotated[int, Meta(ge=0, le=65535)]
     """Where this device listens, at the address it dials from; 0: nowhere."""
+    is_beside: bool = False
+    """The dialler's: this link is for chunks alone, beside the one that is used."""
 
 
 class Refuse(Message, frozen=True, tag=2):

@@ -195,11 +195,12 @@ class Attacker:
             if isinstance(message, kind):
                 return message, body
 
-    async def greet(self, *, instance: bytes = b"\xee" * 16) -> None:
+    async def greet(self, *, instance: bytes = b"\xee" * 16, is_beside: bool = False) -> None:
         """Come as far as the target's Ready, honestly."""
         peers = self.target.peers
         membership = self.target.members.membership
-        hello = wire.Hello(wire.VERSION, peers.volume, instance, b"\xcc" * 16, 0, membership.digest(), "x", 0)
+        digest = membership.digest()
+        hello = wire.Hello(wire.VERSION, peers.volume, instance, b"\xcc" * 16, 0, digest, "x", 0, is_beside)
         await self.say(hello)
         await self.hear_a(wire.Hello)
         await self.hear_a(wire.Ready)

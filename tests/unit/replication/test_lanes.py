@@ -1,0 +1,153 @@
+"""Several links to one device: chunks come over all of them, and all else over one."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from random import Random
+from typing import Final
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from dittofs.identity.records import Role
+from dittofs.links.link import LinkBroken
+from dittofs.replication import greeting
+from dittofs.replication.session_groups import LANES_MAX
+from dittofs.replication.wholeness import missing
+from dittofs.sync import messages as wire
+from tests.unit.replication.pair import Attacker, MemoryLink, Side, sides, until, until_ended
+from tests.unit.replication.test_swarm import content, has_all
+
+RATE: Final = 2e6
+DATA: Final = Random(9).randbytes(12 << 20)
+
+
+class PacedLink(MemoryLink):
+    """It carries so much a second."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.sleep(len(data) / RATE)
+        await super().send_all(data)
+
+
+def linked(
+    nursery: trio.Nursery, dialler: Side, other: Side, *, is_beside: bool
+) -> tuple[trio.testing.MemorySendStream, ...]:
+    """A link between two devices. Returns both sending ends."""
+    near, far = trio.testing.memory_stream_pair()
+    link = PacedLink(near, other.device.id, is_dialer=True)
+
+    async def accepting() -> None:
+        accepted = PacedLink(far, dialler.device.id, is_dialer=False)
+        _, theirs, reader = await greeting.accepted(accepted, lambda _volume: other.peers)
+        await greeting.answered(accepted, other.peers, theirs, reader)
+
+    nursery.start_soon(partial(greeting.dialled, link, dialler.peers, is_beside=is_beside))
+    nursery.start_soon(accepting)
+    return near.send_stream, far.send_stream
+
+
+async def fetched(target: Side) -> None:
+    """Fetch all of the only file."""
+    root, size = content(target)
+    store = target.rig.volume.replica.chunks
+    with trio.fail_after(120):
+        page = missing(store, root, size)
+        while page.chunks:
+            await target.peers.fetcher.fetch_page(root, page)
+            page = missing(store, root, size, page.after)
+    assert has_all(target)
+
+
+@asynccontextmanager
+async def two_links() -> AsyncIterator[tuple[Side, Side, list[trio.testing.MemorySendStream], trio.Nursery]]:
+    """A device with a large file, and another with two links to it. The ends of the first link can be cut."""
+    async with sides(Role.WRITER) as (seed, target), trio.open_nursery() as nursery:
+        await seed.write("large", DATA)
+        ends = list(linked(nursery, target, seed, is_beside=False))
+        await until(lambda: target.peers.open_sessions and seed.peers.open_sessions)
+        await until(lambda: list(target.peers.custody.content.content_roots()))
+        linked(nursery, target, seed, is_beside=True)
+        await until(lambda: target.peers.beside(seed.device.id) and seed.peers.beside(target.device.id))
+        yield seed, target, ends, nursery
+        nursery.cancel_scope.cancel()
+
+
+async def test_chunks_come_over_both_links_and_each_over_one_of_them(autojump_clock: MockClock) -> None:
+    async with two_links() as (seed, target, _, _):
+        (used,) = target.peers.open_sessions
+        (lane,) = target.peers.beside(seed.device.id)
+        before = used.bytes_received + lane.bytes_received
+        await fetched(target)
+        assert lane.bytes_received > len(DATA) // 10
+        assert used.bytes_received + lane.bytes_received - before < len(DATA) * 1.05
+        (status,) = target.peers.status()
+        assert status.path == "memory + memory"
+        assert status.bytes_received == used.bytes_received + lane.bytes_received
+
+
+async def test_when_the_link_in_use_is_cut_the_rest_comes_over_the_other(autojump_clock: MockClock) -> None:
+    async with two_links() as (seed, target, ends, _):
+        (lane,) = target.peers.beside(seed.device.id)
+
+        async def cutting() -> None:
+            await until(lambda: lane.bytes_received > len(DATA) // 8)
+            for end in ends:
+                end.close()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cutting)
+            await fetched(target)
+        await until(lambda: not target.peers.open_sessions)
+
+
+async def test_a_device_that_is_banned_loses_all_its_links(autojump_clock: MockClock) -> None:
+    async with two_links() as (seed, target, _, _):
+        (lane,) = target.peers.beside(seed.device.id)
+        target.peers.ban(lane, "it sent a wrong chunk")
+        await until(lambda: not target.peers.open_sessions and not target.peers.beside(seed.device.id))
+
+
+@asynccontextmanager
+async def attacked_twice() -> AsyncIterator[tuple[Attacker, Attacker, Side, trio.Nursery]]:
+    """An attacker with an open session, and further links of its own."""
+    async with sides(Role.WRITER) as (target, other), trio.open_nursery() as nursery:
+        first, second = Attacker(target, other.device), Attacker(target, other.device)
+        nursery.start_soon(first.serve)
+        await first.open()
+        nursery.start_soon(second.serve)
+        yield first, second, target, nursery
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.logs_warning("a peer broke the protocol")
+async def test_a_change_over_a_link_for_chunks_ends_it_and_nothing_else(autojump_clock: MockClock) -> None:
+    async with attacked_twice() as (first, second, target, _):
+        await second.greet(is_beside=True)
+        await second.say(wire.Ready(target.peers.replica.root_digest()))
+        await until(lambda: target.peers.beside(first.device.id))
+        await second.say(wire.Stale(1))
+        assert "over a link for chunks" in await until_ended(second)
+        assert target.peers.session(first.device.id) is not None
+
+
+async def test_links_for_chunks_are_few_and_none_without_a_session(autojump_clock: MockClock) -> None:
+    async with attacked_twice() as (first, second, target, nursery):
+        for number in range(LANES_MAX + 2):
+            further = second if not number else Attacker(target, first.device)
+            if number:
+                nursery.start_soon(further.serve)
+            try:
+                await further.greet(is_beside=True)
+            except LinkBroken:
+                assert number >= LANES_MAX
+            else:
+                assert number < LANES_MAX
+        await first.link.aclose()
+        await until(lambda: target.peers.session(first.device.id) is None)
+        stranger = Attacker(target, first.device)
+        nursery.start_soon(stranger.serve)
+        with pytest.raises(LinkBroken):
+            await stranger.greet(is_beside=True)

@@ -38,7 +38,7 @@ from tests.simulation.swarm_checks import (
     watch_holds,
     watch_publications,
 )
-from tests.simulation.swarm_losses import lose, watch_letting_go
+from tests.simulation.swarm_losses import lose, lose_a_prover, watch_letting_go
 from tests.simulation.swarm_misfortunes import CAUSES, attend, until
 from tests.simulation.swarm_removal import (
     Removal,
@@ -74,7 +74,7 @@ EXPECTED_OF_DISKS: Final = (
     "publication failed",
 )
 """What warnings say that full disks explain, and those with errors. None of them says that it is a bug."""
-EVERY_CAUSE: Final = {**CAUSES, "lose": lose, "remove": remove}
+EVERY_CAUSE: Final = {**CAUSES, "lose": lose, "lose a prover": lose_a_prover, "remove": remove}
 OF_REMOVED: Final = ("kill", "power cut", "restart", "jump")
 """What else may happen to a device that was removed."""
 
@@ -112,6 +112,8 @@ class Swarm:
         self.restored: set[int] = set()
         self.retired: set[SwarmDevice] = set()
         self.removed: dict[SwarmDevice, Removal] = {}
+        self.doomed: random.Random | None = None
+        """Who proves something next loses its disk, as this says."""
         self.is_meeting = False
         self._is_over = False
         self._joined = known

@@ -21,10 +21,12 @@ from dittofs.journal.journal import Journal
 from dittofs.journal.writer import Incarnations
 from dittofs.replication import garbage_rounds
 from dittofs.replication.custody import Custody
+from dittofs.replication.evicting import Evicting
 from dittofs.replication.evidence import Asking
 from dittofs.replication.keeping import Keeping
 from dittofs.replication.live import Live
 from dittofs.replication.rounds import Rounds
+from dittofs.replication.targets import Target, going
 from dittofs.sync import messages as wire
 from dittofs.tree import exchange, join, placement, removal
 from dittofs.tree.epochs import Joined
@@ -214,12 +216,21 @@ def _unasked_sweep(stack: ExitStack) -> None:
 
 
 def _evict_without_proof(stack: ExitStack) -> None:
-    """What a device lets go nobody else has to have."""
+    """Whoever is connected is taken to have what a device lets go."""
 
-    async def prove(_self: Asking, _targets: Any, _required: int) -> None:
+    async def prove(self: Asking, targets: Sequence[Target]) -> None:
         await trio.lowlevel.checkpoint()
+        for target in going(targets):
+            target.provers.update(dict.fromkeys(self._peers.open_sessions))
+            if not target.provers:
+                target.why = "nobody is connected"
 
     stack.enter_context(patch.object(Asking, "prove", prove))
+
+
+def _proof_of_the_gone(stack: ExitStack) -> None:
+    """Who has proven a content counts, though he has gone by the time at which that goes."""
+    stack.enter_context(patch.object(Evicting, "_stands", lambda *_: True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +261,7 @@ FAULTS: Final = {
     "old nonce": Plant(_old_nonce, 40, ("back up", "restore", "audit", "policy")),
     "sweep without acknowledgement": Plant(_unasked_sweep, 60, ("collect", *_APART)),
     "evict without proof": Plant(_evict_without_proof, 20, level="losses"),
+    "proof from a device that is gone": Plant(_proof_of_the_gone, 40, level="losses"),
     "no cycle breaking": Plant(_no_cycle_breaking, 100, level="tree"),
 }
 

@@ -6,12 +6,15 @@ know yet that the only devices that had just proven it are gone. All else has to
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
+
+import trio
 
 from dittofs.chunks.marking import Named
 from dittofs.replication.targets import Target, going
 from tests.simulation.device import SwarmDevice
-from tests.simulation.swarm_misfortunes import held_elsewhere
+from tests.simulation.swarm_misfortunes import held_elsewhere, let_go
 from tests.simulation.swarm_removal import OWNER
 
 if TYPE_CHECKING:
@@ -36,11 +39,41 @@ def lose(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:
     swarm.note(f"the disk of {device.number} is lost")
 
 
+def lose_a_prover(swarm: "Swarm", _device: SwarmDevice, chance: random.Random) -> None:
+    """All goes that one other has, from the one device that is never lost: so who proves it can be.
+
+    Who proves something next loses its disk right after.
+    """
+    swarm.doomed, device = chance, swarm.devices[OWNER]
+    if device.is_up and not device.is_dead and device.nursery is not None:
+        act = partial(let_go, is_forced=True)
+        device.nursery.start_soon(act, device, lambda _item: True)
+
+
+async def _lose_who_proved(swarm: "Swarm", targets: Sequence[Target]) -> None:
+    """If that is to be, and mostly so that who lets something go can know it."""
+    chance = swarm.doomed
+    for target in going(targets):
+        proved = {one.device for one in target.provers}
+        for device in swarm.present:
+            if chance is not None and device.device.id in proved:
+                lose(swarm, device, chance)
+                if device in swarm.retired:
+                    swarm.doomed = None
+                    await trio.sleep(chance.choice((0.0, 2.0, 20.0, 20.0)))
+                    return
+
+
 def watch_letting_go(swarm: "Swarm", device: SwarmDevice) -> None:
     """Note what goes in good faith by the word of devices that have gone, or were put back."""
     evicting = device.shared.evicting
     changed, tell = evicting._changed, evicting._tell
+    prove = evicting._asking.prove
     believed: dict[Target, bool] = {}
+
+    async def proven(targets: Sequence[Target]) -> None:
+        await prove(targets)
+        await _lose_who_proved(swarm, targets)
 
     def look(targets: Sequence[Target], seen: set[Named]) -> list[Named]:
         found = changed(targets, seen)
@@ -60,7 +93,8 @@ def watch_letting_go(swarm: "Swarm", device: SwarmDevice) -> None:
         believed.clear()
         tell(targets)
 
-    evicting._changed = look  # type: ignore[method-assign]  # it watches, and then calls it
+    evicting._asking.prove = proven  # type: ignore[method-assign]  # it watches, and then calls it
+    evicting._changed = look  # type: ignore[method-assign]  # as above
     evicting._tell = told  # type: ignore[method-assign]  # as above
 
 

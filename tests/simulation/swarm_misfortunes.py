@@ -10,6 +10,7 @@ import trio
 
 from dittofs.errors import DiskError, DiskFull, DittoError, ReadOnlyVolume
 from dittofs.history.live_content import LiveContents
+from dittofs.replication.custody import Item
 from dittofs.replication.policy import Policy
 from dittofs.replication.wholeness import whole
 from tests.simulation.device import CAPACITY, SwarmDevice
@@ -259,15 +260,20 @@ def _evict(swarm: "Swarm", _device: SwarmDevice, chance: random.Random) -> None:
     """Some devices let contents go at the same time, also below the number of copies asked for."""
     for device in swarm.present:
         if chance.random() < 0.6 and device.is_up and not device.is_dead and device.nursery is not None:
-            device.nursery.start_soon(_let_go, device, random.Random(chance.random()))
+            device.nursery.start_soon(_let_some_go, device, random.Random(chance.random()))
 
 
-async def _let_go(device: SwarmDevice, chance: random.Random) -> None:
+async def _let_some_go(device: SwarmDevice, chance: random.Random) -> None:
     await trio.sleep(chance.choice((0.0, 0.0, 0.01, 0.3)))
-    items = list(LiveContents(device.volume.replica).content_roots())
-    some = [item for item in items if item[0][0] != "." and chance.random() < 0.8]
+    await let_go(device, lambda _item: chance.random() < 0.8, is_forced=chance.random() < 0.7)
+
+
+async def let_go(device: SwarmDevice, is_one: Callable[[Item], bool], *, is_forced: bool) -> None:
+    """Have a device let go of its contents those that are such."""
+    items = LiveContents(device.volume.replica).content_roots()
+    some = [item for item in list(items) if item[0][0] != "." and is_one(item)]
     with suppress(DittoError):
-        await device.shared.evicting.evict(some, is_forced=chance.random() < 0.7)
+        await device.shared.evicting.evict(some, is_forced=is_forced)
 
 
 def _retire(swarm: "Swarm", device: SwarmDevice, _chance: random.Random) -> None:

@@ -43,6 +43,9 @@ EVICTING: Final = 0.4
 LOSSES: Final = (*["evict"] * 6, "kill", "power cut", "lose", "remove")
 """Of the runs about what is let go: several devices at once, and what could take the last copy."""
 
+PROVERS: Final = (*["evict"] * 3, "lose a prover", "kill")
+"""Of half of these runs: whoever has just proven something is lost, while who lets it go can know that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -110,7 +113,8 @@ class Script:
         chance = random.Random(f"losses {seed}")
         count = replicas or chance.choice((3, 4, 4))
         topology, copies = chance.choice(("ring", "full", "full")), chance.choice(("on-demand", "2", "2"))
-        return cls(seed, count, 25, 24, topology, LOSSES, copies=copies)
+        misfortunes = LOSSES if random.Random(f"provers {seed}").random() < 0.5 else PROVERS
+        return cls(seed, count, 25, 24, topology, misfortunes, copies=copies)
 
     def plan(self) -> tuple[list[list[Step]], list[Step]]:
         """All steps: those of the users of each device, and the misfortunes."""

@@ -249,14 +249,13 @@ class Evicting:
     def _changed(self, targets: Sequence[Target], seen: set[Named]) -> list[Named]:
         """What came, or is in use, since it was looked at; among it what of the targets has to stay."""
         came, self._came = [*self._came, *self._retained.pending()], []
-        holders = set(self._peers.holders())
         fresh: list[Named] = [one for one in came if one not in seen]
         for target in going(targets):
             if target.named in came:
                 target.why = "it is in use, or has just changed"
             elif self._retained.is_naming:
                 target.why = BUSY
-            elif not all(one.is_open and one.device in holders for one in target.provers):
+            elif not self._stands(target):
                 target.why = "a device that had proven it has gone"
             else:
                 target.why = self._why_asked_for(target) or self._why_used(target)
@@ -266,6 +265,11 @@ class Evicting:
                 fresh.append(target.named)
         leave = {target.named for target in going(targets)}
         return [one for one in dict.fromkeys(fresh) if one not in leave and one.kind is not ChunkKind.VERSION]
+
+    def _stands(self, target: Target) -> bool:
+        """Whether all who have proven it are still there, and count."""
+        holders = self._peers.holders()
+        return all(one.is_open and one.device in holders for one in target.provers)
 
     # -- telling
 

@@ -11,8 +11,9 @@ import argparse
 import heapq
 import itertools
 import statistics
+import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -48,18 +49,11 @@ class InOrder(HaveSets):
         unsaid: Collection[DeviceId],  # noqa: ARG002 - all have said what they have
         is_last_resort: bool = False,  # noqa: ARG002
     ) -> Iterator[ChunkId]:
-        yield from self.rated(device, lambda _: 0.0)
-
-    def rated(self, device: DeviceId, rate: Callable[[ChunkId], float]) -> list[ChunkId]:
-        """What a device can be asked for, the lowest first."""
-        found = []
         for leaf in self._leaves.values():
-            can = leaf.wanted & leaf.of.get(device, 0)
-            found += [one for place, one in enumerate(leaf.chunks) if one is not None and can >> place & 1]
-        return sorted(found, key=rate)
+            yield from _listed(leaf.chunks, leaf.wanted & leaf.of.get(device, 0))
 
 
-class AtRandom(InOrder):
+class AtRandom(HaveSets):
     """In an order of each device's own."""
 
     def next_for(
@@ -70,10 +64,14 @@ class AtRandom(InOrder):
         unsaid: Collection[DeviceId],  # noqa: ARG002 - all have said what they have
         is_last_resort: bool = False,  # noqa: ARG002
     ) -> Iterator[ChunkId]:
-        yield from self.rated(device, self._chance)
+        yield from self.mixed(
+            (leaf.chunks, leaf.wanted & leaf.of.get(device, 0)) for leaf in self._leaves.values()
+        )
 
-    def _chance(self, chunk: ChunkId) -> float:
-        return Random(self._device + chunk).random()
+    def mixed(self, some: Iterable[tuple[Sequence[ChunkId | None], int]]) -> list[ChunkId]:
+        """Of all leaves together."""
+        found = [chunk for chunks, bits in some for chunk in _listed(chunks, bits)]
+        return sorted(found, key=lambda chunk: zlib.crc32(self._device + chunk))
 
 
 class RarestFirst(AtRandom):
@@ -87,14 +85,24 @@ class RarestFirst(AtRandom):
         unsaid: Collection[DeviceId],  # noqa: ARG002 - all have said what they have
         is_last_resort: bool = False,  # noqa: ARG002
     ) -> Iterator[ChunkId]:
-        every = (device, *others)
-        chances = self.__dict__.setdefault("chances", {})
+        for count in range(len(others) + 1):
+            some = []
+            for leaf in self._leaves.values():
+                had = [leaf.every, *[0] * len(others)]  # by none, by one other, ...
+                for one in others:
+                    bits = leaf.of.get(one, 0)
+                    for more in range(len(others), 0, -1):
+                        moved = had[more - 1] & bits
+                        had[more] |= moved
+                        had[more - 1] &= ~moved
+                some.append((leaf.chunks, had[count] & leaf.wanted & leaf.of.get(device, 0)))
+            yield from self.mixed(some)
 
-        def rate(chunk: ChunkId) -> float:
-            chances.setdefault(chunk, self._chance(chunk))
-            return sum(bool(self.has(one, chunk)) for one in every) + float(chances[chunk])
 
-        yield from self.rated(device, rate)
+def _listed(chunks: Sequence[ChunkId | None], bits: int) -> Iterator[ChunkId]:
+    for place, chunk in enumerate(chunks):
+        if chunk is not None and bits >> place & 1:
+            yield chunk
 
 
 # -- over which link

@@ -48,6 +48,8 @@ class Capacity(Generic[Peer]):
     _busy_until: float = 0.0
     _busy_bytes: int = 0
     _samples: int = 0
+    _rate_before: float = RATE_PRIOR
+    """Before it was late."""
 
     @property
     def outstanding_bytes(self) -> int:
@@ -92,7 +94,8 @@ class Capacity(Generic[Peer]):
         A chunk counts as CHUNK_BYTES whatever its size, as it does while it is awaited: many small ones take
         as many requests at a time.
         """
-        self.late_in_a_row = 0
+        if self.late_in_a_row:  # it was a pause: what it carried before counts again
+            self.rate, self.late_in_a_row = self._rate_before, 0
         self._proven_bytes = min(self._proven_bytes + count * CHUNK_BYTES, WINDOW_BYTES_MAX)
         took_s = self._busy_until - self._busy_since
         if now > self._busy_until and took_s >= SAMPLE_S:  # what came at one instant came together
@@ -107,6 +110,8 @@ class Capacity(Generic[Peer]):
 
     def was_late(self, now: float) -> None:
         """A request took longer than it may."""
+        if not self.late_in_a_row:
+            self._rate_before = self.rate
         self.late_in_a_row += 1
         self.rate = max(self.rate / 2, RATE_MIN)
         if self.late_in_a_row >= REST_AFTER:

@@ -68,3 +68,14 @@ def test_a_peer_that_is_late_twice_rests() -> None:
     link.was_late(12.0)
     assert choose([link], is_bulk=False, now=13.0) is None
     assert choose([link], is_bulk=False, now=13.0, rests_count=False) is link
+
+
+def test_a_pause_of_a_link_does_not_make_it_look_slow_for_ever() -> None:
+    link = measured("fast", FAST)
+    before = link.rate
+    for now in range(10, 100, 10):
+        link.asked(now)
+        link.was_late(now + 2.0)
+        link.answered()
+        link.came(now + 5.0)
+    assert link.rate == before

@@ -226,8 +226,8 @@ class Custody:
         """The sums over what is lonely, kept up to date as that changes."""
         return self._lonely.tally(is_counting=self.is_counting)
 
-    def lonely(self) -> Iterable[Lonely]:
-        """Contents with too few copies, the oldest first."""
+    def lonely(self) -> list[Lonely]:
+        """Contents with too few copies now, the oldest first."""
         return self._lonely.all()
 
     def find(self, root: bytes) -> Lonely | None:

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
 import trio
 
 from dittofs.chunks.seal import ChunkKind
@@ -23,8 +24,10 @@ from dittofs.replication.errors import ProtocolError
 from dittofs.replication.parts import LocalReplica
 from dittofs.replication.scheduler import CHUNK_BYTES, Capacity
 from dittofs.replication.session import Session
-from dittofs.replication.wholeness import Missing
+from dittofs.replication.wholeness import Missing, Wanted, absent_singles, is_single, missing
 from dittofs.sync import messages as wire
+
+log = structlog.get_logger()
 
 FETCH_PATIENCE_S: Final = 15.0
 """What one fetch takes at most, whatever the peers do."""
@@ -35,8 +38,6 @@ RETURN_PATIENCE_S: Final = 6.0
 ASK_AGAIN_S: Final = 0.25
 LATE_CHECK_S: Final = 0.25
 PREFETCHES_MAX: Final = 1024
-
-Wanted = tuple[ChunkKind, ChunkId]
 
 
 class NobodyHasIt(ChunkUnavailable):
@@ -125,6 +126,29 @@ class Fetcher:
             if fetch.error is not None:
                 raise fetch.error
             missing.pop(0)
+
+    async def fetch_contents(self, contents: Sequence[tuple[bytes, int]]) -> None:
+        """Have all of these (root, size) here, as bulk; what cannot be had is passed over.
+
+        Those of one chunk are asked for together, without a hop to a thread for each.
+        """
+        store, run_blocking = self._replica.chunks, self._replica.run_blocking
+        try:
+            singles = await run_blocking(absent_singles, store, contents)
+            if singles:
+                await self.fetch(b"", singles, is_bulk=True)
+        except DittoError as error:
+            log.debug("contents could not be fetched", reason=str(error))
+        for root, size in contents:
+            try:
+                if is_single(root, size):
+                    continue
+                page = await run_blocking(missing, store, root, size)
+                while page.chunks:
+                    await self.fetch_page(root, page)
+                    page = await run_blocking(missing, store, root, size, page.after)
+            except DittoError as error:
+                log.debug("a content could not be fetched", reason=str(error))
 
     def prefetch(self, root: bytes, wanted: Sequence[Wanted]) -> None:
         """Ask for what will probably be read next. Never waits, and is dropped when much is asked already."""

@@ -5,7 +5,7 @@ it, and says that it holds a content only when all of it is durable.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -20,7 +20,7 @@ from dittofs.replication.fetcher import Fetcher
 from dittofs.replication.lonely import Lonely
 from dittofs.replication.parts import LocalReplica
 from dittofs.replication.session import Session
-from dittofs.replication.wholeness import Wanted, is_single, missing, whole
+from dittofs.replication.wholeness import whole
 from dittofs.sync import messages as wire
 
 log = structlog.get_logger()
@@ -29,6 +29,8 @@ KEEP_BYTES: Final = 64 << 20  # asked of one peer at a time
 DECLINED_S: Final = 30.0
 GATHER_S: Final = 3.0
 """Whoever holds a content whole has said so by then; else its chunks may lie here and there."""
+OFFERED_S: Final = 2.0
+"""How long a request to keep waits for the changes before it: contents may travel with them."""
 RETRY_S: Final = 10.0
 WANTED_MAX: Final = 200_000
 """Contents waiting to be fetched; beyond that whoever wants them asks again."""
@@ -51,13 +53,16 @@ class Keeping:
         *,
         copies: Copies,
         may_push: Callable[[], bool],
+        offered: Callable[[], Awaitable[None]],
         free_bytes: Callable[[], int],
     ) -> None:
+        """`offered` returns when every change made so far is queued on every session."""
         self._replica = replica
         self._custody = custody
         self._fetcher = fetcher
         self._copies = copies
         self._may_push = may_push
+        self._offered = offered
         self._free_bytes = free_bytes
         self._sessions: dict[Session, dict[bytes, int]] = {}
         """What each peer was asked to keep and has not answered yet, with sizes."""
@@ -274,10 +279,14 @@ class Keeping:
                 await self._push_wake.wait()
             self._push_wake = trio.Event()
             if self._copies.pushes and self._may_push() and self._sessions:
-                self._push_once()
-                self._gather()
+                lonely = self._custody.lonely()
+                with trio.move_on_after(OFFERED_S):  # else what travels with its change would be fetched too
+                    await self._offered()
+                if self._may_push():
+                    self._push_once(one for one in lonely if self._custody.find(one.root) is one)
+                    self._gather()
 
-    def _push_once(self) -> None:
+    def _push_once(self, lonely: Iterable[Lonely]) -> None:
         now = trio.current_time()
         batches: dict[Session, list[tuple[bytes, int]]] = {session: [] for session in self._sessions}
         room = {
@@ -285,7 +294,7 @@ class Keeping:
             for session, asked in self._sessions.items()
             if self._full.get(session, (-DECLINED_S,))[0] + DECLINED_S <= now
         }
-        for one in self._custody.lonely():
+        for one in lonely:
             if not any(left > 0 for left in room.values()):
                 break
             if not one.is_here or not one.policy.pushes:
@@ -354,25 +363,7 @@ class Keeping:
 
     async def _take(self, batch: list[tuple[bytes, int]]) -> None:
         """Fetch some contents whole, make them durable, say so."""
-        singles: list[Wanted] = []
-        for root, size in batch:
-            try:
-                page = await self._replica.run_blocking(missing, self._replica.chunks, root, size)
-                if is_single(root, size):
-                    singles += page.chunks  # contents of one chunk are asked for together
-                    continue
-                while page.chunks:
-                    await self._fetcher.fetch_page(root, page)
-                    page = await self._replica.run_blocking(
-                        missing, self._replica.chunks, root, size, page.after
-                    )
-            except DittoError as error:
-                log.debug("a content could not be fetched", reason=str(error))
-        if singles:
-            try:
-                await self._fetcher.fetch(b"", singles, is_bulk=True)
-            except DittoError as error:
-                log.debug("contents could not be fetched", reason=str(error))
+        await self._fetcher.fetch_contents(batch)
         failed, done = [root for root, _ in batch], []
         intents, evictions = self._custody.intents, -1
         try:

@@ -103,6 +103,7 @@ class Peers:
             self.fetcher,
             copies=self.copies,
             may_push=lambda: self.untaken.may_push,
+            offered=self.stream.flushed,
             free_bytes=free_bytes,
         )
         self.proving = Proving(replica, self.custody, self.intents, lambda: self.role(device))

@@ -1,6 +1,7 @@
 """Whether all of a content is in the local store, and what of it is not. Blocking; for worker threads."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,6 +80,16 @@ def _missing_between(store: ChunkStore, reader: ContentReader, start: int, end: 
 
 def _claim(store: ChunkStore, chunk: ChunkId) -> bool:
     return store.claim(ChunkKind.DATA, chunk)
+
+
+def absent_singles(store: ChunkStore, contents: Sequence[tuple[bytes, int]]) -> list[Wanted]:
+    """Of these (root, size) that are one chunk each, those that are not here. What is here is claimed."""
+    found: list[Wanted] = []
+    for root, size in contents:
+        with suppress(FormatError):
+            if is_single(root, size):
+                found += missing(store, root, size).chunks
+    return found
 
 
 def whole(store: ChunkStore, contents: Sequence[tuple[bytes, int]]) -> list[bool]:

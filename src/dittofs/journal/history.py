@@ -327,10 +327,16 @@ def _summed(
     after: bytes,
 ) -> Row:
     """A row with its checksum."""
-    texts = (slot, inode, kind, source or "", target or "")
-    found = checksum(*_numbers(at, number, hlc), *map(str.encode, texts), before, after)
+    found = checksum(
+        at.to_bytes(8, "big"),
+        number.to_bytes(8, "big"),
+        hlc.to_bytes(8, "big"),
+        slot.encode(),
+        inode.encode(),
+        kind.encode(),
+        (source or "").encode(),
+        (target or "").encode(),
+        before,
+        after,
+    )
     return at, number, hlc, slot, inode, kind, source, target, before, after, found
-
-
-def _numbers(*numbers: int) -> Iterator[bytes]:
-    return (number.to_bytes(8, "big") for number in numbers)

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from dittofs.ids import Slot, slot_of_client
+from dittofs.ids import Slot
 from dittofs.tree.heads import Preview
 from dittofs.tree.index import ShardSource
 from dittofs.tree.shard import Epoch, Shard
 from dittofs.tree.states import States
-from dittofs.tree.update import DecodedUpdate, StateVector
+from dittofs.tree.update import DecodedUpdate, StateVector, slot_of
 
 LEFT_MAX: Final = 4
 """Epochs of one document that are remembered after they were left."""
@@ -34,7 +34,7 @@ class Documents:
     @property
     def slot(self) -> Slot:
         """Where our own values stand."""
-        return slot_of_client(self.client_id)
+        return slot_of(self.client_id)
 
     def shard(self, number: int) -> Shard:
         """One document. Raises FormatError if what is stored of it is not what a shard wrote."""

@@ -6,6 +6,7 @@ something says what the device is called now.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
@@ -17,6 +18,7 @@ from dittofs.labels import is_label
 
 NAMELESS: Final = "another device"
 DEVICE_ID_BYTES: Final = 32
+NAMES_CACHED_MAX: Final = 1024
 _SETTING: Final = re.compile(r"writer/([0-9a-f]{12})")
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _SIGNED_PREFIX: Final = b"dittofs/1 writer\0"
@@ -32,11 +34,13 @@ class KnownDevices(Protocol):
         """What a device is called now; empty: it is not known."""
 
 
+@lru_cache(maxsize=NAMES_CACHED_MAX)
 def writer_setting(slot: Slot) -> str:
     """The setting that says what the device of a writer was called when it began."""
     return f"writer/{client_of_slot(slot):012x}"
 
 
+@lru_cache(maxsize=NAMES_CACHED_MAX)
 def device_setting(slot: Slot) -> str:
     """The setting that says which device a writer is of: its id, and its signature of that."""
     return f"device/{client_of_slot(slot):012x}"

@@ -20,6 +20,7 @@ STACK: Final = {
     4100069: "what was fsynced while its publication failed was published twice at once",
     4100195: "an owner whose journal could not be synced took a member out only once restarted",
     500073: "writes in place that nobody synced are a mixture after a power cut, as POSIX allows",
+    915001: "the first words of a process that had died came after its successor's: taken for a twin",
     900014: "an owner cannot say how many copies there are to be while the disk fails",
 }
 MANY: Final = {

@@ -37,6 +37,8 @@ class SessionGroups:
         self._device = device
         self._used: dict[DeviceId, Session] = {}
         self._beside: set[Session] = set()
+        self._others: dict[DeviceId, bytes] = {}
+        """The process that last called while another one of its device answered."""
 
     def used(self, device: DeviceId) -> Session | None:
         """The open session that is used with a device."""
@@ -66,6 +68,10 @@ class SessionGroups:
         answers = is_other and await present.liveness.probe(PROBE_S) is not None
         if self._used.get(session.device) is not present:
             return await self.why_not(session)  # a third link came, or that one ended
+        if answers and self._others.get(session.device) != session.theirs.instance:
+            # Its words may have been under way for longer than it lived; one that calls again is alive.
+            self._others[session.device] = session.theirs.instance
+            return "second", "another process of this device is connected"
         if answers:
             log.error("two devices with one key are running", device=session.device.hex()[:16])
             return (

@@ -305,16 +305,17 @@ async def test_a_second_live_device_with_the_same_key_is_refused_and_the_first_g
         connect(nursery, other, target)
         await until(lambda: target.peers.session(other.device.id) is not None, 10)
         first = target.peers.session(other.device.id)
-        twin = Attacker(target, other.device)
-        nursery.start_soon(twin.serve)
         hello = target.peers.hello(other.device.id)
         membership = target.members.membership.digest()
-        await twin.say(
-            wire.Hello(wire.VERSION, hello.volume, b"\x77" * 16, b"\x78" * 16, 0, membership, "twin", 0)
-        )
-        message, _ = await twin.hear_a(wire.Refuse)
-        assert isinstance(message, wire.Refuse)
-        assert message.code == "duplicate"
+        for code in ("second", "duplicate"):  # a process that is no more may be heard of once, late
+            twin = Attacker(target, other.device)
+            nursery.start_soon(twin.serve)
+            await twin.say(
+                wire.Hello(wire.VERSION, hello.volume, b"\x77" * 16, b"\x78" * 16, 0, membership, "twin", 0)
+            )
+            message, _ = await twin.hear_a(wire.Refuse)
+            assert isinstance(message, wire.Refuse)
+            assert message.code == code
         assert target.peers.session(other.device.id) is first
         nursery.cancel_scope.cancel()
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -113,13 +114,14 @@ def test_a_database_that_is_written_elsewhere_is_sound_here_at_every_instant(
 
 
 def sizes(tree: Path) -> dict[str, int]:
-    """Every name, and the size of every file."""
+    """Every name, and the size of every file. What goes while one looks is left out."""
     found = {}
     for directory, _, names in os.walk(tree):
         found[directory.removeprefix(str(tree))] = 0
         for name in names:
             path = f"{directory}/{name}"
-            found[path.removeprefix(str(tree))] = os.lstat(path).st_size
+            with suppress(FileNotFoundError):
+                found[path.removeprefix(str(tree))] = os.lstat(path).st_size
     return found
 
 

@@ -195,7 +195,7 @@ class Fetcher:
         peer = self._dispatch.peers.pop(session, None)
         if peer is None:
             return
-        session.allowance.asked(-CHUNK_BYTES * len(peer.requests))
+        session.allowance.asked(-CHUNK_BYTES * (len(peer.requests) - len(peer.overdue)))
         if may_return:
             self._may_return_until = trio.current_time() + RETURN_PATIENCE_S
         for fetch, _ in reversed(list(peer.requests.values())):
@@ -261,10 +261,11 @@ class Fetcher:
         if peer is None or request not in peer.requests:
             raise ProtocolError("an answer to no request")
         fetch, _ = peer.requests.pop(request)
+        if request not in peer.overdue:
+            session.allowance.asked(-CHUNK_BYTES)
         peer.overdue.discard(request)
         peer.capacity.answered()
         peer.capacity.overdue = len(peer.overdue)
-        session.allowance.asked(-CHUNK_BYTES)
         fetch.asked.pop(session, None)
         return fetch
 
@@ -313,10 +314,17 @@ class Fetcher:
                 for request in late:
                     fetch, _ = peer.requests[request]
                     peer.requests[request] = fetch, now  # late once more after as long again
+                    if request not in peer.overdue:
+                        peer.capacity.peer.allowance.asked(-CHUNK_BYTES)
                     peer.overdue.add(request)
                     peer.capacity.overdue = len(peer.overdue)
-                    if not fetch.done.is_set() and len(fetch.asked) == 1:
+                    if not fetch.done.is_set() and self._may_ask_another(fetch):
                         self._dispatch.queue(fetch, is_first=True)
                 if late:  # one hiccup of the link, however much was on its way
                     peer.capacity.was_late(now)
             self._dispatch.send()
+
+    def _may_ask_another(self, fetch: Fetch) -> bool:
+        """Whether a device is left that may have it and was not asked."""
+        asked = {session.device for session in fetch.asked} | fetch.lacking
+        return any(session.device not in asked for session in self._dispatch.sessions)

@@ -22,7 +22,7 @@ from typing import Final
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import ChunkId
 from dittofs.replication.have_sets import HaveSets, encode_bits
-from dittofs.replication.scheduler import CHUNK_BYTES, Capacity, choose, is_worth_it
+from dittofs.replication.scheduler import CHUNK_BYTES, Capacity, choose, is_worth_it, rested
 from dittofs.replication.swarm import TELL_S
 from tests.bench._report import table
 
@@ -111,13 +111,13 @@ def _listed(chunks: Sequence[ChunkId | None], bits: int) -> Iterator[ChunkId]:
 def soonest(links: Sequence[Capacity[str]], left_bytes: int, now: float) -> Capacity[str] | None:
     """Where one more chunk would come first, to the end."""
     del left_bytes
-    return choose(links, is_bulk=True, now=now)
+    return choose(rested(links, now), is_bulk=True)
 
 
 def soonest_if_worth_it(links: Sequence[Capacity[str]], left_bytes: int, now: float) -> Capacity[str] | None:
     """The program's, of links to one device."""
-    left = list(links)
-    while (found := choose(left, is_bulk=True, now=now)) is not None:
+    left = list(rested(links, now))
+    while (found := choose(left, is_bulk=True)) is not None:
         if is_worth_it(found, [one for one in links if one is not found], left_bytes):
             return found
         left.remove(found)
@@ -360,8 +360,7 @@ def reads(seed: int, *, hedges: bool, path: Path, count: int = 2000) -> tuple[li
 
         def ask() -> None:
             able = [capacity for capacity, _ in links if capacity.peer not in asked]
-            found = choose(able, is_bulk=False, now=world.now)
-            found = found or choose(able, is_bulk=False, now=world.now, rests_count=False)
+            found = choose(rested(able, world.now), is_bulk=False)
             if found is None or answered[0]:
                 return
             asked.add(found.peer)

@@ -11,7 +11,7 @@ from dittofs.errors import DittoError
 from dittofs.identity.keys import DeviceId
 from dittofs.ids import ChunkId
 from dittofs.replication.parts import LocalReplica
-from dittofs.replication.scheduler import CHUNK_BYTES, Capacity, choose, is_worth_it
+from dittofs.replication.scheduler import CHUNK_BYTES, Capacity, choose, is_worth_it, rested
 from dittofs.replication.session import Session
 from dittofs.replication.swarm import Swarm
 from dittofs.sync import messages as wire
@@ -45,6 +45,10 @@ class Peer:
     """What was asked for and has not come, and when it was, or was last found to be late."""
     overdue: set[int] = field(default_factory=set)
     """Of these, what is late."""
+
+    def is_good(self, now: float) -> bool:
+        """Whether it is asked before others: it is not narrow, and was not late of late."""
+        return not self.is_narrow and not self.capacity.rests(now)
 
 
 _Batches = dict[tuple[Session, bool], list[wire.Wanted]]
@@ -139,13 +143,14 @@ class Dispatch:
     def _dispatch_shared(self, now: float, batches: _Batches) -> None:
         """Of what is shared out, ask each device for what it should be asked for next, if it has room."""
         devices = {session.device for session in self.sessions}
-        wide = {one.device for one in self.sessions if not self.peers[one].is_narrow}
+        good = {one.device for one in self.sessions if self.peers[one].is_good(now)}
         unsaid = self.swarm.unsaid(now)
         plans: dict[DeviceId, Iterator[ChunkId]] = {}
         left_bytes = self.swarm.sets.wanted_count * CHUNK_BYTES
-        able = [peer.capacity for peer in self.peers.values() if not peer.capacity.peer.is_left]
+        able = [self.peers[one].capacity for one in self.sessions]
+        able = [one for one in able if not one.rests(now) or one.peer.device not in good]
         able = [one for one in able if not one.peer.liveness.is_in_doubt] or able
-        while (found := choose(able, is_bulk=True, now=now)) is not None:
+        while (found := choose(able, is_bulk=True)) is not None:
             session, peer = found.peer, self.peers[found.peer]
             device = session.device
             if not session.allowance.may_ask():
@@ -155,9 +160,9 @@ class Dispatch:
             if not is_worth_it(found, beside, left_bytes):
                 able.remove(found)
                 continue
-            is_last_resort = peer.is_narrow and bool(wide - {device})
+            is_last_resort = not peer.is_good(now) and bool(good - {device})
             if device not in plans:
-                others = (wide if is_last_resort else devices) - {device}
+                others = (good if is_last_resort else devices) - {device}
                 plans[device] = self.swarm.sets.next_for(
                     device, others=others, unsaid=unsaid, is_last_resort=is_last_resort
                 )
@@ -195,9 +200,7 @@ class Dispatch:
         # A path that may be cut gets nothing more while there is another.
         candidates = [one.capacity for one in able]
         candidates = [one for one in candidates if not one.peer.liveness.is_in_doubt] or candidates
-        found = choose(candidates, is_bulk=fetch.is_bulk, now=now)
-        if found is None and not fetch.asked:
-            found = choose(candidates, is_bulk=fetch.is_bulk, now=now, rests_count=False)
+        found = choose(rested(candidates, now), is_bulk=fetch.is_bulk)
         return None if found is None else self.peers[found.peer]
 
     def _may_have(self, peer: Peer, fetch: Fetch) -> bool:

@@ -4,7 +4,7 @@ Each peer has a rate and a round trip, both measured, and a window that follows 
 of it and not yet have come. The next chunk goes where it is likely to arrive first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -108,6 +108,10 @@ class Capacity(Generic[Peer]):
         self._busy_until = now
         self._busy_bytes += count * CHUNK_BYTES
 
+    def rests(self, now: float) -> bool:
+        """Whether it was late so often that others are asked first."""
+        return self.rests_until > now
+
     def was_late(self, now: float) -> None:
         """A request took longer than it may."""
         if not self.late_in_a_row:
@@ -118,15 +122,14 @@ class Capacity(Generic[Peer]):
             self.rests_until = now + REST_S
 
 
-def choose(
-    candidates: Iterable[Capacity[Peer]], *, is_bulk: bool, now: float, rests_count: bool = True
-) -> Capacity[Peer] | None:
-    """The peer from which one more chunk would come first; None if all are busy or rest."""
-    able = [
-        one
-        for one in candidates
-        if one.has_room(is_bulk=is_bulk) and (not rests_count or one.rests_until <= now)
-    ]
+def rested(candidates: Collection[Capacity[Peer]], now: float) -> Collection[Capacity[Peer]]:
+    """Those that do not rest; all, if all do."""
+    return [one for one in candidates if not one.rests(now)] or candidates
+
+
+def choose(candidates: Iterable[Capacity[Peer]], *, is_bulk: bool) -> Capacity[Peer] | None:
+    """The peer from which one more chunk would come first; None if all are busy."""
+    able = [one for one in candidates if one.has_room(is_bulk=is_bulk)]
     return min(able, key=Capacity.expected_s, default=None)
 
 

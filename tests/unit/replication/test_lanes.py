@@ -25,15 +25,22 @@ DATA: Final = Random(9).randbytes(12 << 20)
 
 
 class PacedLink(MemoryLink):
-    """It carries so much a second."""
+    """It carries so much a second, and pauses once after a while."""
+
+    pause_s = 0.0
+    sent_bytes = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.sleep(len(data) / RATE)
+        self.sent_bytes += len(data)
+        if self.sent_bytes > len(DATA) // 8:
+            pause_s, self.pause_s = self.pause_s, 0.0
+            await trio.sleep(pause_s)
         await super().send_all(data)
 
 
 def linked(
-    nursery: trio.Nursery, dialler: Side, other: Side, *, is_beside: bool
+    nursery: trio.Nursery, dialler: Side, other: Side, *, is_beside: bool, pause_s: float = 0.0
 ) -> tuple[trio.testing.MemorySendStream, ...]:
     """A link between two devices. Returns both sending ends."""
     near, far = trio.testing.memory_stream_pair()
@@ -41,6 +48,7 @@ def linked(
 
     async def accepting() -> None:
         accepted = PacedLink(far, dialler.device.id, is_dialer=False)
+        accepted.pause_s = pause_s
         _, theirs, reader = await greeting.accepted(accepted, lambda _volume: other.peers)
         await greeting.answered(accepted, other.peers, theirs, reader)
 
@@ -86,6 +94,17 @@ async def test_chunks_come_over_both_links_and_each_over_one_of_them(autojump_cl
         (status,) = target.peers.status()
         assert status.path == "memory + memory"
         assert status.bytes_received == used.bytes_received + lane.bytes_received
+
+
+async def test_after_a_pause_the_only_link_is_asked_at_once(autojump_clock: MockClock) -> None:
+    async with sides(Role.WRITER) as (seed, target), trio.open_nursery() as nursery:
+        await seed.write("large", DATA)
+        linked(nursery, target, seed, is_beside=False, pause_s=5.0)
+        await until(lambda: target.peers.open_sessions and seed.peers.open_sessions)
+        await until(lambda: list(target.peers.custody.content.content_roots()))
+        with trio.fail_after(len(DATA) / RATE + 10):
+            await fetched(target)
+        nursery.cancel_scope.cancel()
 
 
 async def test_when_the_link_in_use_is_cut_the_rest_comes_over_the_other(autojump_clock: MockClock) -> None:

@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from dittofs.replication.scheduler import CHUNK_BYTES, WINDOW_BYTES_FIRST, Capacity, choose, is_worth_it
+from dittofs.replication.scheduler import (
+    CHUNK_BYTES,
+    REST_S,
+    WINDOW_BYTES_FIRST,
+    Capacity,
+    choose,
+    is_worth_it,
+)
 
 FAST: Final = 100e6
 SLOW: Final = 200e3
@@ -47,10 +54,10 @@ def test_single_requests_with_pauses_do_not_make_a_link_look_slow() -> None:
 
 def test_of_two_links_the_one_that_would_bring_it_sooner_is_asked() -> None:
     fast, slow = measured("fast", FAST), measured("slow", SLOW)
-    assert choose([slow, fast], is_bulk=True, now=0.0) is fast
+    assert choose([slow, fast], is_bulk=True) is fast
     while fast.has_room(is_bulk=True):
         fast.asked(0.0)
-    assert choose([slow, fast], is_bulk=True, now=0.0) is slow
+    assert choose([slow, fast], is_bulk=True) is slow
 
 
 def test_the_last_chunks_are_left_to_the_link_that_brings_them_all_sooner() -> None:
@@ -64,10 +71,10 @@ def test_the_last_chunks_are_left_to_the_link_that_brings_them_all_sooner() -> N
 def test_a_peer_that_is_late_twice_rests() -> None:
     link = measured("late", FAST)
     link.was_late(10.0)
-    assert choose([link], is_bulk=False, now=10.0) is link
+    assert not link.rests(10.0)
     link.was_late(12.0)
-    assert choose([link], is_bulk=False, now=13.0) is None
-    assert choose([link], is_bulk=False, now=13.0, rests_count=False) is link
+    assert link.rests(13.0)
+    assert not link.rests(12.0 + REST_S)
 
 
 def test_a_pause_of_a_link_does_not_make_it_look_slow_for_ever() -> None:

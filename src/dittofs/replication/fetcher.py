@@ -76,8 +76,10 @@ class Fetcher:
         finally:
             for chunk in absent:
                 fetch = self._dispatch.fetches.get(chunk)
-                if fetch is not None and fetch.is_shared and not fetch.asked:
-                    self._finish(fetch, ChunkUnavailable("what it belongs to could not be fetched"))
+                if fetch is not None and fetch.is_shared:
+                    self._dispatch.unqueue(fetch)  # what was asked for may come yet, or is queued anew
+                    if not fetch.asked:
+                        self._finish(fetch, ChunkUnavailable("what it belongs to could not be fetched"))
             self.swarm.unfollow(page.leaves)
 
     async def fetch(self, root: bytes, wanted: Sequence[Wanted], *, is_bulk: bool = False) -> None:

@@ -1,17 +1,24 @@
 """Fetching many chunks: one that is late keeps no other."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from dittofs.chunks.seal import ChunkKind
+from dittofs.chunks.store import ChunkStore
+from dittofs.errors import ChunkUnavailable
 from dittofs.identity.records import Role
 from dittofs.ids import ChunkId
+from dittofs.replication.fetcher import FETCH_PATIENCE_S
+from dittofs.replication.wholeness import Missing, Wanted
 from dittofs.sync import messages as wire
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.rig import Rig
-from tests.unit.replication.pair import Attacker, attacked
+from tests.unit.replication.pair import Attacker, Side, attacked, sides, until_ended
 
 CHUNKS = 400
 
@@ -47,4 +54,70 @@ async def test_what_nobody_waits_for_goes_on_while_one_chunk_is_late(autojump_cl
             waiting = await _asked(peer, patience_s)
             assert waiting
             asked += waiting
+        nursery.cancel_scope.cancel()
+
+
+LEAF = ChunkId(b"L" * 32)
+
+
+@asynccontextmanager
+async def given_up() -> AsyncIterator[tuple[Attacker, Attacker, Side, ChunkStore, Wanted]]:
+    """Two devices of which the first was asked for the only chunk of a page and says nothing; the second is
+    not connected yet.
+    """
+    source = Rig(SimulatedDisk(), seed=5)
+    await source.write("file", b"its only chunk")
+    await source.publish()
+    store = source.volume.replica.chunks
+    (wanted,) = [one for one in store.ids() if one[0] is ChunkKind.DATA]
+    async with sides(Role.WRITER, Role.WRITER) as (target, one, two), trio.open_nursery() as nursery:
+        first, second = Attacker(target, one.device), Attacker(target, two.device)
+        nursery.start_soon(first.serve)
+        await first.open()
+        yield first, second, target, store, wanted
+        nursery.cancel_scope.cancel()
+
+
+async def _give(peer: Attacker, store: ChunkStore) -> None:
+    """Wait until something is asked for, and answer."""
+    message, _ = await peer.hear_a(wire.Get)
+    assert isinstance(message, wire.Get)
+    for one in message.wants:
+        sealed = store.sealed(ChunkKind(one.kind), ChunkId(one.chunk))
+        await peer.say(wire.Chunks(((one.request, len(sealed)),)), sealed)
+
+
+async def _page(target: Side, wanted: Wanted) -> None:
+    await target.peers.fetcher.fetch_page(b"", Missing([wanted], [(LEAF, [wanted[1]])], 0))
+
+
+async def test_a_late_chunk_of_a_page_that_was_given_up_is_asked_of_others(autojump_clock: MockClock) -> None:
+    async with given_up() as (first, second, target, store, wanted), trio.open_nursery() as nursery:
+        nursery.start_soon(until_ended, first)
+        with pytest.raises(ChunkUnavailable):
+            await _page(target, wanted)
+        nursery.start_soon(second.serve)
+        await second.open()
+        await first.link.aclose()
+        nursery.start_soon(_give, second, store)
+        await target.peers.fetcher.fetch(b"", [wanted], is_bulk=True)
+        assert target.peers.replica.chunks.has(*wanted)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_reads_a_chunk_of_a_page_that_is_given_up_gets_it(autojump_clock: MockClock) -> None:
+    async with given_up() as (first, second, target, store, wanted), trio.open_nursery() as nursery:
+        nursery.start_soon(until_ended, first)
+
+        async def paging() -> None:
+            with pytest.raises(ChunkUnavailable):
+                await _page(target, wanted)
+            nursery.start_soon(second.serve)
+            await second.open()
+            nursery.start_soon(_give, second, store)
+
+        nursery.start_soon(paging)
+        await trio.sleep(FETCH_PATIENCE_S - 5)
+        await target.peers.fetcher.fetch(b"", [wanted])
+        assert target.peers.replica.chunks.has(*wanted)
         nursery.cancel_scope.cancel()

@@ -115,6 +115,14 @@ def device_of(key: str) -> DeviceId | None:
 def addresses_of(
     book: AddressBook[str], identities: Mapping[str, DeviceId], device: DeviceId
 ) -> list[Address]:
-    """All of a device's in a book, whoever told them. `identities`: who answered under other names."""
+    """Those of a device in a book for which more speaks than another member's word: that is dialled seldom.
+
+    `identities`: who answered under other names.
+    """
     keys = [key for key in book.peers() if (identities.get(key) or device_of(key)) == device]
-    return [entry.address for key in keys for entry in book.entries(key)]
+    return [
+        entry.address
+        for key in keys
+        for entry in book.entries(key)
+        if not book.is_hearsay(key, entry.address)
+    ]

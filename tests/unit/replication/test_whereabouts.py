@@ -8,14 +8,15 @@ import trio
 from trio.testing import MockClock
 
 from dittofs.address import Address
-from dittofs.discovery.addresses import Source
+from dittofs.discovery.addresses import AddressBook, Source
 from dittofs.discovery.hearsay import DIAL_BURST, DIAL_PAUSE_S, HOST_REST_S
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.records import Role
 from dittofs.links.link import Admits, Alpn, HandshakeRefused, Link, LinkBroken
 from dittofs.replication.connector import Connector, Dial
+from dittofs.replication.whereabouts import addresses_of
 from dittofs.sync import messages as wire
-from tests.unit.identity.devices import STRANGER
+from tests.unit.identity.devices import LAPTOP, STRANGER
 from tests.unit.replication.pair import SECRETS, MemoryLink, Side, attacked, sides, until, until_ended
 
 PORT = 7347
@@ -206,3 +207,13 @@ async def test_a_flood_of_addresses_ends_the_session(autojump_clock: MockClock) 
                 await attacker.say(wire.Addresses(), body)
         assert "more messages than a peer has reason to send" in await until_ended(attacker)
         assert len(heard) < 20
+
+
+def test_further_links_are_not_begun_to_addresses_that_are_hearsay() -> None:
+    book, device = AddressBook[str](), LAPTOP.id
+    known, heard, reached = (Address(f"192.0.2.{number}", PORT) for number in (1, 2, 3))
+    book.tell(device.hex(), Source.TICKET, [known], 0.0)
+    book.tell(device.hex(), Source.EXCHANGED, [known, heard, reached], 0.0)
+    book.tell("static/x", Source.EXCHANGED, [heard], 0.0)
+    book.succeeded(device.hex(), reached, 1.0)
+    assert set(addresses_of(book, {"static/x": device}, device)) == {known, reached}

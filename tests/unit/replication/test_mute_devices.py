@@ -1,5 +1,6 @@
 """Devices that say they have everything, answer pings, and never deliver: they keep nobody from a content."""
 
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -49,7 +50,7 @@ async def test_a_device_that_delivers_over_none_of_its_links_keeps_no_reader_fro
 ) -> None:
     async with sides(Role.WRITER, Role.READER) as (target, honest, liar), trio.open_nursery() as nursery:
         await honest.write("large", Random(4).randbytes(SIZE))
-        target.peers.keeping.want = lambda _contents: None  # type: ignore[method-assign]  # nothing ahead
+        target.peers.keeping.want = lambda contents: None  # type: ignore[method-assign]  # noqa: ARG005 - nothing is fetched ahead
         connect(nursery, target, honest)
         await until(lambda: list(target.peers.custody.content.content_roots()))
         for session in target.peers.open_sessions:
@@ -57,7 +58,7 @@ async def test_a_device_that_delivers_over_none_of_its_links_keeps_no_reader_fro
         for is_beside in (False, True):
             attacker = Attacker(target, liar.device)
             nursery.start_soon(attacker.serve)
-            nursery.start_soon(lambda one=attacker, beside=is_beside: mute(one, is_beside=beside))
+            nursery.start_soon(partial(mute, attacker, is_beside=is_beside))
             await trio.sleep(1)
         with trio.move_on_after(10):
             await reads(target)  # of the mute one alone

@@ -124,6 +124,9 @@ class PeopleDesk:
     async def user(self, request: UserRequest) -> PeopleResult:
         """See `Service.user`."""
         opened = self._node.require_open(request.volume)
+        if (request.action, request.name) == ("add", GUEST) and not (request.devices or request.role):
+            name = shlex.quote(opened.name)
+            raise Refusal("usage", f"guests need no adding; {UNCHANGED}", f"dittofs share --guest {name}")
         devices = [find(opened, text).device for text in request.devices]
         role = Role[request.role.upper()] if request.role else None
 

@@ -100,6 +100,7 @@ async def test_what_cannot_be_said_of_people_is_refused_with_the_reason_and_noth
         ("user add eve tablet", "refused", "no device of \"Shared\" is called 'tablet'"),
         ("user leave bob phone", "not_found", "is no device of bob"),
         ("user remove eve", "not_found", 'no user "eve"'),
+        ("user add guest", "usage", "guests need no adding"),
         ("group add ada", "usage", "a user already"),
         ("group add guest", "usage", "already"),
         ("group join family ada", "not_found", 'no group "family"; there are: none yet'),

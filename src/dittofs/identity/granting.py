@@ -60,13 +60,16 @@ def let_in(
 ) -> list[bytes]:
     """As `grant`, of a device that is to be the user's: none if it is that, and may do as much already.
 
-    A role it has is not lessened; user "": whose it is, it stays.
+    A role it has is not lessened. User "": whose it is, it stays, unless it could do nothing as that user's.
     """
     if isinstance(author, Device):
         require_owner(membership, author.id)
     device = publics.device
     draft = Draft(membership, author)
-    if user and membership.people.user_of(device) != user:
+    people, owned_by = membership.people, membership.people.user_of(device)
+    is_freed = not user and bool(owned_by) and people.standing(device).role < Role.READER
+    is_freed = is_freed and people.would(role, owned_by).role < Role.READER
+    if is_freed or (user and owned_by != user):
         draft.user(device, user)
     people = draft.membership.people
     wanted = people.would(role, people.user_of(device)).role
@@ -75,7 +78,7 @@ def let_in(
     deciding = membership.deciding(device)
     is_own = deciding is not None and deciding.is_grant and not deciding.body.inherits
     is_to_follow = bool(user) and role is None and is_own and people.standing(device).role != Role.OWNER
-    if people.standing(device).role >= wanted and not is_to_follow:
+    if people.standing(device).role >= wanted and not is_to_follow and not is_freed:
         return draft.signed
     return [*draft.signed, grant(draft.membership, secrets, author, publics, role, name)]
 

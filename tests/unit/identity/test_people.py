@@ -279,6 +279,30 @@ def test_saying_again_what_is_so_signs_nothing(share: Share) -> None:
     assert len(share.membership.records) == before
 
 
+def test_a_device_of_a_user_who_was_removed_comes_back_by_a_new_invitation_as_nobodys(share: Share) -> None:
+    say(share, lambda draft: users.remove_user(draft, "ada"))
+    invite(share, PHONE, "phone")
+    invite(share, DESKTOP, "desktop", Role.READER)
+    assert roles(share) == [Role.WRITER, Role.READER, Role.WRITER]
+    assert share.membership.people.user_of(PHONE.id) == ""
+    assert share.membership.people.users() == []
+
+
+@pytest.mark.parametrize("role", [None, Role.WRITER])
+def test_a_device_of_a_user_who_was_revoked_comes_back_by_a_new_invitation_and_opens_what_is_stored(
+    share: Share, role: Role | None
+) -> None:
+    say(share, lambda draft: users.give_user(draft, "ada", Role.NONE))
+    records, share.secrets = mend(share.membership, share.secrets, LAPTOP, ENTROPY)
+    share.membership.add(records)
+    invite(share, PHONE, "phone", role)
+    assert roles(share) == [Role.WRITER, Role.NONE, Role.WRITER]
+    assert unwrap(share.membership, PHONE) == share.secrets.without_root()
+    before = len(share.membership.records)
+    invite(share, PHONE, "phone", role)
+    assert len(share.membership.records) == before
+
+
 def test_whom_an_invitation_would_let_in_for_nothing_is_not_let_in(share: Share) -> None:
     say(share, lambda draft: users.give_default(draft, Role.NONE))
     with pytest.raises(NotAllowed, match="may do nothing"):

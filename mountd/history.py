@@ -1,7 +1,6 @@
 """`dittofs log`, `restore`, `trash`, `snapshot` and `checkout`: the past, asked for and had again."""
 
 import errno
-import itertools
 import os
 import shlex
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -44,7 +43,7 @@ from dittofs.history.snapshots import (
     unreadable_snapshots,
 )
 from dittofs.history.times import parse_time, time_name
-from dittofs.history.trash import Removed, forget, is_forgotten_since, trash
+from dittofs.history.trash import Removed, forget, trash
 from dittofs.history.versions import Event, Versions, log_below, log_of
 from dittofs.history.views import TimeView, View
 from dittofs.ids import InodeId
@@ -171,9 +170,7 @@ class HistoryDesk:
                 async for done in found:
                     if done.what != "same":
                         yield done_item(done)
-        is_forgotten = is_forgotten_since(volume.replica, at)
-        inside = (inode for _, inode, past in restoring.inside(entry, at) if past.kind is Kind.DIRECTORY)
-        if any(map(is_forgotten, itertools.chain(entry.inodes, inside))):
+        if await restoring.has_forgotten(entry, at):
             text = f"{request_path(names)}: what was removed later and forgotten (trash empty) cannot be had"
             raise Refusal("failed", f"{text}; all else is or would be as it was", "dittofs snapshot list")
 

@@ -17,6 +17,7 @@ from dittofs.chunks.store import ChunkStore
 from dittofs.chunks.version import store_version_node
 from dittofs.errors import ChunkUnavailable, FormatError, FSError
 from dittofs.history.past import PastEntry, Pasts
+from dittofs.history.trash import forgotten_since
 from dittofs.ids import INODE_ID_BYTES, ROOT, InodeId, inode_id
 from dittofs.tree.naming import tagged_name
 from dittofs.tree.record import Kind, NewVersion, Owner
@@ -161,6 +162,17 @@ class Restoring:
             if number % IN_A_ROW == 0:
                 await trio.lowlevel.checkpoint()
         require_all(failed)
+
+    async def has_forgotten(self, entry: PastEntry, at: int) -> bool:
+        """Whether something that was in a directory at a time was removed later, and forgotten."""
+        forgotten = forgotten_since(self._replica, at)
+        if not forgotten or not forgotten.isdisjoint(entry.inodes):
+            return bool(forgotten)
+        for _, inode, _ in self.inside(entry, at):
+            if inode in forgotten:
+                return True
+            await trio.lowlevel.checkpoint()
+        return False
 
     def inside(self, entry: PastEntry, at: int, path: bytes = b"") -> Iterator[tuple[bytes, InodeId, Past]]:
         """All that a directory was and held at a time, each once, from the top: what `directory` sets back.

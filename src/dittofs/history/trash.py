@@ -1,6 +1,6 @@
 """Removed files: what the history keeps of them, and forgetting them for good."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,11 +90,10 @@ def _note_forgotten(replica: Replica, one: Removed) -> None:
         replica.journal.put_local(FORGOTTEN, key, at.to_bytes(8, "big"))
 
 
-def is_forgotten_since(replica: Replica, at: int) -> Callable[[InodeId], bool]:
-    """Of a directory: whether something that was removed from it after that time is forgotten."""
-    found = {
+def forgotten_since(replica: Replica, at: int) -> frozenset[InodeId]:
+    """The directories from which something was removed after that time that is forgotten."""
+    return frozenset(
         InodeId(key.decode("ascii"))
         for key, value in replica.journal.scan_local(FORGOTTEN, b"")
         if int.from_bytes(value, "big") > at
-    }
-    return found.__contains__
+    )

@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import trio
 
 from dittofs.chunks.chunker import Chunking
 from dittofs.chunks.content import store_content
@@ -15,7 +16,7 @@ from dittofs.history.past import Pasts
 from dittofs.history.restoring import Restored, Restoring
 from dittofs.history.restoring_views import ViewRestoring
 from dittofs.history.snapshots import SnapshotView, create_snapshot, snapshots_of
-from dittofs.history.trash import forget, is_forgotten_since, trash
+from dittofs.history.trash import forget, forgotten_since, trash
 from dittofs.history.versions import log_of
 from dittofs.history.views import ViewEntry
 from dittofs.ids import ROOT, ChunkId, InodeId, inode_id
@@ -178,8 +179,45 @@ async def test_a_removed_name_is_forgotten_and_the_conflict_entry_beside_it_stay
     past = Pasts(replica).of(inode, then)
     assert past is not None
     assert past.main is None
-    assert not is_forgotten_since(replica, then)(ROOT)
-    assert is_forgotten_since(replica, found[0].at - 1)(ROOT)
+    assert ROOT not in forgotten_since(replica, then)
+    assert ROOT in forgotten_since(replica, found[0].at - 1)
+
+
+async def test_others_are_served_while_a_large_directory_is_searched_for_what_was_forgotten(rig: Rig) -> None:
+    rig.mkdir("d")
+    for number in range(30):
+        rig.mkdir(f"d/{number}")
+    await rig.write("other", b"x")
+    await rig.write("d/7/lost", b"x")
+    await rig.publish()
+    replica, then = rig.volume.replica, now(rig)
+    entry = Pasts(replica).lookup([b"d"], then)
+    assert entry is not None
+
+    async def turns_while_searched(*, finds: bool) -> int:
+        turns = 0
+        async with trio.open_nursery() as nursery:
+
+            async def other() -> None:
+                nonlocal turns
+                while True:
+                    await trio.lowlevel.checkpoint()
+                    turns += 1
+
+            nursery.start_soon(other)
+            assert await Restoring(rig.volume).has_forgotten(entry, then) is finds
+            nursery.cancel_scope.cancel()
+        return turns
+
+    assert await turns_while_searched(finds=False) <= 1, "nothing was forgotten at all"
+    await rig.unlink("other")
+    await rig.publish()
+    await forget(replica, [one for one in trash(replica, b"") if one is not None])
+    assert await turns_while_searched(finds=False) >= 30
+    await rig.unlink("d/7/lost")
+    await rig.publish()
+    await forget(replica, [one for one in trash(replica, b"") if one is not None])
+    assert await turns_while_searched(finds=True) >= 1
 
 
 async def test_what_comes_back_takes_no_name_from_anybody(rig: Rig) -> None:

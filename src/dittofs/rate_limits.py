@@ -117,10 +117,10 @@ def in_force(rules: Iterable[RateLimit], day: int, minute: int) -> dict[About, R
     return {rule.about: rule for rule in rules if rule.at is None or rule.at.holds(day, minute)}
 
 
-def read_rules(text: str, origin: str) -> tuple[tuple[RateLimit, ...], tuple[str, ...]]:
-    """The rules in a file's text, one a line, and a sentence for each line that is none."""
+def read_rules(text: str, origin: str) -> tuple[tuple[RateLimit, ...], dict[int, str]]:
+    """The rules in a file's text, one a line, and by its number a sentence for each line that is none."""
     rules: list[RateLimit] = []
-    problems: list[str] = []
+    problems: dict[int, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -129,8 +129,8 @@ def read_rules(text: str, origin: str) -> tuple[tuple[RateLimit, ...], tuple[str
                 raise FormatError(f"there are more than {RULES_MAX} limits")
             rules.append(RateLimit.parse(line))
         except FormatError as error:
-            problems.append(f"{origin}:{number} is passed over: {error}")
-    return tuple(rules), tuple(problems)
+            problems[number] = f"{origin}:{number} is passed over: {error}"
+    return tuple(rules), problems
 
 
 def _factor(unit: str) -> float | None:

@@ -70,8 +70,8 @@ class Evicting:
         kept: list[tuple[Item, str]] = []
         size = 0
         async with self._turn:
-            for batch in batches(items):
-                await self._batch(batch, is_forced=is_forced)
+            for batch in batches(items, is_forced=is_forced):
+                await self._batch(batch)
                 for target in batch:
                     found = [(inode, target.root, target.size) for inode in target.inodes]
                     if target.why:
@@ -84,17 +84,16 @@ class Evicting:
     def refused(self, items: Sequence[Item], *, is_forced: bool = False) -> list[tuple[Item, str]]:
         """Which of them `evict` would keep without asking anybody, and why."""
         found: dict[Item, str] = {}
-        for batch in batches(items):
-            self._judge(batch, is_forced=is_forced)
+        for batch in batches(items, is_forced=is_forced):
+            self._judge(batch)
             for target in batch:
                 if target.why:
                     found.update(((inode, target.root, target.size), target.why) for inode in target.inodes)
         return list(found.items())
 
-    def _judge(self, targets: Sequence[Target], *, is_forced: bool) -> None:
+    def _judge(self, targets: Sequence[Target]) -> None:
         """What stays whatever others prove."""
         for target in targets:
-            target.is_forced = is_forced
             target.why = self._why_asked_for(target)
             if not target.why and len(self._peers.holders()) < target.required:
                 target.why = self._too_few(target)
@@ -107,9 +106,9 @@ class Evicting:
         is_asked_for = policy.wants_all and not target.is_forced
         return "copies = all has every device hold it" if is_asked_for else ""
 
-    async def _batch(self, targets: Sequence[Target], *, is_forced: bool) -> None:
+    async def _batch(self, targets: Sequence[Target]) -> None:
         """`why` of each says in the end whether it went."""
-        self._judge(targets, is_forced=is_forced)
+        self._judge(targets)
         roots = [target.root for target in targets if not target.why]
         self._intents.begin(roots)
         is_decided = False
@@ -123,7 +122,7 @@ class Evicting:
                     if going(targets):
                         self._came, self._is_following = [], True
                         await self._go(targets, leaving)
-                        self._note_forced(targets, is_forced=is_forced)
+                        self._note_forced(targets)
                 finally:
                     is_decided = leaving.is_decided
         except (DiskFull, DiskError) as error:
@@ -196,12 +195,13 @@ class Evicting:
             self._intents.evictions += 1
             await self._replica.run_blocking(self._replica.chunks.garbage.evict, leaving)
 
-    def _note_forced(self, targets: Sequence[Target], *, is_forced: bool) -> None:
+    def _note_forced(self, targets: Sequence[Target]) -> None:
         """What others ask this device to hold, because too few do, it does not take back."""
         journal = self._replica.journal
-        if is_forced and going(targets):
+        forced = [target for target in going(targets) if target.is_forced]
+        if forced:
             with journal.transaction():
-                for target in going(targets):
+                for target in forced:
                     journal.put_local(EVICTED, target.root, b"")
 
     async def _keep_others(self, targets: Sequence[Target], leaving: Leaving) -> set[Named]:

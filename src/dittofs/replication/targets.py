@@ -26,12 +26,12 @@ class Target:
     start: int
     end: int
     inodes: list[InodeId]
+    is_forced: bool = False
+    """Whatever number is asked for: one proof is enough."""
     required: int = 1
     """So many other devices have to prove it."""
     copies: str = ""
     """The number of copies that asks for that."""
-    is_forced: bool = False
-    """Whatever number is asked for: one proof is enough."""
     why: str = ""
     """Why it stays; empty: it goes."""
     here: Present = field(default_factory=lambda: Present([], {}))
@@ -67,7 +67,7 @@ def stay(targets: Sequence[Target], why: str) -> None:
         target.why = target.why or why
 
 
-def batches(items: Sequence[Item]) -> Iterator[list[Target]]:
+def batches(items: Sequence[Item], *, is_forced: bool) -> Iterator[list[Target]]:
     """Contents, each with all files that have it, in stretches, together not much above BATCH_BYTES."""
     contents: dict[tuple[bytes, int], list[InodeId]] = {}
     for inode, root, size in items:
@@ -78,7 +78,7 @@ def batches(items: Sequence[Item]) -> Iterator[list[Target]]:
     for (root, size), inodes in contents.items():
         for start in range(0, size, BATCH_BYTES):
             end = min(start + BATCH_BYTES, size)
-            batch.append(Target(root, size, start, end, inodes))
+            batch.append(Target(root, size, start, end, inodes, is_forced))
             left -= end - start
             if left <= 0 or len(batch) >= BATCH_CONTENTS:
                 yield batch

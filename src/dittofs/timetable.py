@@ -81,11 +81,12 @@ def _hours(word: str) -> tuple[int, int]:
 def _days(word: str) -> frozenset[int]:
     found: set[int] = set()
     for part in word.split(","):
-        first, _, last = part.partition("-")
-        for name in (first, last or first):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        for name in (first, last):
             if name not in DAYS:
                 raise FormatError(f"{name!r} is no day of the week: those are {', '.join(DAYS)}")
-        begin, end = DAYS.index(first), DAYS.index(last or first)
+        begin, end = DAYS.index(first), DAYS.index(last)
         found |= {day % 7 for day in range(begin, end + (1 if end >= begin else 8))}
     return frozenset(found)
 

@@ -92,3 +92,9 @@ def test_the_hours_of_a_wall_are_as_long_as_summer_time_makes_them(
         monkeypatch.undo()
         time.tzset()
     assert held == hours * 60
+
+
+@pytest.mark.parametrize("text", ["mon-", "-mon", "mon-,sat- 08:00-09:00"])
+def test_days_that_are_not_said_to_their_end_are_refused(text: str) -> None:
+    with pytest.raises(FormatError, match="'' is no day of the week"):
+        Timetable.parse(text)

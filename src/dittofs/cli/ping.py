@@ -44,7 +44,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:8]) <= COUNT_MAX):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= COUNT_MAX):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {COUNT_MAX:,}")
     return int(text)
 

@@ -139,7 +139,15 @@ def test_a_ping_tells_each_answer_and_sums_them_up(shell: Shell, service: SmallS
     ]
     assert shell.run("ping", "nas", "-c", "1") == 1
     assert "nas: 0 of 1 answered" in shell.out
-    for option, wrong in (("-c", "0"), ("-c", "x"), ("-i", "soon"), ("-W", "nan"), ("-i", "-1")):
+    for option, wrong in (
+        ("-c", "0"),
+        ("-c", "00000001234567"),
+        ("-c", "1000001"),
+        ("-c", "x"),
+        ("-i", "soon"),
+        ("-W", "nan"),
+        ("-i", "-1"),
+    ):
         assert shell.run("ping", "nas", option, wrong) == 2
         assert f"argument {option}: '{wrong}' is no number" in shell.err
     assert shell.run("ping", "nobody") == 1

@@ -35,6 +35,9 @@ _NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPOR
 Endpoint = tuple[str, int]
 """Host (numeric, an IPv6 one with its scope: `fe80::1%eth0`) and port."""
 
+Dial = Callable[..., Awaitable[Link]]
+"""What makes a link, as `dial` does."""
+
 log = structlog.get_logger(__name__)
 
 

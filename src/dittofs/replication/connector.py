@@ -23,7 +23,7 @@ from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.records import Role
 from dittofs.ids import VolumeId
 from dittofs.links.link import Admits, Alpn, Link
-from dittofs.links.tcp import CONNECT_PATIENCE_S, TRANSPORT, dial
+from dittofs.links.tcp import CONNECT_PATIENCE_S, TRANSPORT, Dial, dial
 from dittofs.replication import greeting, rendezvous
 from dittofs.replication.calls import is_better
 from dittofs.replication.lanes import Lanes
@@ -44,8 +44,6 @@ BETTER_MAX: Final = 3
 """While another transport is used so many addresses are tried again so soon: TCP may get through now."""
 GOOD_S: Final = 2.0
 """A session that lasted so long was a success."""
-
-Dial = Callable[..., Awaitable[Link]]
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +85,9 @@ class Connector:
         self._dial = dial
         self._hearsay_pace = DialPace()
         self._sightings: dict[str, tuple[frozenset[bytes], tuple[Address, ...]]] = {}
-        self.lanes = Lanes(device, lambda: [one.peers for one in self._volumes.values()], self._addresses)
+        self.lanes = Lanes(
+            device, lambda: [one.peers for one in self._volumes.values()], self._addresses, dial
+        )
         self.on_pairing: Callable[[Link], Awaitable[None]] | None = None
         """Serves a stranger's link; None: there was no invitation yet."""
         self.is_pairing_open: Callable[[], bool] = lambda: False

@@ -16,7 +16,7 @@ from dittofs.address import Address
 from dittofs.errors import DittoError, FormatError
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.links.link import Alpn, Link
-from dittofs.links.tcp import TRANSPORT, dial
+from dittofs.links.tcp import TRANSPORT, Dial
 from dittofs.links.ways import way_to
 from dittofs.replication import greeting
 from dittofs.replication.calls import transport_of
@@ -44,8 +44,11 @@ Addresses = Callable[[Peers, DeviceId], list[Address]]
 class Lanes:
     """Of one device. `run` must be running; it does nothing before `look`."""
 
-    def __init__(self, device: Device, volumes: Callable[[], Iterable[Peers]], addresses: Addresses) -> None:
+    def __init__(
+        self, device: Device, volumes: Callable[[], Iterable[Peers]], addresses: Addresses, dial: Dial
+    ) -> None:
         self._device = device
+        self._dial = dial
         self._volumes = volumes
         self._addresses = addresses
         self._wake = trio.Event()
@@ -112,7 +115,7 @@ class Lanes:
     async def _hold(self, peers: Peers, device: DeviceId, address: Address) -> None:
         key = peers, address
         try:
-            link = await dial(
+            link = await self._dial(
                 address.host,
                 address.port,
                 self._device,

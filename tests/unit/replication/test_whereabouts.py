@@ -13,7 +13,8 @@ from dittofs.discovery.hearsay import DIAL_BURST, DIAL_PAUSE_S, HOST_REST_S
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.records import Role
 from dittofs.links.link import Admits, Alpn, HandshakeRefused, Link, LinkBroken
-from dittofs.replication.connector import Connector, Dial
+from dittofs.links.tcp import Dial
+from dittofs.replication.connector import Connector
 from dittofs.replication.whereabouts import addresses_of
 from dittofs.sync import messages as wire
 from tests.unit.identity.devices import LAPTOP, STRANGER

@@ -108,7 +108,7 @@ class Dispatch:
         batches: _Batches = {}
         for queue in self._queues:
             self._dispatch_queue(queue, now, batches)
-        if self.swarm.sets.is_wanting:
+        if self.swarm.sets.wanted_count:
             self._dispatch_shared(now, batches)
         self._send_hurried()
         for (session, is_bulk), wants in batches.items():

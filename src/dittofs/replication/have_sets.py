@@ -100,11 +100,6 @@ class HaveSets:
             leaf.wanted &= ~bit
 
     @property
-    def is_wanting(self) -> bool:
-        """Whether anything is to be asked for."""
-        return any(leaf.wanted for leaf in self._leaves.values())
-
-    @property
     def wanted_count(self) -> int:
         """How many are to be asked for."""
         return sum(leaf.wanted.bit_count() for leaf in self._leaves.values())
@@ -177,6 +172,8 @@ class HaveSets:
         """
         later: tuple[list[tuple[_Leaf, int]], ...] = ([], [])
         for leaf in list(self._leaves.values()):
+            if not leaf.wanted:
+                continue
             theirs = leaf.of.get(device, leaf.every if device in unsaid else 0)
             elsewhere = 0
             for one in others:

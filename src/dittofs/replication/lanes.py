@@ -26,7 +26,7 @@ from dittofs.replication.upkeep import contained
 
 log = structlog.get_logger()
 
-LANES_MAX: Final = 2
+BEGUN_MAX: Final = 2
 """That this side begins, beside the link in use."""
 LOOK_S: Final = 1.0
 BUSY_BYTES: Final = 64 << 10
@@ -100,7 +100,7 @@ class Lanes:
     def _next(self, peers: Peers, session: Session) -> Address | None:
         """The likeliest address of a device at which another link may be another path."""
         beside = peers.beside(session.device)
-        if sum(one.link.is_dialer for one in beside) >= LANES_MAX:
+        if sum(one.link.is_dialer for one in beside) >= BEGUN_MAX:
             return None
         used = {_host(one.link) for one in (session, *beside)}
         now = trio.current_time()

@@ -22,7 +22,7 @@ EMPTY_S: Final = 1.0
 """So long nothing is on its way before a link that was left ends: the other side may just be asking."""
 EMPTY_MAX_S: Final = 30.0
 EMPTY_LOOK_S: Final = 0.25
-LANES_MAX: Final = 4
+BESIDE_CHUNKS_MAX: Final = 4
 """Of these for chunks alone: two that either side has begun."""
 BESIDE_MAX: Final = 8
 """Links of a device beside the one in use: one begins, one is left; more come of paths that break often."""
@@ -103,7 +103,7 @@ class SessionGroups:
         if present is None or present.theirs.instance != session.theirs.instance:
             return "second", "there is no session that it would be beside"
         mine = [one for one in self._beside if one.device == session.device]
-        if len(mine) >= BESIDE_MAX or sum(one.is_beside for one in mine) >= LANES_MAX:
+        if len(mine) >= BESIDE_MAX or sum(one.is_beside for one in mine) >= BESIDE_CHUNKS_MAX:
             return "second", "other links of the two are used"
         return None
 

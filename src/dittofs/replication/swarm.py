@@ -26,7 +26,7 @@ log = structlog.get_logger()
 TELL_S: Final = 0.2
 SILENT_S: Final = 0.5
 """So long the answer of a device is waited for before it is asked for what it may not have."""
-LEAVES_MAX: Final = 4096
+FOLLOWED_MAX: Final = 4096
 """Followed at a time: of a fifth of a terabyte. Of what is beyond nobody is told."""
 
 
@@ -48,7 +48,7 @@ class Swarm:
 
     def follow(self, leaves: Sequence[tuple[ChunkId, Chunks]], absent: Collection[ChunkId]) -> None:
         """These leaves' chunks are about to be fetched."""
-        room = max(0, LEAVES_MAX - len(self.sets.leaves))
+        room = max(0, FOLLOWED_MAX - len(self.sets.leaves))
         for leaf, chunks in leaves[:room]:
             self.sets.follow(leaf, chunks, absent)
         sessions = self._mains()

@@ -116,6 +116,6 @@ def test_bits_beyond_a_leaf_say_nothing() -> None:
 def test_what_is_followed_no_more_is_forgotten() -> None:
     sets = wanting(BIRCH)
     sets.unfollow(LEAF)
-    assert not sets.is_wanting
+    assert sets.wanted_count == 0
     assert CHUNKS[0] not in sets
     assert sets.bits(LEAF) is None

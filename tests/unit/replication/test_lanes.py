@@ -18,7 +18,7 @@ from dittofs.links.link import Admits, Alpn, Link, LinkBroken
 from dittofs.replication import greeting
 from dittofs.replication.connector import Connector
 from dittofs.replication.lanes import IDLE_S, REST_S
-from dittofs.replication.session_groups import LANES_MAX
+from dittofs.replication.session_groups import BESIDE_CHUNKS_MAX
 from dittofs.replication.wholeness import missing
 from dittofs.sync import messages as wire
 from tests.unit.replication.pair import SECRETS, Attacker, MemoryLink, Side, sides, until, until_ended
@@ -169,16 +169,16 @@ async def test_a_change_over_a_link_for_chunks_ends_it_and_nothing_else(autojump
 
 async def test_links_for_chunks_are_few_and_none_without_a_session(autojump_clock: MockClock) -> None:
     async with attacked_twice() as (first, second, target, nursery):
-        for number in range(LANES_MAX + 2):
+        for number in range(BESIDE_CHUNKS_MAX + 2):
             further = second if not number else Attacker(target, first.device)
             if number:
                 nursery.start_soon(further.serve)
             try:
                 await further.greet(is_beside=True)
             except LinkBroken:
-                assert number >= LANES_MAX
+                assert number >= BESIDE_CHUNKS_MAX
             else:
-                assert number < LANES_MAX
+                assert number < BESIDE_CHUNKS_MAX
         await first.link.aclose()
         await until(lambda: target.peers.session(first.device.id) is None)
         stranger = Attacker(target, first.device)

@@ -91,15 +91,28 @@ async def _page(target: Side, wanted: Wanted) -> None:
     await target.peers.fetcher.fetch_page(b"", Missing([wanted], [(LEAF, [wanted[1]])], 0))
 
 
+async def _give_if_asked(peer: Attacker, store: ChunkStore) -> None:
+    """Say of every leaf to have nothing of it, and give what is asked for all the same."""
+    while True:
+        message, body = await peer.hear()
+        if isinstance(message, wire.Having) and message.is_fetching:
+            sets = [(leaf, b"\0") for leaf, _ in wire.decode_have_sets(body)]
+            await peer.say(wire.Having(is_fetching=False), wire.encode_have_sets(sets))
+        elif isinstance(message, wire.Get):
+            for one in message.wants:
+                sealed = store.sealed(ChunkKind(one.kind), ChunkId(one.chunk))
+                await peer.say(wire.Chunks(((one.request, len(sealed)),)), sealed)
+
+
 async def test_a_late_chunk_of_a_page_that_was_given_up_is_asked_of_others(autojump_clock: MockClock) -> None:
     async with given_up() as (first, second, target, store, wanted), trio.open_nursery() as nursery:
         nursery.start_soon(until_ended, first)
-        with pytest.raises(ChunkUnavailable):
-            await _page(target, wanted)
         nursery.start_soon(second.serve)
         await second.open()
+        nursery.start_soon(_give_if_asked, second, store)
+        with pytest.raises(ChunkUnavailable):
+            await _page(target, wanted)
         await first.link.aclose()
-        nursery.start_soon(_give, second, store)
         await target.peers.fetcher.fetch(b"", [wanted], is_bulk=True)
         assert target.peers.replica.chunks.has(*wanted)
         nursery.cancel_scope.cancel()

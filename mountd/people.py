@@ -66,6 +66,7 @@ class PeopleDesk:
         verb = "revoke" if role is Role.NONE else "grant"
         command = f"{verb} {shlex.quote(request.name)}{'' if role is Role.NONE else ' ' + request.role}"
         kept: tuple[str, ...] = ()
+        owners: tuple[str, ...] = ()
         with refused(opened, command):
             match kind:
                 case "device":
@@ -73,7 +74,7 @@ class PeopleDesk:
                 case "user":
                     was = people.given(user=name)
                     await opened.decide(lambda draft: users.give_user(draft, name, role))
-                    kept = _kept(opened, name)
+                    kept, owners = _kept(opened, name), _owners(opened, name)
                 case "group":
                     was = people.given(group=name)
                     await opened.decide(lambda draft: users.give_group(draft, name, role))
@@ -91,6 +92,8 @@ class PeopleDesk:
             ROLE_NAMES[people.default if kind == "default" else may],
             changed=_changes(opened, before),
             kept=kept,
+            owners=owners,
+            by_group=people.of_user(name).group if kind == "user" else "",
         )
 
     async def _grant_device(
@@ -181,6 +184,7 @@ class PeopleDesk:
             group=_group_status(opened, name) if is_there and not is_user else None,
             changed=_changes(opened, before),
             kept=_kept(opened, name) if is_user else (),
+            owners=_owners(opened, name) if is_user else (),
         )
 
 
@@ -262,9 +266,14 @@ def _kept(opened: SharedVolume, user: str) -> tuple[str, ...]:
         one.name
         for one in membership.all_admitted()
         if membership.people.user_of(one.device) == user
-        and own_role(membership, one.device) is not None
+        and own_role(membership, one.device) not in (None, Role.OWNER)
         and one.role != membership.people.of_user(user).role
     )
+
+
+def _owners(opened: SharedVolume, user: str) -> tuple[str, ...]:
+    owners = opened.membership.owners()
+    return tuple(one.name for one in owners if opened.membership.people.user_of(one.device) == user)
 
 
 def _user_status(opened: SharedVolume, user: str, devices: dict[bytes, MemberStatus]) -> UserStatus:

@@ -11,13 +11,14 @@ from dittofs.control.invitations import read_signal
 from dittofs.control.sharing import Invitation, ShareEnded, ShareItem, ShareRequest, ShareWaiting
 from dittofs.errors import ConfigError
 from dittofs.identity.authoring import NotAllowed
+from dittofs.identity.people import GUEST
 from dittofs.identity.records import Role
 from dittofs.identity.tickets import format_ticket
 from dittofs.identity.users import DEFAULT, require_user
 from dittofs.node import Node
 from dittofs.pairing_desk import MEETING_S
+from mountd.members import UNCHANGED
 from mountd.outsider import outside
-from mountd.people import refused
 from mountd.reports import ROLE_NAMES, names
 
 WAITING_S: Final = 1.0
@@ -33,6 +34,9 @@ class Sharing:
     async def share(self, request: ShareRequest) -> AsyncGenerator[ShareItem, None]:
         """See `Service.share`."""
         opened = self._node.require_open(request.volume)
+        if (request.role, request.user) == ("owner", GUEST):
+            text = f"a guest is no owner: who is one can take others out; {UNCHANGED}"
+            raise Refusal("usage", text, "dittofs share --guest   or   dittofs share --role owner")
         if request.bind or request.port >= 0:
             assert self._node.network is not None
             try:
@@ -43,8 +47,11 @@ class Sharing:
         if request.signal:
             await self._node.use_signal(opened, read_signal(request.signal))
         if request.user:
-            with refused(opened, "user list --volume"):
+            try:
                 require_user(opened.membership, request.user)
+            except ConfigError as error:
+                mend = f"dittofs user add {shlex.quote(request.user)} --volume {shlex.quote(opened.name)}"
+                raise Refusal("not_found", f"{error}; {UNCHANGED}", mend) from error
         before = {member.device: member.role for member in opened.membership.members()}
         try:
             share = await self._node.require_desk().share(

@@ -71,11 +71,16 @@ def tell_people(result: GrantResult) -> None:
         say(f"{_called(result)} had that role of {name} already.")
     elif result.role == "inherit" and result.kind == "group":
         say(f"{_called(result)} gives no role of {name} any more (was {result.was}).")
+    elif result.by_group and result.role in ("reader", "writer"):
+        group, user = escaped(result.by_group), escaped(result.name)
+        leave = f"dittofs group leave {shlex.quote(result.by_group)} {shlex.quote(result.name)}"
+        say(f"{result.role} was noted, but {group} makes {user} a {result.may} of {name}:  {leave}")
     else:
         was = "" if result.was == "inherit" else f" (was {result.was})"
-        because = ", as the groups or the default say" if result.role == "inherit" else ""
+        says = ", as at first" if result.kind == "default" else ", as the groups or the default say"
+        because = says if result.role == "inherit" else ""
         say(f"{_called(result)} {may(result.may, name)}{because}{was}.")
-    say_changes(result.changed, result.kept)
+    say_changes(result.changed, result.kept, result.owners)
 
 
 def _called(result: GrantResult) -> str:

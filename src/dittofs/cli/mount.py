@@ -13,7 +13,7 @@ from dittofs.cli.asking import shown_directory
 from dittofs.cli.output import escaped, say, say_json, warn
 from dittofs.cli.places import mounted_before
 from dittofs.cli.starting import ensure_daemon, is_answering
-from dittofs.cli.status import is_outside
+from dittofs.cli.status import is_outside, why_outside
 from dittofs.cli.unmount import explain_busy
 from dittofs.config import Paths
 from dittofs.control.client import Client
@@ -124,9 +124,10 @@ def tell(
         say(f'Created share "{name}" on this device ({escaped(result.device)}).')
     if is_outside(result.volume):
         quoted = shlex.quote(result.volume.name)
+        word, mend = why_outside(result.volume)
         warn(
-            f'This device is no member of "{name}": what it has stays readable, and nothing is sent.\n'
-            f"Join again: an owner runs  dittofs share {quoted}   and this device what that prints\n"
+            f'{word}: this device may do nothing with "{name}" now. What it has stays readable, and '
+            f"nothing is sent.\nTo end that: {mend}\n"
             f"Leave:  dittofs leave --force {quoted}"
         )
         say(f"Mounted at {shown}, read-only.   See it:  dittofs status")

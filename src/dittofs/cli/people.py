@@ -21,13 +21,15 @@ def may(role: str, what: str = "it") -> str:
     return _MAY[role].format(what)
 
 
-def say_changes(changed: Sequence[RoleChange], kept: Sequence[str]) -> None:
-    """Which devices may do something else now, and which go by a role of their own."""
+def say_changes(changed: Sequence[RoleChange], kept: Sequence[str], owners: Sequence[str] = ()) -> None:
+    """Which devices may do something else now, which go by a role of their own, and which are owners."""
     for one in changed:
         say(f"  {escaped(one.device):<16} {one.role} (was {one.was})")
     if kept:
         says = "has a role of its own" if len(kept) == 1 else "have roles of their own"
         say(f"{listed(kept)} {says}. To end that:  dittofs grant {shlex.quote(kept[0])} inherit")
+    if owners:
+        say(f"{listed(owners)} {'stays an owner' if len(owners) == 1 else 'stay owners'}.")
     if any(one.role == "reader" and one.was in ("writer", "owner") for one in changed):
         say("What it has written and not sent before it hears of this stays there, and only there.")
 

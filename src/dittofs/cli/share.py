@@ -163,6 +163,9 @@ def _show(invitation: Invitation, *, is_waiting: bool) -> None:
         say("This computer has no network, so the other one must be near, with Bluetooth in its settings.\n")
     if invitation.warning:
         warn(f"Warning: {escaped(invitation.warning)}")
+    if invitation.user or invitation.role != "writer":
+        whose = f", of {escaped(invitation.user)}" if invitation.user else ""
+        say(f"The device will be {invitation.role} of {escaped(invitation.volume)}{whose}.")
     said = f"Each works once, for {duration(invitation.expires_in_s)}."
     say(f"{said}   Waiting..." if is_waiting else f"{said}   See who came:  dittofs devices")
 

@@ -211,7 +211,8 @@ def _volume_lines(volume: VolumeStatus, *, verbose: bool) -> list[str]:
         sizes += f" ({here} here)"
     found = [f"{head}   {counted(volume.files, 'file')}, {sizes}", *failed]
     if is_outside(volume):
-        found.append(_why_outside(volume))
+        word, mend = why_outside(volume)
+        found.append(f"  {word:<9}   this device keeps what it has: {mend}")
     elif volume.role == "reader":
         found.append("  READER      this device may read the volume, and not change it")
     if volume.has_untaken:
@@ -282,10 +283,11 @@ def _finding_lines(label: str, findings: list[Finding]) -> list[str]:
     return found
 
 
-def _why_outside(volume: VolumeStatus) -> str:
-    """What this device is told that may do nothing with a volume."""
+def why_outside(volume: VolumeStatus) -> tuple[str, str]:
+    """What a device is that may do nothing with a volume, and how that is ended."""
     this = next((one for one in volume.members if one.is_this), None)
     if this is not None and this.role_by in ("user", "group", "default"):  # it was let in all the same
         whom = shlex.quote(this.user or "default")
-        return f"  NO ROLE     this device keeps what it has: an owner runs  dittofs grant {whom} writer"
-    return "  NO MEMBER   this device keeps what it has: an owner runs  dittofs share, it runs  dittofs join"
+        again = "or  dittofs share  and here  dittofs join"
+        return "NO ROLE", f"an owner runs  dittofs grant {whom} writer, {again}"
+    return "NO MEMBER", "an owner runs  dittofs share, it runs  dittofs join"

@@ -109,7 +109,7 @@ def _tell(request: UserRequest, result: PeopleResult) -> None:
         say(f"{listed(request.devices)} {verb} nobody's in {name} now.")
     else:
         say(f"{'Made the user ' if result.is_new else ''}{_having(result)}.")
-    say_changes(result.changed, result.kept)
+    say_changes(result.changed, result.kept, result.owners)
     if request.action == "add" and result.user is not None and not result.user.devices:
         say(f"To let a device of {who} in:  dittofs share --user {shlex.quote(result.name)}")
     else:

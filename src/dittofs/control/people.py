@@ -47,6 +47,8 @@ class GrantResult(Struct, frozen=True):
     id: str = ""  # of a device
     changed: tuple[RoleChange, ...] = ()
     kept: tuple[str, ...] = ()  # devices of the user that go by a role of their own
+    owners: tuple[str, ...] = ()  # devices of the user that are owners, whatever the user may
+    by_group: str = ""  # the group that says what a user may
     invited: tuple[str, ...] = ()  # members whom a device that was taken out had let in, and who stay
 
 
@@ -122,3 +124,4 @@ class PeopleResult(Struct, frozen=True):
     group: GroupStatus | None = None
     changed: tuple[RoleChange, ...] = ()
     kept: tuple[str, ...] = ()  # devices of the user that go by a role of their own
+    owners: tuple[str, ...] = ()  # devices of the user that are owners, whatever the user may

@@ -17,6 +17,8 @@ from dittofs.labels import LABEL_BYTES_MAX, is_label
 
 DEFAULT: Final = "default"
 """Stands for whatever was given nothing, where a device, a user or a group is named."""
+INHERIT: Final = "inherit"
+"""Said where a role is named: what was given ends."""
 
 
 def give_device(draft: Draft, device: DeviceId, role: Role | None) -> None:
@@ -201,6 +203,8 @@ def _require_free(draft: Draft, label: str) -> None:
     taken = {
         DEFAULT: "what stands for all that was given nothing",
         GUEST: "the user that guests belong to",
+        **{one.name.lower(): "a role" for one in Role},
+        INHERIT: "what takes a role away",
         **{one.name: "a device" for one in draft.membership.all_admitted()},
         **dict.fromkeys(people.users(), "a user"),
         **dict.fromkeys(people.groups(), "a group"),

@@ -251,6 +251,9 @@ def test_only_devices_are_owners_or_stores(share: Share, role: Role) -> None:
         ("ada", "a user already"),
         ("default", "given nothing already"),
         ("guest", "guests belong to already"),
+        ("reader", "a role already"),
+        ("owner", "a role already"),
+        ("inherit", "takes a role away already"),
     ],
 )
 def test_odd_names_and_those_that_mean_something_else_are_refused(

@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from dittofs.blocking import run_in_thread
+from dittofs.cli.grant import tell_people
+from dittofs.cli.people import say_changes
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
 from dittofs.control.faults import Refusal
@@ -157,3 +159,50 @@ async def test_who_is_told_of_a_change_is_told_what_it_does_to_every_device(tmp_
         gone = await owner.desk.user(UserRequest(NAME, "remove", "ada"))
         assert ([one.role for one in gone.changed], gone.user) == (["none", "none"], None)
         assert [one.name for one in owner.opened.membership.all_admitted()] == ["laptop"]
+
+
+async def test_a_guest_is_not_invited_as_an_owner(tmp_path: Path) -> None:
+    async with owner_in(tmp_path) as owner:
+        request = ShareRequest(NAME, role="owner", user="guest")
+        async with aclosing(owner.sharing.share(request)) as items:
+            with pytest.raises(Refusal, match="no owner") as refusal:
+                await anext(items)
+        assert refusal.value.code == "usage"
+
+
+async def test_an_invitation_for_a_user_who_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+    async with owner_in(tmp_path) as owner:
+        with pytest.raises(Refusal) as refusal:
+            await owner.sharing_role("ada")
+        assert refusal.value.mend == "dittofs user add ada --volume Shared"
+
+
+async def test_what_was_given_to_a_user_and_is_less_than_a_group_gives_is_said_to_be_only_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with owner_in(tmp_path) as owner:
+        await owner.do("user", "add", "bob")
+        await owner.desk.group(GroupRequest(NAME, "add", "family", ("bob",), "writer"))
+        tell_people(await owner.desk.grant(GrantRequest(NAME, "bob", "reader")))
+        said = capsys.readouterr().out
+        assert "reader was noted, but family makes bob a writer" in said
+        assert "dittofs group leave family bob" in said
+
+
+async def test_an_owners_device_that_is_made_a_users_is_said_to_stay_an_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with owner_in(tmp_path) as owner:
+        result = await owner.desk.user(UserRequest(NAME, "add", "ada", ("laptop",)))
+        assert (result.kept, result.owners) == ((), ("laptop",))
+        say_changes(result.changed, result.kept, result.owners)
+        assert capsys.readouterr().out == "laptop stays an owner.\n"
+
+
+async def test_ending_what_the_default_was_set_to_says_that_it_is_as_at_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with owner_in(tmp_path) as owner:
+        await owner.do("grant", "default", "reader")
+        tell_people(await owner.desk.grant(GrantRequest(NAME, "default", "inherit")))
+        assert ", as at first (was reader)" in capsys.readouterr().out

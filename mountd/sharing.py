@@ -90,6 +90,9 @@ class Sharing:
             if not scope.cancelled_caught:
                 break
             yield ShareWaiting(max(0.0, share.invitation.expires_at - trio.current_time()))
+        if share.refused:
+            yield ShareEnded("refused", reason=share.refused)
+            return
         if share.joined is None:
             yield ShareEnded("burnt" if share.is_burnt else "late")
             return

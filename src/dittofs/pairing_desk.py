@@ -55,6 +55,8 @@ class Share:
     joined: Admission | None = None
     """Who came; None when it ended in another way."""
     is_burnt: bool = False
+    refused: str = ""
+    """Why who used it could not be let in."""
     server: SignalUrl | None = None
     """By way of which signalling server the code works too."""
     is_server_lost: bool = False
@@ -215,6 +217,10 @@ class PairingDesk:
             return
         except DittoError as error:
             log.warning("a device could not pair", link=link.description, reason=str(error))
+            if isinstance(error, NotAllowed):
+                for share in [one for one in self._shares if one.invitation.used_by == link.peer]:
+                    share.refused = str(error)
+                    self._end(share)
             self._forget_late()
             return
         for share in list(self._shares):

@@ -11,6 +11,8 @@ import trio
 from dittofs.address import Address
 from dittofs.discovery.beacon import Heard, State
 from dittofs.errors import DittoError
+from dittofs.identity import users
+from dittofs.identity.authoring import Draft
 from dittofs.identity.codes import Code
 from dittofs.identity.exchange import inviter_exchange
 from dittofs.identity.invitations import Invitations, PairingRefused, Reason
@@ -346,3 +348,16 @@ async def test_at_an_address_only_the_device_with_that_key_is_told_anything() ->
         joined = await pairing.join_at(DESKTOP, [here.address], LAPTOP.id, laptop.code, "desktop", os.urandom)
     assert (joined.inviter, asked) == (LAPTOP.id, [])
     assert laptop.ended == ["Left"]  # looking who is there burns nothing
+
+
+async def test_who_cannot_be_let_in_is_told_so() -> None:
+    laptop = Inviting()
+    say = Draft(laptop.share.membership, LAPTOP)
+    users.give_default(say, Role.NONE)
+    laptop.share.membership.add(say.signed)
+    laptop.invitation.role = None
+    async with listening(LAPTOP, laptop.serve) as here:
+        with pytest.raises(PairingRefused) as refused:
+            await join(laptop.code, here)
+    assert refused.value.reason == Reason.BARRED
+    assert (laptop.ended, laptop.names()) == (["NotAllowed"], ["laptop"])

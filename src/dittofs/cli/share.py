@@ -197,6 +197,9 @@ def _tell(volume: str, ended: ShareEnded, contents: str, *, as_json: bool) -> in
                 )
                 say(f"{who} joined {name} as {ended.role}. {names}.   dittofs status")
         return EXIT_FINE
+    if ended.how == "refused":
+        warn(f"dittofs: somebody came and was not let in: {escaped(ended.reason)}")
+        return EXIT_FAILED
     why = (
         "nobody came within ten minutes"
         if ended.how == "late"

@@ -53,7 +53,7 @@ class ShareWaiting(Struct, frozen=True, tag="waiting"):
 class ShareEnded(Struct, frozen=True, tag="ended"):
     """What became of the invitation."""
 
-    how: Literal["joined", "late", "burnt"]
+    how: Literal["joined", "late", "burnt", "refused"]
     name: str = ""  # of the device that joined
     id: str = ""
     role: RoleName = "none"
@@ -61,6 +61,7 @@ class ShareEnded(Struct, frozen=True, tag="ended"):
     names: int = 0  # files and directories of the volume, which it gets first
     was: RoleName = "none"  # its role before
     user: str = ""  # whose it is
+    reason: str = ""  # why who came was refused
 
 
 class JoinRequest(Struct, frozen=True):

@@ -39,6 +39,7 @@ class Reason(enum.IntEnum):
     OWN = 7
     WRONG = 8
     """What this very attempt showed is wrong."""
+    BARRED = 9
 
 
 _SENTENCES = {
@@ -50,6 +51,7 @@ _SENTENCES = {
     Reason.MALFORMED: "the inviting device did not understand this one: do both run the same version?",
     Reason.OWN: "this invitation was made on this very device: run the command on the other one",
     Reason.WRONG: "those are not the words that the inviting device shows; the invitation is void now",
+    Reason.BARRED: "the inviting device may let nobody in any more, or whom it lets in may do nothing there",
 }
 
 

@@ -9,8 +9,9 @@ import trio
 from dittofs.address import Address
 from dittofs.clock import Entropy
 from dittofs.errors import DittoError, FormatError
+from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.codes import Code
-from dittofs.identity.invitations import Invitations, PairingRefused
+from dittofs.identity.invitations import Invitations, PairingRefused, Reason
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.membership import Membership
 from dittofs.identity.pairing import Admission, Inviter, Joined, Joiner
@@ -46,7 +47,8 @@ async def invite(
 ) -> Admission:
     """Serve one joiner. Returns once it has been sent the volume.
 
-    Raises PairingRefused, FormatError, LinkBroken or Left; whatever happens the link is closed by the caller.
+    Raises PairingRefused, NotAllowed, FormatError, LinkBroken or Left; whatever happens the link is closed
+    by the caller.
     """
     exported = link.exporter(EXPORTER_LABEL, EXPORTED_BYTES)
     inviter = Inviter(invitations, device.id, link.certificate, exported, entropy)
@@ -63,6 +65,10 @@ async def invite(
     except PairingRefused as error:
         with trio.move_on_after(DIAL_S):
             await _send(link, refusal(error.reason))
+        raise
+    except NotAllowed:
+        with trio.move_on_after(DIAL_S):
+            await _send(link, refusal(Reason.BARRED))
         raise
     except trio.TooSlowError:
         raise LinkBroken(f"pairing took more than {PAIRING_S:g} s") from None

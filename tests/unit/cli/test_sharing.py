@@ -63,6 +63,12 @@ def test_an_invitation_that_nobody_used_is_no_success(shell: Shell, service: Sma
         assert "dittofs share" in shell.err
 
 
+def test_that_who_came_was_not_let_in_is_said_with_the_reason(shell: Shell, service: SmallService) -> None:
+    service.share_ends = ShareEnded("refused", reason="it may do nothing")
+    assert shell.run("share") == 1
+    assert "not let in: it may do nothing" in shell.err
+
+
 def test_what_cannot_be_shared_is_refused_before_anything_is_printed(
     shell: Shell, service: SmallService
 ) -> None:

@@ -26,7 +26,6 @@ from dittofs.control.sharing import (
 )
 from dittofs.errors import ConfigError, DiskError, FormatError
 from dittofs.identity.authoring import NotAllowed
-from dittofs.identity.keys import DeviceId
 from dittofs.identity.membership import Member
 from dittofs.identity.records import Role
 from dittofs.identity.root import RootKey
@@ -35,6 +34,7 @@ from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
 from mountd.mounting import Mounting
 from mountd.outsider import outside
+from mountd.parting import take_out
 from mountd.past_here import past_only_here
 from mountd.syncing import nowhere_else, nowhere_else_now
 
@@ -55,7 +55,7 @@ class MemberDesk:
         opened = self._node.require_open(request.volume)
         member = another(self._node, opened, request.device, f"dittofs leave {shlex.quote(opened.name)}")
         with told_where(opened, f"devices remove {shlex.quote(member.name)}"):
-            invited = await opened.remove_member(DeviceId(member.device))
+            invited = await take_out(opened, member, is_forced=request.is_forced)
         return RemoveResult(
             volume=opened.name,
             device=member.name,

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, cast
 
 from dittofs.cli.guess import did_you_mean
@@ -32,6 +33,7 @@ from dittofs.identity.users import DEFAULT, own_role
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
 from mountd.members import UNCHANGED, another, find, told_where
+from mountd.parting import decide, take_out
 from mountd.reports import ROLE_NAMES, Reports
 
 Kind = Literal["device", "user", "group", "default"]
@@ -67,20 +69,25 @@ class PeopleDesk:
         command = f"{verb} {shlex.quote(request.name)}{'' if role is Role.NONE else ' ' + request.role}"
         kept: tuple[str, ...] = ()
         owners: tuple[str, ...] = ()
+        is_forced = request.is_forced
         with refused(opened, command):
             match kind:
                 case "device":
-                    return await self._grant_device(opened, name, role, command)
+                    return await self._grant_device(opened, name, role, command, is_forced=is_forced)
                 case "user":
                     was = people.given(user=name)
-                    await opened.decide(lambda draft: users.give_user(draft, name, role))
+                    await decide(
+                        opened, lambda draft: users.give_user(draft, name, role), is_forced=is_forced
+                    )
                     kept, owners = _kept(opened, name), _owners(opened, name)
                 case "group":
                     was = people.given(group=name)
-                    await opened.decide(lambda draft: users.give_group(draft, name, role))
+                    await decide(
+                        opened, lambda draft: users.give_group(draft, name, role), is_forced=is_forced
+                    )
                 case _:
                     was = people.given()
-                    await opened.decide(lambda draft: users.give_default(draft, role))
+                    await decide(opened, lambda draft: users.give_default(draft, role), is_forced=is_forced)
         people = opened.membership.people
         may = people.of_user(name).role if kind == "user" else role or Role.NONE
         return GrantResult(
@@ -97,7 +104,7 @@ class PeopleDesk:
         )
 
     async def _grant_device(
-        self, opened: SharedVolume, name: str, role: Role | None, command: str
+        self, opened: SharedVolume, name: str, role: Role | None, command: str, *, is_forced: bool
     ) -> GrantResult:
         mend = (
             f"dittofs leave {shlex.quote(opened.name)}"
@@ -109,9 +116,10 @@ class PeopleDesk:
         invited: list[Member] = []
         with told_where(opened, command):
             if role is Role.NONE:
-                invited = await opened.remove_member(member.device)
+                invited = await take_out(opened, member, is_forced=is_forced)
             else:
-                await opened.decide(lambda draft: users.give_device(draft, member.device, role))
+                write = partial(users.give_device, device=member.device, role=role)
+                await decide(opened, write, is_forced=is_forced)
         return GrantResult(
             opened.name,
             member.name,
@@ -143,7 +151,7 @@ class PeopleDesk:
                     users.remove_user(draft, request.name)
 
         words = [*(["--role", request.role] if request.role else []), request.name, *request.devices]
-        return await self._decide(opened, "user", request.action, words, write)
+        return await self._decide(opened, "user", request, words, write)
 
     async def group(self, request: GroupRequest) -> PeopleResult:
         """See `Service.group`."""
@@ -162,16 +170,20 @@ class PeopleDesk:
                     users.remove_group(draft, request.name)
 
         words = [*(["--role", request.role] if request.role else []), request.name, *request.users]
-        return await self._decide(opened, "group", request.action, words, write)
+        return await self._decide(opened, "group", request, words, write)
 
     async def _decide(
-        self, opened: SharedVolume, verb: str, action: str, words: list[str], write: Callable[[Draft], None]
+        self,
+        opened: SharedVolume,
+        verb: str,
+        request: UserRequest | GroupRequest,
+        words: list[str],
+        write: Callable[[Draft], None],
     ) -> PeopleResult:
-        name = words[2] if words[0] == "--role" else words[0]
-        before, known = _roles(opened), _known(opened, verb)
+        name, before, known = request.name, _roles(opened), _known(opened, verb)
         digest = opened.membership.digest()
-        with refused(opened, shlex.join([verb, action, *words, "--volume"])):
-            await opened.decide(write)
+        with refused(opened, shlex.join([verb, request.action, *words, "--volume"])):
+            await decide(opened, write, is_forced=request.is_forced)
         is_there = name in _known(opened, verb)
         devices = {bytes.fromhex(one.id): one for one in self._reports.members(opened)}
         is_user = verb == "user"

@@ -28,6 +28,7 @@ from dittofs.node import Node
 from dittofs.replication.garbage_status import GarbageStatus
 from dittofs.shared_volume import SharedVolume
 from mountd.checking import Elsewhere
+from mountd.parting import require_read_elsewhere
 from mountd.reports import Reports
 
 SAMPLED_CHUNKS: Final = 512
@@ -133,23 +134,20 @@ class StorageDesk:
                 f"{member.name} is connected: it will answer, and then nobody waits for it",
                 "To retire it all the same:  --force",
             )
-        tally = opened.peers.custody.tally()
-        files, size = tally.missing + tally.only_elsewhere, tally.missing_bytes + tally.only_elsewhere_bytes
-        if files and not request.is_forced:
-            raise Refusal(
-                "refused",
-                f"{files} files, {size} bytes, are not known to be on two devices or here, "
-                f"and may be on {member.name} alone: what it holds counts no more once it is retired",
-                "Have it connect once and run  dittofs sync  or retire it all the same:  --force",
-            )
+        alone = await require_read_elsewhere(
+            opened,
+            [member],
+            "That takes the device to connect once. Retire it all the same:  --force",
+            is_forced=request.is_forced,
+        )
         is_changed = await opened.retirement.retire(member.device, seen.last_seen_ns)
         return RetireResult(
             member.name,
             member.device.hex(),
             is_changed,
             last_seen_ns=seen.last_seen_ns,
-            only_there=files,
-            only_there_bytes=size,
+            only_there=alone.files,
+            only_there_bytes=alone.bytes,
         )
 
 

@@ -304,6 +304,12 @@ class SharedVolume:
             owed, secrets = mend(draft.membership, self._secrets, self._device, self._entropy)
             await self._keep([*draft.signed, *owed], secrets)
 
+    def would_end(self, write: Callable[[Draft], None]) -> list[Member]:
+        """Who could read no more once it is said what `write` drafts. Raises what that raises."""
+        draft = Draft(self.membership, self._device)
+        write(draft)
+        return [one for one in self.membership.readers() if draft.membership.role(one.device) < Role.READER]
+
     async def rename_member(self, member: Member, name: str) -> None:
         """Call a member otherwise, durably. NotAllowed says why not, FormatError why nobody is called so."""
         if name == member.name:

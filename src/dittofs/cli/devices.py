@@ -40,7 +40,9 @@ def define(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="as in the examples",
     )
-    parser.add_argument("--force", action="store_true", help="retire it whatever it alone may hold")
+    parser.add_argument(
+        "--force", action="store_true", help="remove or retire it, whatever it alone may hold"
+    )
     parser.add_argument(
         "-v", action="store_true", dest="verbose", help="ids, bytes sent and received, and rates"
     )
@@ -52,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not 2 <= len(words) <= 3:
             text = "devices remove takes the name of a device, and perhaps a volume"
             raise Refusal("usage", text, "dittofs devices -v")
-        return _remove(words[1], words[2] if len(words) == 3 else None, as_json=arguments.json)
+        word = words[2] if len(words) == 3 else None
+        return _remove(words[1], word, is_forced=arguments.force, as_json=arguments.json)
     if words[:1] == ["rename"]:
         if not 3 <= len(words) <= 4:
             text = "devices rename takes the name of a device, another one for it, and perhaps a volume"
@@ -180,11 +183,11 @@ def _rename(device: str, name: str, word: str | None, *, as_json: bool) -> int:
     return EXIT_FINE
 
 
-def _remove(device: str, word: str | None, *, as_json: bool) -> int:
+def _remove(device: str, word: str | None, *, is_forced: bool, as_json: bool) -> int:
     asked = client()
     command = f"dittofs devices remove {shlex.quote(device)} VOLUME"
     volume = which_volume(word, asked.status().volumes, command)
-    result = asked.remove(RemoveRequest(volume=volume, device=device))
+    result = asked.remove(RemoveRequest(volume, device, is_forced))
     if as_json:
         say_json(result)
         return EXIT_FINE

@@ -33,13 +33,16 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("role", metavar="ROLE", choices=ROLES, help=", ".join(ROLES))
     parser.add_argument("volume", metavar="VOLUME", nargs="?", help="if there are several")
+    parser.add_argument(
+        "--force", action="store_true", help="although devices that lose reading alone hold files"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     asked = client()
     command = f"dittofs grant {shlex.quote(arguments.name)} {arguments.role} VOLUME"
     volume = which_volume(arguments.volume, asked.status().volumes, command)
-    result = asked.grant(GrantRequest(volume, arguments.name, arguments.role))
+    result = asked.grant(GrantRequest(volume, arguments.name, arguments.role, arguments.force))
     if arguments.json:
         say_json(result)
         return EXIT_FINE

@@ -32,6 +32,9 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("users", metavar="USER", nargs="*")
     parser.add_argument("--role", choices=("reader", "writer"), default="", help="with add: what it gives")
     parser.add_argument("--volume", metavar="V", help="if there are several")
+    parser.add_argument(
+        "--force", action="store_true", help="although devices that lose reading alone hold files"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     volume = which_volume(arguments.volume, asked.status().volumes, command)
     if arguments.action == "list":
         return _list(asked, volume, as_json=arguments.json)
-    request = GroupRequest(volume, arguments.action, arguments.name, tuple(arguments.users), arguments.role)
+    request = GroupRequest(
+        volume,
+        arguments.action,
+        arguments.name,
+        tuple(arguments.users),
+        arguments.role,
+        arguments.force,
+    )
     result = asked.group(request)
     if arguments.json:
         say_json(result)

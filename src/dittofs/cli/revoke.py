@@ -16,6 +16,7 @@ nothing, and who is in it and was given nothing else may do nothing. Every other
 refuses them, and they cannot read what is stored from then on; what they have already they keep."""
 EXAMPLE = """\
   dittofs revoke phone
+  dittofs revoke --force phone       it was stolen: whatever it alone holds is given up
   dittofs revoke ada                 until  dittofs grant ada writer
   dittofs revoke family Photos       of one volume among several
   dittofs revoke default             whoever was given nothing may do nothing"""
@@ -26,13 +27,16 @@ def define(parser: argparse.ArgumentParser) -> None:
         "name", metavar="NAME", help="a device, or the beginning of its id, a user or a group"
     )
     parser.add_argument("volume", metavar="VOLUME", nargs="?", help="if there are several")
+    parser.add_argument(
+        "--force", action="store_true", help="although devices that lose reading alone hold files"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     asked = client()
     command = f"dittofs revoke {shlex.quote(arguments.name)} VOLUME"
     volume = which_volume(arguments.volume, asked.status().volumes, command)
-    result = asked.grant(GrantRequest(volume, arguments.name, "none"))
+    result = asked.grant(GrantRequest(volume, arguments.name, "none", arguments.force))
     if arguments.json:
         say_json(result)
     elif result.kind == "device":

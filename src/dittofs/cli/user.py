@@ -36,6 +36,9 @@ def define(parser: argparse.ArgumentParser) -> None:
         "--role", choices=("reader", "writer"), default="", help="with add: what the user may do"
     )
     parser.add_argument("--volume", metavar="V", help="if there are several")
+    parser.add_argument(
+        "--force", action="store_true", help="although devices that lose reading alone hold files"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
     volume = which_volume(arguments.volume, asked.status().volumes, command)
     if arguments.action == "list":
         return _list(asked, volume, as_json=arguments.json)
-    request = UserRequest(volume, arguments.action, arguments.name, tuple(arguments.devices), arguments.role)
+    request = UserRequest(
+        volume,
+        arguments.action,
+        arguments.name,
+        tuple(arguments.devices),
+        arguments.role,
+        arguments.force,
+    )
     result = asked.user(request)
     if arguments.json:
         say_json(result)

@@ -33,6 +33,7 @@ class GrantRequest(Struct, frozen=True):
     volume: str
     name: str
     role: Literal["none", "reader", "writer", "owner", "inherit"]
+    is_forced: bool = False  # although who can read no more holds files that nobody else has
 
 
 class GrantResult(Struct, frozen=True):
@@ -63,6 +64,7 @@ class UserRequest(Struct, frozen=True):
     name: str
     devices: tuple[str, ...] = ()
     role: Given = ""  # with "add"; empty: it stays as it is
+    is_forced: bool = False  # as of a grant
 
 
 class GroupRequest(Struct, frozen=True):
@@ -73,6 +75,7 @@ class GroupRequest(Struct, frozen=True):
     name: str
     users: tuple[str, ...] = ()
     role: Given = ""
+    is_forced: bool = False  # as of a grant
 
 
 class UserStatus(Struct, frozen=True):

@@ -182,6 +182,7 @@ class RemoveRequest(Struct, frozen=True):
 
     volume: str
     device: str  # its name, or the beginning of its id
+    is_forced: bool = False  # although it holds files that nobody else has
 
 
 class RemoveResult(Struct, frozen=True):

@@ -14,12 +14,15 @@ from dittofs.blocking import run_in_thread
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
 from dittofs.control.faults import Refusal
-from dittofs.control.people import GrantRequest
+from dittofs.control.people import GrantRequest, UserRequest
 from dittofs.control.sharing import RemoveRequest
 from dittofs.home import GONE, VOLUMES
+from dittofs.identity.keys import DeviceId
 from dittofs.identity.records import Role
 from dittofs.node import Node
 from dittofs.replication.custody import HOLD
+from dittofs.replication.lonely import Tally
+from dittofs.replication.parting import Alone, alone_on
 from dittofs.replication.policy import Policy
 from dittofs.shared_volume import SharedVolume
 from dittofs.volume.browsing import Browsing
@@ -55,6 +58,11 @@ class Guest:
     desk: MemberDesk
     home: Path
     reports: Reports
+    mounting: Mounting
+
+    @property
+    def of_host(self) -> Reports:
+        return Reports(self.host, self.mounting)
 
     @property
     def opened(self) -> SharedVolume:
@@ -106,7 +114,7 @@ async def guest_of(directory: Path, policy: str) -> AsyncIterator[Guest]:
             await here.peers.in_step()
             mounting = Mounting(node, nursery)
             members, reports = MemberDesk(node, mounting), Reports(node, mounting)
-            yield Guest(node, host, members, directory / "guest", reports)
+            yield Guest(node, host, members, directory / "guest", reports, mounting)
             await node.close()
             await host.close()
             nursery.cancel_scope.cancel()
@@ -261,3 +269,51 @@ async def test_who_is_no_owner_is_told_where_roles_are_given_and_devices_removed
         with pytest.raises(Refusal, match="only an owner can remove devices") as refused:
             await guest.desk.remove(RemoveRequest(NAME, "host"))
         assert refused.value.mend == "Run it on an owner's device:  dittofs devices remove host Shared"
+
+
+async def test_a_device_that_alone_holds_files_is_taken_out_only_on_purpose(tmp_path: Path) -> None:
+    async with guest_of(tmp_path, "on-demand") as guest:
+        await guest.write("thesis.txt")
+        await guest.opened.volume.publisher.drain_all()
+        await guest.opened.peers.in_step()
+        host = guest.host.require_open(NAME)
+        while host.peers.custody.is_counting or not host.peers.custody.tally().only_elsewhere:
+            await host.peers.custody.changed.wait()
+        members, people = MemberDesk(guest.host, guest.mounting), PeopleDesk(guest.host, guest.of_host)
+        await people.user(UserRequest(NAME, "add", "ada", ("guest",)))
+        for refuse in (
+            members.remove(RemoveRequest(NAME, "guest")),
+            people.grant(GrantRequest(NAME, "device:guest", "none")),
+            people.grant(GrantRequest(NAME, "ada", "none")),
+            people.grant(GrantRequest(NAME, "default", "none")),
+            people.user(UserRequest(NAME, "remove", "ada")),
+        ):
+            with pytest.raises(Refusal, match=r"1 file \(410 kB\) is on guest alone") as refused:
+                await refuse
+            assert refused.value.fault.exit_code == 3
+            assert "dittofs pin Shared:" in refused.value.mend
+            assert "--force" in refused.value.mend
+        assert guest.is_member()
+        another = DeviceId(bytes(32))
+        with host.volume.replica.journal.transaction():
+            (lonely,) = host.peers.custody.lonely()
+            host.volume.replica.journal.put_local(HOLD, another + lonely.root, b"")
+        two = [DeviceId(guest.node.device_id), another]
+        assert await alone_on(host.peers, two, 10.0) == Alone(1, len(THESIS)), "neither of them alone"
+        assert await alone_on(host.peers, [another], 10.0) == Alone(), "the other one has it"
+        result = await people.user(UserRequest(NAME, "remove", "ada", is_forced=True))
+        assert [one.device for one in result.changed] == ["guest"]
+        assert not guest.is_member()
+
+
+async def test_a_device_whose_files_are_here_too_is_taken_out_at_once(tmp_path: Path) -> None:
+    async with guest_of(tmp_path, "2") as guest:
+        await guest.write("thesis.txt")
+        await guest.opened.volume.publisher.drain_all()
+        await guest.opened.peers.in_step()
+        host = guest.host.require_open(NAME)
+        while host.peers.custody.is_counting or host.peers.custody.tally() != Tally(is_counting=False):
+            await host.peers.custody.changed.wait()
+        people = PeopleDesk(guest.host, guest.of_host)
+        await people.grant(GrantRequest(NAME, "device:guest", "none"))
+        assert not guest.is_member()

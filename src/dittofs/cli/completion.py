@@ -41,7 +41,12 @@ complete -c dittofs -a '(_dittofs)'""",
 WORDS_MAX: Final = 256
 CHARACTERS_MAX: Final = 65_536
 _JOINING: Final = ("join", "connect")
-_PEOPLE: Final = ("grant", "revoke", "user", "group")
+_PEOPLE: Final = ("grant", "revoke", "user", "group", "ping", "devices")
+_OPTIONS: Final = {
+    ("limit", "--device"): "devices",
+    ("undo", "--device"): "devices",
+    ("share", "--user"): "users",
+}
 PATIENCE_S: Final = 0.5
 """So long a daemon is waited for at a Tab."""
 
@@ -76,17 +81,20 @@ def candidates(typed: list[str]) -> list[str]:
         from dittofs.identity.codes import completions
 
         return completions(last)
+    if (name, before[-1]) in _OPTIONS:
+        devices, users, _ = _names()
+        return _finished(devices if _OPTIONS[name, before[-1]] == "devices" else users, last)
     if before == ["limit"]:
         from dittofs.cli.limit import WORDS
 
         return [f"{word} " for word in WORDS if word.startswith(last)]
     if name in _PEOPLE:
-        return [
-            f"{shlex.quote(word)} "
-            for word in _people(before)
-            if word.startswith(last) and word.isprintable()
-        ]
+        return _finished(_people(before), last)
     return []
+
+
+def _finished(names: list[str], last: str) -> list[str]:
+    return [f"{shlex.quote(name)} " for name in names if name.startswith(last) and name.isprintable()]
 
 
 def _people(before: list[str]) -> list[str]:
@@ -98,6 +106,10 @@ def _people(before: list[str]) -> list[str]:
             from dittofs.cli.user import ACTIONS as OF_USERS
 
             return sorted(OF_USERS if name == "user" else OF_GROUPS)
+        case "devices", []:
+            from dittofs.cli.devices import ACTIONS as OF_DEVICES
+
+            return sorted(OF_DEVICES)
         case "grant", [_]:
             from dittofs.cli.grant import ROLES
 
@@ -106,6 +118,8 @@ def _people(before: list[str]) -> list[str]:
     match name, words:
         case (("grant" | "revoke"), []):
             return sorted({*devices, *users, *groups, "default", "guest"})
+        case ("ping", []) | ("devices", [("remove" | "rename" | "retire")]):
+            return devices
         case "user", [_]:
             return users
         case "group", [_]:

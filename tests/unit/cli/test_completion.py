@@ -35,6 +35,16 @@ def test_commands_options_and_words_of_codes_are_finished() -> None:
         ("user add ada ", ["laptop ", "'my nas' ", "phone "]),
         ("group leave family ", ["ada "]),
         ("group add ", ["family "]),
+        ("ping p", ["phone "]),
+        ("ping phone ", []),
+        ("devices re", ["rejoin ", "remove ", "rename ", "retire "]),
+        ("devices remove ", ["laptop ", "'my nas' ", "phone "]),
+        ("devices retire p", ["phone "]),
+        ("devices rejoin ", []),
+        ("undo --since 3h --device p", ["phone "]),
+        ("limit up 2MB/s --device p", ["phone "]),
+        ("limit --device p", ["phone "]),
+        ("share --user a", ["ada "]),
     ],
 )
 def test_names_of_devices_users_and_groups_are_finished(

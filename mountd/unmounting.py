@@ -7,9 +7,11 @@ from dittofs.control.faults import Refusal
 from dittofs.control.paths import path_bytes, path_fields
 from dittofs.control.protocol import Unmounted, UnmountRequest, UnmountResult
 from dittofs.node import Node
+from dittofs.shared_volume import SharedVolume
 from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.mounts import Mount
+from mountd.outsider import outside
 from mountd.syncing import only_here
 
 
@@ -60,9 +62,16 @@ class Unmounting:
             return
         alone = await only_here(opened)
         if alone is not None:
-            raise Refusal(
-                "unsent",
-                f"not yet: {alone} on this device; all of it stays here and is sent while the daemon runs",
-                f"Wait for it:  dittofs sync {shlex.quote(mount.name)}      "
-                f"Unmount now:  dittofs unmount --force {shlex.quote(mount.path)}",
-            )
+            raise not_sent(opened, alone, mount.path)
+
+
+def not_sent(opened: SharedVolume, alone: str, path: str) -> Refusal:
+    """Why the last mount stays while `alone` is so on this device, and whether waiting helps."""
+    now = f"Unmount now:  dittofs unmount --force {shlex.quote(path)}"
+    if gone := outside(opened):
+        return Refusal("unsent", f"{gone.message}; it is mounted as before", f"{gone.mend}\n{now}")
+    return Refusal(
+        "unsent",
+        f"not yet: {alone} on this device; all of it stays here and is sent while the daemon runs",
+        f"Wait for it:  dittofs sync {shlex.quote(opened.name)}      {now}",
+    )

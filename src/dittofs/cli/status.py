@@ -189,6 +189,8 @@ def _missing_lines(volume: VolumeStatus) -> list[str]:
 
 def _sending(volume: VolumeStatus) -> str:
     custody = volume.custody
+    if is_outside(volume):
+        return ": cannot be sent: this device has no role"
     if not custody.sending_to:
         return ": no connected device has room" if volume.disk_low else ": no other device is connected"
     left = f", {duration(custody.time_left_s)} left" if custody.time_left_s >= 0 else ""

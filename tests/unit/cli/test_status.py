@@ -128,6 +128,11 @@ def test_what_is_only_here_exits_with_3_unless_nothing_is_to_be_sent() -> None:
     lonely = Custody(only_here=1, only_here_bytes=5, unsent=1, unsent_bytes=5)
     assert exit_code(report(shared(lonely))) == 3
     assert ": no other device is connected" in lines(report(shared(lonely)), verbose=False)[1]
+    removed = msgspec.structs.replace(HERE, role="none")
+    outside = msgspec.structs.replace(shared(lonely), role="none", members=(removed, THERE))
+    assert "  ONLY HERE   1 file, 5 bytes: cannot be sent: this device has no role" in lines(
+        report(outside), verbose=False
+    )
     full = msgspec.structs.replace(shared(lonely), disk_low=("nas",))
     assert (
         lines(report(full), verbose=False)[1] == "  ONLY HERE   1 file, 5 bytes: no connected device has room"

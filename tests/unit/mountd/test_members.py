@@ -32,7 +32,9 @@ from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.people import PeopleDesk
 from mountd.reports import Reports
+from mountd.unmounting import not_sent
 from tests.simulation.rig import settled
+from tests.unit.replication.pair import until
 
 NAME = "Shared"
 THESIS = os.urandom(400 << 10)
@@ -304,6 +306,21 @@ async def test_a_device_that_alone_holds_files_is_taken_out_only_on_purpose(tmp_
         result = await people.user(UserRequest(NAME, "remove", "ada", is_forced=True))
         assert [one.device for one in result.changed] == ["guest"]
         assert not guest.is_member()
+
+
+async def test_a_device_with_no_role_is_not_told_that_its_files_will_be_sent(tmp_path: Path) -> None:
+    async with guest_of(tmp_path, "on-demand") as guest:
+        await guest.write("thesis.txt")
+        await guest.opened.volume.publisher.drain_all()
+        alone = "1 file (410 kB) exists only"
+        assert "is sent while the daemon runs" in not_sent(guest.opened, alone, "/mnt").message
+        people = PeopleDesk(guest.host, guest.of_host)
+        await people.grant(GrantRequest(NAME, "device:guest", "none", is_forced=True))
+        await until(lambda: guest.opened.role is Role.NONE)
+        refusal = not_sent(guest.opened, alone, "/mnt")
+        assert "1 file (410 kB) that only it has cannot be sent" in refusal.message
+        assert "while the daemon runs" not in refusal.message
+        assert "dittofs share Shared" in refusal.mend
 
 
 async def test_a_device_whose_files_are_here_too_is_taken_out_at_once(tmp_path: Path) -> None:

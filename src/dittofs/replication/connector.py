@@ -331,11 +331,19 @@ class Connector:
         return session is not None and is_better(TRANSPORT, session.link)
 
     def _may_have(self, peers: Peers, device: DeviceId) -> bool:
-        return (
-            device != self._device.id
-            and min(peers.role(device), peers.role(self._device.id)) > Role.STORE
-            and not peers.is_banned(device)
-        )
+        is_other = device != self._device.id and not peers.is_banned(device)
+        return is_other and self._may_answer(peers, device)
+
+    def _may_answer(self, peers: Peers, device: DeviceId) -> bool:
+        """Whether a device is worth dialling.
+
+        Who may do nothing, and was not taken out, dials whoever was not either: nobody may be able to dial
+        it, and what it was given again it hears before it is judged. Nobody was told yet who else was.
+        """
+        members = peers.members.membership
+        if peers.role(self._device.id) > Role.STORE:
+            return peers.role(device) > Role.STORE
+        return members.admitted(self._device.id) is not None and members.admitted(device) is not None
 
     async def _try(
         self, volume: _Volume, key: str, address: Address, device: DeviceId | None, attempt: _Attempt
@@ -378,7 +386,7 @@ class Connector:
         """Who may answer there: on another member's word, only who it named."""
         if volume.book.is_hearsay(key, address):
             return lambda who, _alpn: who.hex() == key
-        return lambda who, _alpn: who == self._device.id or volume.peers.role(who) > Role.STORE
+        return lambda who, _alpn: who == self._device.id or self._may_answer(volume.peers, who)
 
     async def _hold(self, volume: _Volume, key: str, address: Address, link: Link) -> None:
         peers = volume.peers

@@ -17,6 +17,8 @@ from dittofs.identity.records import Kind, Record, Role, parse_record
 from dittofs.identity.root import derive
 
 RECORDS_MAX = 4096
+VOIDS_MAX = 64
+"""Records of one signer that do not count: a removed owner can make any number of them."""
 NAMES_MAX = 1 << 16
 """Of one set of records that comes in at once: of each device one by itself and one by each owner."""
 
@@ -72,9 +74,11 @@ class Membership:
         twin._set = self._set
         return twin
 
-    def add(self, records: Iterable[bytes]) -> list[bytes]:
-        """Take up `records`, in any order; return the ids of those that were not known, parents first.
+    def add(self, records: Iterable[bytes], *, voids_max: int = VOIDS_MAX) -> list[bytes]:
+        """Take up `records`, in any order; return the ids of those that are new, parents first.
 
+        Those that do not count, and that nothing that counts descends from, are left out where their signer
+        has `voids_max` already: whoever has them tells them again when they may count.
         `FormatError`, and nothing is added, if one is malformed or forged, names a parent that is neither
         known nor among them, or is signed by a device that had no say (wire.md), or if they become too many.
         """
@@ -85,18 +89,34 @@ class Membership:
                 fresh[record.id] = record
             if len(fresh) > RECORDS_MAX + NAMES_MAX:
                 raise FormatError(f"a volume has at most {RECORDS_MAX} member records")
+        wanted = self._without_voids(fresh, voids_max)
         grown = self._set.copy()
         added = []
-        for identity in _parents_first(fresh):
+        for identity in wanted:
             if grown.admit(fresh[identity], self._root_key, self.genesis.volume_id):
                 added.append(identity)
         kept = {record.id for record in grown.names}
         added = [identity for identity in added if identity in grown.index or identity in kept]
-        if len(grown.records) > RECORDS_MAX:
-            raise FormatError(f"a volume has at most {RECORDS_MAX} member records")
         if added:
             self._set = grown
         return added
+
+    def _without_voids(self, fresh: Mapping[bytes, Record], voids_max: int) -> list[bytes]:
+        """Which of them to take up, parents first. No signature is checked here: that is dear.
+
+        A forged one that does not count may be left out; one that counts is not, and found out then.
+        """
+        ordered = list(_parents_first(fresh))
+        placed = [fresh[identity] for identity in ordered if fresh[identity].kind != Kind.NAME]
+        if not placed:
+            return ordered
+        trial = self._set.copy()
+        for record in placed:
+            trial.place(record, self.genesis.volume_id)
+        left_out = trial.surplus(len(self._set.records), self.genesis.volume_id, voids_max)
+        if len(trial.records) - len(left_out) > RECORDS_MAX:
+            raise FormatError(f"a volume has at most {RECORDS_MAX} member records")
+        return [identity for identity in ordered if identity not in left_out]
 
     @property
     def records(self) -> Mapping[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,39 @@ class RecordSet:
         if record.kind == Kind.NAME:
             record.verify(root_key if record.body.signer == root else self._key_of_namer(record))
             return self.names.take(record)
+        parents, ancestors = self._ancestry(record)
+        record.verify(root_key if record.body.signer == root else self._key_of(record, ancestors))
+        return self._append(record, parents, ancestors)
+
+    def place(self, record: Record, root: bytes) -> None:
+        """Add what is no name without looking at its signature, to see what it would do. Else as `admit`."""
+        parents, ancestors = self._ancestry(record)
+        if record.body.signer != root:
+            self._key_of(record, ancestors)
+        self._append(record, parents, ancestors)
+
+    def surplus(self, known: int, root: bytes, voids_max: int) -> frozenset[bytes]:
+        """Which records after the first `known` do not count, and are too many of their signer.
+
+        None that something else descends from that is no surplus: a record's ancestors are in its set.
+        """
+        ranks = self.view(root).ranks
+        voids = Counter(
+            record.body.signer for record, rank in zip(self.records, ranks, strict=True) if rank is None
+        )
+        needed = 0
+        surplus = []
+        for index in reversed(range(known, len(self.records))):
+            record = self.records[index]
+            if ranks[index] is None and not needed >> index & 1 and voids[record.body.signer] > voids_max:
+                voids[record.body.signer] -= 1
+                surplus.append(record.id)
+            else:
+                needed |= self.ancestors[index]
+        return frozenset(surplus)
+
+    def _ancestry(self, record: Record) -> tuple[list[int], int]:
+        """Indices of the parents, and bits of all ancestors."""
         try:
             parents = [self.index[parent] for parent in record.body.parents]
         except KeyError as error:
@@ -57,7 +91,9 @@ class RecordSet:
         ancestors = 0
         for parent in parents:
             ancestors |= self.ancestors[parent] | 1 << parent
-        record.verify(root_key if record.body.signer == root else self._key_of(record, ancestors))
+        return parents, ancestors
+
+    def _append(self, record: Record, parents: list[int], ancestors: int) -> bool:
         if record.id in self.index:
             return False
         index = self.index[record.id] = len(self.records)

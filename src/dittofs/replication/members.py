@@ -10,13 +10,15 @@ from dittofs.disk import Disk, read_whole, replace_whole
 from dittofs.errors import FormatError
 from dittofs.identity.genesis import Genesis
 from dittofs.identity.keys import DeviceId
-from dittofs.identity.membership import Membership
+from dittofs.identity.membership import VOIDS_MAX, Membership
 from dittofs.identity.records import Kind, Record, Role, parse_record
 from dittofs.journal.journal import Journal
 from dittofs.sync.messages import decode_records, encode_records
 
 COPY: Final = "members"
 COPY_BYTES_MAX: Final = 64 << 20
+HEARD_MAX: Final = 256
+"""Records in one message of a device that may do nothing; the others of them it tells another time."""
 MEMBER: Final = "member"  # record id -> the record as signed
 NAME: Final = "name"  # device id and id of the signer -> the record as signed
 
@@ -53,10 +55,26 @@ class Members:
         if self._disk is not None and read_whole(self._disk, COPY, COPY_BYTES_MAX) != raw:
             replace_whole(self._disk, COPY, raw)
 
-    def add(self, records: Iterable[bytes]) -> Sequence[bytes]:
-        """Take in records; return the ids of those that were new. FormatError: none was taken."""
+    def hear(self, teller: DeviceId, records: Sequence[bytes]) -> None:
+        """Take in what a peer tells. FormatError: none was taken.
+
+        Of one that may do nothing, first what counts of a number of records that are new; and all of them
+        if it may do something by that: so a removed owner neither fills the set nor keeps this device busy.
+        """
+        if self.role(teller) <= Role.STORE:
+            known = set(self.records())
+            fresh = [record for record in records if record not in known][:HEARD_MAX]
+            self.add(fresh, voids_max=0)
+        if self.role(teller) > Role.STORE:
+            self.add(records)
+
+    def add(self, records: Iterable[bytes], *, voids_max: int = VOIDS_MAX) -> Sequence[bytes]:
+        """Take in records; return the ids of those that were new. FormatError: none was taken.
+
+        `voids_max`: how many that do not count a signer may have.
+        """
         grown = self.membership.copy()
-        added = grown.add(records)
+        added = grown.add(records, voids_max=voids_max)
         if added:
             known = grown.records
             with self._journal.transaction():

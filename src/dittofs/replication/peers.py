@@ -302,10 +302,10 @@ class Peers:
     def records(self) -> list[bytes]:
         return self.members.records()
 
-    def take_records(self, records: list[bytes]) -> None:
+    def take_records(self, teller: DeviceId, records: list[bytes]) -> None:
         """Records of a peer. ProtocolError if one is forged: then none was taken."""
         try:
-            self.members.add(records)
+            self.members.hear(teller, records)
         except FormatError as error:
             raise ProtocolError(f"member records: {error}") from error
 

@@ -66,7 +66,7 @@ class Sessions(Protocol):
 
     def records(self) -> list[bytes]: ...
 
-    def take_records(self, records: list[bytes]) -> None: ...
+    def take_records(self, teller: DeviceId, records: list[bytes]) -> None: ...
 
     def role(self, device: DeviceId) -> Role: ...
 
@@ -257,7 +257,7 @@ class Session:
             case _, wire.Pong(number=number):
                 self.liveness.answered(number)
             case Phase.MEMBERS, wire.Members():
-                self._sessions.take_records(wire.decode_records(body))
+                self._sessions.take_records(self.device, wire.decode_records(body))
                 if not self._has_told:
                     self._require_known()
                     self._tell_records()
@@ -269,7 +269,7 @@ class Session:
                 self._open(root)
             case Phase.OPEN, wire.Members():
                 self._charge(50)
-                self._sessions.take_records(wire.decode_records(body))
+                self._sessions.take_records(self.device, wire.decode_records(body))
             case Phase.OPEN, _ if self._is_refusing:
                 return  # what was on its way when the peer lost its place
             case Phase.OPEN, _:

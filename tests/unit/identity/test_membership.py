@@ -1,5 +1,7 @@
 """Members: who may sign what, and what the records of a volume add up to."""
 
+from collections.abc import Iterable
+
 import msgspec
 import pytest
 from blake3 import blake3
@@ -8,9 +10,9 @@ from dittofs.errors import FormatError
 from dittofs.identity.authoring import NotAllowed, require_owner
 from dittofs.identity.granting import found_volume, grant, remove, resign
 from dittofs.identity.keys import Device, DeviceId
-from dittofs.identity.membership import RECORDS_MAX, Membership
+from dittofs.identity.membership import RECORDS_MAX, VOIDS_MAX, Membership
 from dittofs.identity.publics import make_publics
-from dittofs.identity.records import Body, Kind, Role, sign_record
+from dittofs.identity.records import Body, Kind, Record, Role, sign_record
 from tests.unit.identity.devices import DESKTOP, ENTROPY, LAPTOP, NAS, PHONE, STRANGER, Share
 
 
@@ -220,3 +222,73 @@ def test_a_volume_has_a_bounded_number_of_records(share: Share) -> None:
 def test_founding_twice_changes_nothing_but_the_number_of_records(share: Share) -> None:
     share.membership.add(found_volume(share.secrets, LAPTOP, "laptop"))
     assert [one.name for one in share.membership.owners()] == ["laptop"]
+
+
+def removed_owner(share: Share) -> list[bytes]:
+    """The desktop was an owner and is removed. Returns what the last records were before."""
+    share.admit(DESKTOP, Role.OWNER, "desktop")
+    parents = share.membership.heads()
+    records, _ = remove(share.membership, share.secrets, LAPTOP, DESKTOP.id, ENTROPY)
+    share.membership.add(records)
+    return parents
+
+
+def back_dated(share: Share, parents: list[bytes], names: Iterable[str]) -> list[bytes]:
+    """What the removed desktop says as if it did not know."""
+    volume = share.secrets.volume_id
+    bodies = [
+        Body(v=1, volume=volume, kind=Kind.STANDING, signer=DESKTOP.id, parents=parents, name=name, role=2)
+        for name in names
+    ]
+    return [sign_record(body, DESKTOP.signing) for body in bodies]
+
+
+def test_a_removed_owner_cannot_fill_the_set(share: Share) -> None:
+    parents = removed_owner(share)
+    before = len(share.membership.records)
+    flood = back_dated(share, parents, (f"u{number}" for number in range(RECORDS_MAX)))
+    for _ in range(2):
+        share.membership.add(flood)
+        assert len(share.membership.records) == before + VOIDS_MAX
+    share.admit(NAS, Role.WRITER, "nas")
+    records, _ = remove(share.membership, share.secrets, LAPTOP, NAS.id, ENTROPY)
+    assert share.membership.add(records)
+    other = Membership(share.secrets.genesis)
+    other.add(reversed([*flood, *share.membership.records.values()]))
+    assert other.counted() and {one.id for one in other.counted()} == {
+        one.id for one in share.membership.counted()
+    }
+
+
+def test_what_was_left_out_is_taken_when_it_counts(share: Share) -> None:
+    share.admit(NAS, Role.OWNER, "nas")
+    share.admit(DESKTOP, Role.OWNER, "desktop")
+    parents = share.membership.heads()
+    whole = share.membership.copy()
+    flood = back_dated(share, parents, (f"u{number}" for number in range(2 * VOIDS_MAX)))
+    whole.add(flood)
+    records, _ = remove(share.membership, share.secrets, LAPTOP, DESKTOP.id, ENTROPY)
+    share.membership.add(records)
+    share.membership.add(flood)
+    assert not whole.records.keys() <= share.membership.records.keys()
+    root = share.secrets.root
+    assert root is not None
+    volume = share.secrets.volume_id
+    body = Body(v=1, volume=volume, kind=Kind.MEMBER, signer=volume, parents=parents, subject=LAPTOP.id)
+    founder_goes = sign_record(body, root.signing())  # before it removed anybody, and it ranks above
+    whole.add([*share.membership.records.values(), founder_goes])
+    share.membership.add([founder_goes])
+    share.membership.add(whole.records.values())
+    assert {one.id for one in whole.counted()} == {one.id for one in share.membership.counted()}
+
+
+def test_a_full_set_refuses_before_any_signature_is_checked(
+    share: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share.admit(DESKTOP, Role.OWNER, "desktop")
+    flood = back_dated(share, share.membership.heads(), (f"u{number}" for number in range(RECORDS_MAX)))
+    checked: list[bytes] = []
+    monkeypatch.setattr(Record, "verify", lambda record, _key: checked.append(record.id))
+    with pytest.raises(FormatError, match="at most 4096"):
+        share.membership.add(flood)
+    assert checked == []

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from dittofs.control.faults import Refusal
 from dittofs.control.limiting import LimitReport, LimitRequest, LimitRule
-from dittofs.errors import ConfigError, FormatError
+from dittofs.errors import Ambiguous, ConfigError, FormatError
 from dittofs.node import Node
 from dittofs.rate_limits import Direction, RateLimit, in_force, parse_rate, with_rule
 from dittofs.timetable import Timetable, local_minute
@@ -67,9 +67,10 @@ class LimitDesk:
             known |= {one.name for one in opened.membership.members() if one.device.hex() != own}
             try:
                 found.add(opened.find_member(text).device.hex())
-            except ConfigError as error:
-                if "several" in str(error):
-                    raise Refusal("usage", f"{error}; {UNCHANGED}", "dittofs devices -v") from error
+            except Ambiguous as error:
+                raise Refusal("usage", f"{error}; {UNCHANGED}", "dittofs devices -v") from error
+            except ConfigError:
+                pass
         if found == {own}:
             text = f'"{text}" is this very device; {UNCHANGED}'
             raise Refusal("usage", text, "Without --device it is about all others together")

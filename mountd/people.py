@@ -26,6 +26,7 @@ from dittofs.errors import ConfigError, FormatError
 from dittofs.identity import users
 from dittofs.identity.authoring import Draft
 from dittofs.identity.keys import DeviceId
+from dittofs.identity.lookup import is_id
 from dittofs.identity.membership import Member
 from dittofs.identity.people import GUEST
 from dittofs.identity.records import Role
@@ -202,26 +203,23 @@ class PeopleDesk:
 
 def subject_of(opened: SharedVolume, text: str) -> tuple[Kind, str]:
     """What kind of thing `text` names, and its name. Refusal if nothing is called so, or several kinds."""
-    if text == DEFAULT:
-        return "default", ""
-    people = opened.membership.people
+    people, found = opened.membership.people, _kinds(opened, text)
     match text.partition(":"):
-        case ("device" | "user" | "group") as prefix, ":", rest:
-            return cast(Kind, prefix), rest
-    found: list[Kind] = []
-    if text in (*people.users(), GUEST):
-        found.append("user")
-    if text in people.groups():
-        found.append("group")
-    devices = opened.membership.all_admitted()
-    if any(one.name == text for one in devices) or (not found and opened.membership.called(text)):
-        found.insert(0, "device")
+        case (("device" | "user" | "group") as prefix, ":", rest):
+            stands: tuple[Kind, str] | None = cast(Kind, prefix), rest
+        case _:
+            stands = ("default", "") if text == DEFAULT else None
+    if stands is not None:
+        if found:
+            raise _two_meanings(opened, text, found)
+        return stands
     if len(found) == 1:
         return found[0], text
     if found:
         which = "  or  ".join(shlex.quote(f"{kind}:{text}") for kind in found)
         what = " and ".join(f"a {kind}" for kind in found)
         raise Refusal("usage", f'"{text}" is {what}; {UNCHANGED}', f"Say which:  {which}")
+    devices = opened.membership.all_admitted()
     names = [*(one.name for one in devices), *people.users(), *people.groups()]
     there = f"devices: {', '.join(one.name for one in devices)}"
     there += "".join(
@@ -235,6 +233,34 @@ def subject_of(opened: SharedVolume, text: str) -> tuple[Kind, str]:
         f"{did_you_mean(text, names)}; {UNCHANGED}",
         f"dittofs devices {shlex.quote(opened.name)}",
     )
+
+
+def _kinds(opened: SharedVolume, text: str) -> list[Kind]:
+    """What may be meant by `text`, where it stands for nothing else."""
+    people, found = opened.membership.people, list[Kind]()
+    if opened.membership.called(text):
+        found.append("device")
+        if is_id(text.lower()):
+            return found
+    if text in (*people.users(), GUEST):
+        found.append("user")
+    if text in people.groups():
+        found.append("group")
+    return found
+
+
+def _two_meanings(opened: SharedVolume, text: str, found: list[Kind]) -> Refusal:
+    """Of who is called what stands for something else: whoever that is gets another name first."""
+    membership = opened.membership
+    ids = [membership.names().digits(one.device.hex()) for one in membership.called(text)]
+    what = " and ".join(f"a {kind}" for kind in found)
+    who = f" ({', '.join(ids)})" if ids else ""
+    mend = f"dittofs devices rename {ids[0]} NEW {shlex.quote(opened.name)}" if ids else "dittofs user --help"
+    if text == DEFAULT:
+        mend = f"Say which:  {shlex.quote(f'{found[0]}:{text}')}\nTo mean the other:  {mend}"
+    else:
+        mend = f"Call it otherwise:  {mend}"
+    return Refusal("usage", f'"{text}" is what {what}{who} is called, too; {UNCHANGED}', mend)
 
 
 @contextmanager

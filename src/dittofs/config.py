@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from dittofs.address import Address
 from dittofs.cache_settings import CACHE_RULES, NO_LIMIT, CacheSettings
 from dittofs.errors import ConfigError, FormatError
-from dittofs.labels import LABEL_BYTES_MAX, default_label, is_label
+from dittofs.labels import LABEL_BYTES_MAX, NOT_FREE, default_label, is_free, is_label
 from dittofs.server_urls import IceServer, SignalUrl
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -277,8 +277,8 @@ class _Rule:
 _KNOWN: Final[Mapping[str, Mapping[str, _Rule]]] = {
     "device": {
         "label": _Rule(
-            lambda value: isinstance(value, str) and is_label(value),
-            f"a text of 1 to {LABEL_BYTES_MAX} printable bytes without /",
+            lambda value: isinstance(value, str) and is_label(value) and is_free(value),
+            f"a text of 1 to {LABEL_BYTES_MAX} printable bytes without /, and {NOT_FREE}",
         )
     },
     "log": {"level": _Rule(LOG_LEVELS.__contains__, f"one of {', '.join(LOG_LEVELS)}")},

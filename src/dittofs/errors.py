@@ -122,3 +122,7 @@ class ConfigError(DittoError):
     """A setting, key file or directory is not usable; the message names the mending step."""
 
     exit_code: ClassVar[int] = 1
+
+
+class Ambiguous(ConfigError):
+    """A name that somebody typed may mean several."""

@@ -15,7 +15,7 @@ from dittofs.chunks.seal import VolumeKeys
 from dittofs.clock import Entropy
 from dittofs.config import StorageSettings
 from dittofs.disk import Disk
-from dittofs.errors import ConfigError, DittoError
+from dittofs.errors import Ambiguous, ConfigError, DittoError
 from dittofs.history.at import At
 from dittofs.history.retention import Retention
 from dittofs.history.snapshots import snapshot_roots
@@ -346,13 +346,14 @@ class SharedVolume:
             self._judge_self()
 
     def find_member(self, text: str) -> Member:
-        """The member called `text`, or whose id begins with it. ConfigError if there is none, or several."""
+        """Who is called `text`, or has an id that begins so. ConfigError if none is, Ambiguous if several."""
         found = self.membership.called(text)
         if len(found) == 1:
             return found[0]
         known = ", ".join(one.name for one in self.membership.all_admitted())
         if found:
-            raise ConfigError(f"several devices are called {text!r}; give the id that `devices -v` shows")
+            several = self.membership.names().several(text, (one.device.hex() for one in found))
+            raise Ambiguous(several)
         raise ConfigError(f'no device of "{self.name}" is called {text!r}; there are: {known}')
 
     # -- recovery words

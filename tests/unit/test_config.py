@@ -125,7 +125,9 @@ def test_a_mistake_is_named_with_its_line_and_what_may_stand_there(text: str, me
     assert str(refusal.value).startswith(message)
 
 
-@pytest.mark.parametrize("label", ["", " ", "a/b", "a\\nb", " a", "é" * 33, "\\u202E"])
+@pytest.mark.parametrize(
+    "label", ["", " ", "a/b", "a\\nb", " a", "é" * 33, "\\u202E", "default", "user:a", "deadbeef"]
+)
 def test_a_label_that_cannot_be_part_of_a_name_is_refused(label: str) -> None:
     with pytest.raises(ConfigError, match=r"config\.toml:2: label is a text of 1 to 64"):
         parse(f'[device]\nlabel = "{label}"')
@@ -174,3 +176,9 @@ def test_merge_programs_stand_by_pattern_and_are_lists_of_words() -> None:
             parse(f"[merge]\n{wrong}")
     with pytest.raises(ConfigError, match=r"patterns as in \.gitignore"):
         parse('[merge]\n"!x" = ["merge", "{out}"]')
+
+
+def test_a_host_that_is_called_like_an_id_has_another_label() -> None:
+    assert default_label("3f2a1b00cdef.example.org") == "device-3f2a1b00cdef"
+    assert (default_label("default"), default_label("a b")) == ("device-default", "a b")
+    assert default_label("a" * 64) == "device"

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from dittofs.errors import FormatError
 from dittofs.identity.genesis import Genesis
 from dittofs.identity.keys import DeviceId
+from dittofs.identity.lookup import Names
 from dittofs.identity.people import People, Standing
 from dittofs.identity.publics import Publics
 from dittofs.identity.record_set import RecordSet, View
@@ -185,11 +186,13 @@ class Membership:
         return sorted((one for one in found if one), key=lambda one: (one.name, one.device))
 
     def called(self, text: str) -> list[Member]:
-        """Those of them whose name is `text`, else whose id begins with it, in at least four digits."""
-        every = self.all_admitted()
-        return [one for one in every if one.name == text] or [
-            one for one in every if len(text) >= 4 and one.device.hex().startswith(text.lower())
-        ]
+        """Those of them who may be meant by `text`, a name or the beginning of an id."""
+        meant = self.names().meant(text)
+        return [one for one in self.all_admitted() if one.device.hex() in meant]
+
+    def names(self) -> Names:
+        """What they are called."""
+        return Names({one.device.hex(): one.name for one in self.all_admitted()})
 
     def members(self) -> list[Member]:
         """All devices that have a role, by name."""

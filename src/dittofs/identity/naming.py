@@ -5,7 +5,7 @@ from dittofs.identity.authoring import NotAllowed, require_owner
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.membership import Membership
 from dittofs.identity.records import NUMBER_MAX, Body, Kind, Record, Role, sign_record
-from dittofs.labels import LABEL_BYTES_MAX, is_label
+from dittofs.labels import LABEL_BYTES_MAX, NOT_FREE, is_free, is_label
 
 
 def rename(membership: Membership, author: Device, device: DeviceId, name: str) -> bytes:
@@ -19,6 +19,8 @@ def rename(membership: Membership, author: Device, device: DeviceId, name: str) 
             f"a device is called by 1 to {LABEL_BYTES_MAX} bytes of text that can be printed, without / and "
             "without spaces around it"
         )
+    if not is_free(name):
+        raise FormatError(f"a device's name is {NOT_FREE}")
     if any(one.name == name for one in membership.all_admitted() if one.device != device):
         raise FormatError(f"another device is called {name!r} already")
     if author.id != device:

@@ -13,7 +13,7 @@ from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.membership import Member, Membership
 from dittofs.identity.people import GUEST
 from dittofs.identity.records import Role
-from dittofs.labels import LABEL_BYTES_MAX, is_label
+from dittofs.labels import LABEL_BYTES_MAX, NOT_FREE, is_free, is_label
 
 DEFAULT: Final = "default"
 """Stands for whatever was given nothing, where a device, a user or a group is named."""
@@ -209,5 +209,7 @@ def _require_free(draft: Draft, label: str) -> None:
         **dict.fromkeys(people.users(), "a user"),
         **dict.fromkeys(people.groups(), "a group"),
     }
+    if label not in taken and not is_free(label):
+        raise FormatError(f"the name of a user or a group is {NOT_FREE}")
     if label in taken:
         raise FormatError(f'"{label}" is {taken[label]} already')

@@ -10,6 +10,7 @@ from dittofs.errors import FormatError
 from dittofs.identity.authoring import NotAllowed
 from dittofs.identity.granting import remove
 from dittofs.identity.keys import Device, DeviceId
+from dittofs.identity.lookup import Names
 from dittofs.identity.membership import Membership
 from dittofs.identity.naming import confirm, rename
 from dittofs.identity.records import NUMBER_MAX, Body, Kind, Role, sign_record
@@ -117,13 +118,13 @@ def test_the_last_name_counts_whatever_the_order_in_which_they_came(share: Share
 
 def test_of_names_given_apart_all_show_the_same_and_an_owners_stands_before_the_devices(share: Share) -> None:
     mine, theirs = (
-        rename(share.membership, author, PHONE.id, author.id.hex()[:8]) for author in (PHONE, LAPTOP)
+        rename(share.membership, author, PHONE.id, author.id.hex()[:7]) for author in (PHONE, LAPTOP)
     )
     for order in ((mine, theirs), (theirs, mine)):
         membership = share.membership.copy()
         for record in order:
             membership.add([record])
-        assert membership.name(PHONE.id) == LAPTOP.id.hex()[:8]
+        assert membership.name(PHONE.id) == LAPTOP.id.hex()[:7]
 
 
 def test_a_device_that_takes_the_highest_number_is_named_by_owners_all_the_same(share: Share) -> None:
@@ -163,3 +164,42 @@ def test_records_in_one_part_after_the_other_carry_the_names(share: Share) -> No
         membership.add(signed[:cut])
         membership.add(signed[cut:])
         assert membership.name(PHONE.id) == "telephone"
+
+
+@pytest.mark.parametrize("digits", [4, 8, 12, 64])
+def test_who_is_called_like_the_id_of_another_is_never_taken_for_it(share: Share, digits: int) -> None:
+    there = DESKTOP.id.hex()
+    share.membership.add([forged(share, PHONE, PHONE, there[:digits])])
+    assert share.membership.name(PHONE.id) == there[:digits]
+    meant = {one.device for one in share.membership.called(there[:digits])}
+    assert meant == ({DESKTOP.id} if digits == 64 else {DESKTOP.id, PHONE.id})
+    assert [one.device for one in share.membership.called(there.upper())] == [DESKTOP.id]
+    names = share.membership.names()
+    assert names.meant(names.digits(there)) == {there}
+
+
+def test_a_whole_id_of_nobody_means_nobody(share: Share) -> None:
+    there = STRANGER.id.hex()
+    share.membership.add([forged(share, PHONE, PHONE, there)])
+    assert share.membership.called(there) == []
+
+
+def test_of_several_that_are_meant_each_id_is_told_as_far_as_it_means_that_one() -> None:
+    one, other = "a" * 64, "a" * 10 + "b" * 54
+    names = Names({one: "laptop", other: "aaaaaaaa"})
+    assert names.meant("aaaaaaaa") == names.meant("aaaa") == {one, other}
+    assert names.several("aaaa", {one, other}) == (
+        'several devices are meant by "aaaa": aaaaaaaaaaaa ("laptop"), aaaaaaaaaabb ("aaaaaaaa"); '
+        "give the id of one"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["default", "guest", "device:nas", "user:ada", "group:x", "deadbeef", "0123456789ABCDEF", "a" * 64],
+)
+def test_no_name_is_chosen_that_means_something_else_where_names_are_typed(share: Share, name: str) -> None:
+    with pytest.raises(FormatError, match="hexadecimal digits like an id"):
+        rename(share.membership, PHONE, PHONE.id, name)
+    for fine in ("cafe", "beef-1", "defaults", "users"):
+        named(share, PHONE, PHONE, fine)

@@ -13,13 +13,18 @@ from dittofs.cli.people import say_changes
 from dittofs.clock import SystemClock, system_entropy
 from dittofs.config import Paths, Settings
 from dittofs.control.faults import Refusal
+from dittofs.control.limiting import LimitRequest
 from dittofs.control.people import GrantRequest, GroupRequest, PeopleRequest, UserRequest
-from dittofs.control.sharing import Invitation, ShareRequest
+from dittofs.control.sharing import Invitation, RemoveRequest, ShareRequest
 from dittofs.identity.keys import Device
 from dittofs.identity.pairing import Admission
 from dittofs.identity.publics import make_publics
+from dittofs.identity.records import Body, Kind, Role, sign_record
 from dittofs.node import Node
 from dittofs.shared_volume import SharedVolume
+from mountd.authors import author
+from mountd.limiting import LimitDesk
+from mountd.members import MemberDesk
 from mountd.mounting import Mounting
 from mountd.people import PeopleDesk
 from mountd.reports import Reports
@@ -33,7 +38,7 @@ class Owner:
     """A device that owns a volume."""
 
     def __init__(self, node: Node, opened: SharedVolume, mounting: Mounting) -> None:
-        self.node, self.opened = node, opened
+        self.node, self.opened, self.mounting = node, opened, mounting
         self.desk = PeopleDesk(node, Reports(node, mounting))
         self.sharing = Sharing(node)
 
@@ -58,6 +63,23 @@ class Owner:
             invitation = await anext(items)
         assert isinstance(invitation, Invitation)
         return invitation.role
+
+    async def calls_itself(self, device: Device, name: str) -> None:
+        """By the protocol alone, which no command of an honest device says."""
+        membership = self.opened.membership
+        last = membership.naming(device.id)
+        body = Body(
+            v=1,
+            volume=self.opened.id,
+            kind=int(Kind.NAME),
+            signer=device.id,
+            parents=[],
+            subject=device.id,
+            name=name,
+            number=1 + (last.body.number if last else 0),
+        )
+        membership.add([sign_record(body, device.signing)])
+        assert membership.name(device.id) == name
 
     async def let_in(self, device: Device, name: str, user: str = "") -> None:
         publics = make_publics(device)
@@ -206,3 +228,65 @@ async def test_ending_what_the_default_was_set_to_says_that_it_is_as_at_first(
         await owner.do("grant", "default", "reader")
         tell_people(await owner.desk.grant(GrantRequest(NAME, "default", "inherit")))
         assert ", as at first (was reader)" in capsys.readouterr().out
+
+
+async def test_nobody_becomes_owner_by_calling_itself_what_begins_the_id_of_another(tmp_path: Path) -> None:
+    async with owner_in(tmp_path) as owner:
+        await owner.let_in(DESKTOP, "tower")
+        await owner.let_in(PHONE, "phone")
+        there = DESKTOP.id.hex()
+        await owner.calls_itself(PHONE, there[:8])
+        before = owner.opened.membership.digest()
+        for words in (
+            ("grant", there[:8], "owner"),
+            ("grant", f"device:{there[:8]}", "owner"),
+            ("revoke", there[:8]),
+            ("user", "add", "ada", there[:8]),
+        ):
+            with pytest.raises(Refusal, match="several devices are meant") as refusal:
+                await owner.do(*words)
+            assert there[:12] in str(refusal.value)
+            assert PHONE.id.hex()[:8] in str(refusal.value)
+        with pytest.raises(Refusal, match="several devices are meant"):
+            await MemberDesk(owner.node, owner.mounting).remove(RemoveRequest(NAME, there[:8]))
+        with pytest.raises(Refusal, match="several devices are meant"):
+            await LimitDesk(owner.node).limit(LimitRequest("set", "up", "2MB/s", there[:8]))
+        with pytest.raises(Refusal, match="several devices are meant"):
+            author(owner.opened, there[:8])
+        assert owner.opened.membership.digest() == before
+        await owner.calls_itself(PHONE, there)
+        await owner.do("grant", there, "owner")
+        membership = owner.opened.membership
+        assert (membership.role(DESKTOP.id), membership.role(PHONE.id)) == (Role.OWNER, Role.WRITER)
+        assert author(owner.opened, there) == there
+
+
+@pytest.mark.parametrize("name", ["default", "guest", "user:ada", "group:family", "device:tower"])
+async def test_what_a_device_calls_itself_takes_nothing_from_others(tmp_path: Path, name: str) -> None:
+    async with owner_in(tmp_path) as owner:
+        await owner.do("user", "add", "ada")
+        await owner.do("group", "add", "family", "ada")
+        await owner.let_in(DESKTOP, "tower", "ada")
+        await owner.let_in(PHONE, "phone")
+        await owner.calls_itself(PHONE, name)
+        before = owner.opened.membership.digest()
+        with pytest.raises(Refusal, match="device") as refusal:
+            await owner.do("revoke", name)
+        assert (refusal.value.code, owner.opened.membership.digest()) == ("usage", before)
+        await owner.do("revoke", f"device:{name}")
+        assert owner.opened.membership.admitted(PHONE.id) is None
+        assert owner.opened.membership.role(DESKTOP.id) == Role.WRITER
+        await owner.do("grant", name, "reader")
+
+
+async def test_a_name_of_people_that_begins_the_id_of_a_device_is_not_taken_for_either(
+    tmp_path: Path,
+) -> None:
+    async with owner_in(tmp_path) as owner:
+        await owner.let_in(PHONE, "phone")
+        start = PHONE.id.hex()[:4]
+        await owner.do("user", "add", start)
+        with pytest.raises(Refusal, match="is a device and a user"):
+            await owner.do("revoke", start)
+        await owner.do("revoke", f"user:{start}")
+        assert owner.opened.membership.role(PHONE.id) == Role.WRITER

@@ -192,4 +192,7 @@ def test_an_id_is_exact_whatever_others_call_themselves() -> None:
     assert (authors.known_as(A), authors.known_as(B)) == ("a" * 12, "phone")
     assert authors.find(authors.known_as(A)) == A
     assert authors.known_as("laptop") == "unsigned:laptop"
+    with pytest.raises(Refusal, match="several"):  # who calls itself so, and whose id begins so
+        authors.find("aaaaaaaa", named={A[:8]})
+    assert authors.find("laptop", named={A}) == A
     assert authors.find("bb") == authors.find("") == authors.find("tablet") == ""

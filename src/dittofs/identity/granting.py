@@ -60,7 +60,8 @@ def let_in(
 ) -> list[bytes]:
     """As `grant`, of a device that is to be the user's: none if it is that, and may do as much already.
 
-    A role it has is not lessened. User "": whose it is, it stays, unless it could do nothing as that user's.
+    With `user` it does what that user may from then on, an owner excepted; without, a role it has is not
+    lessened, and whose it is, it stays, unless it could do nothing as that user's.
     """
     if isinstance(author, Device):
         require_owner(membership, author.id)

@@ -203,8 +203,9 @@ def admit(
 ) -> list[bytes]:
     """The records that make the admitted device a member, to be kept before the answer: none if it is one.
 
-    A role it has already is not lessened. `PairingRefused` for one that was removed since it was let in;
-    `NotAllowed` if `author` is no owner any more, or whom it lets in may do nothing.
+    With `user` it does what that user may from then on, an owner excepted; without, a role it has is not
+    lessened. `PairingRefused` for one that was removed since it was let in; `NotAllowed` if `author` is no
+    owner any more, or whom it lets in may do nothing.
     """
     name, user = _free_name(membership, admission), admission.user
     records = let_in(membership, secrets, author, admission.publics, admission.role, name, user)

@@ -48,7 +48,11 @@ def subject_of(record: Record) -> Subject | None:
 
 
 def severity(record: Record) -> tuple[int, int]:
-    """Of records that were made apart by equals the one with the least of this decides: it gives least."""
+    """Of records that were made apart by equals the one with the least of this decides.
+
+    What is said outright before what is inherited, then the least role; of a device's own the least role
+    first.
+    """
     inherits, role = int(record.body.inherits), int(record.role)
     return (role, inherits) if record.kind == Kind.MEMBER else (inherits, role)
 

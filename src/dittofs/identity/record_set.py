@@ -152,7 +152,7 @@ class RecordSet:
         return None
 
     def _deciding(self, ranks: Sequence[int | None]) -> dict[Subject, Record]:
-        """Of the last records about one thing: a resignation, else the lowest rank, else what gives least."""
+        """Of the last records about one thing: a resignation, else the lowest rank, then `severity`."""
         about: dict[Subject, list[int]] = {}
         for index, record in enumerate(self.records):
             subject = subject_of(record)

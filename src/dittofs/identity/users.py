@@ -12,7 +12,7 @@ from dittofs.identity.authoring import Draft, NotAllowed, require_owner
 from dittofs.identity.keys import Device, DeviceId
 from dittofs.identity.membership import Member, Membership
 from dittofs.identity.people import GUEST
-from dittofs.identity.records import Role
+from dittofs.identity.records import INHERITED, Role
 from dittofs.labels import LABEL_BYTES_MAX, NOT_FREE, is_free, is_label
 
 DEFAULT: Final = "default"
@@ -188,7 +188,7 @@ def _require_other(draft: Draft, member: Member) -> None:
 
 
 def _require_inheritable(role: Role | None) -> None:
-    if role not in (None, Role.NONE, Role.READER, Role.WRITER):
+    if role not in (None, *INHERITED):
         raise FormatError("only a device can be an owner: a user, a group and the default read or write")
 
 

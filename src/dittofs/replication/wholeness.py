@@ -35,7 +35,8 @@ def is_single(root: bytes, size: int) -> bool:
 
 
 def missing(store: ChunkStore, root: bytes, size: int, start: int = 0) -> Missing:
-    """The next chunks of a content that are not here: of PAGE_BYTES that lack any, PAGE_CHUNKS at most.
+    """The next chunks of a content that are not here: of PAGE_BYTES that lack any, to the leaf that exceeds
+    PAGE_CHUNKS.
 
     Manifest nodes that are absent, or cannot be read, come alone: what they list is known once they are here.
     What is here is claimed, for others may be told so (decision 0030).

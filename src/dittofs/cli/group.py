@@ -4,10 +4,8 @@ import argparse
 import shlex
 from typing import Final
 
-from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import escaped, listed, say, say_json
-from dittofs.cli.people import say_changes
-from dittofs.cli.user import check_words
+from dittofs.cli.people import asked_volume, say_changes
 from dittofs.control.client import Client
 from dittofs.control.faults import EXIT_FINE
 from dittofs.control.people import GroupRequest, PeopleRequest, PeopleResult
@@ -38,11 +36,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    check_words(arguments, "group", arguments.users, "users")
-    asked = client()
-    words = [word for word in (arguments.action, arguments.name, *arguments.users) if word]
-    command = f"dittofs group {shlex.join(words)} --volume VOLUME"
-    volume = which_volume(arguments.volume, asked.status().volumes, command)
+    asked, volume = asked_volume(arguments, "group", arguments.users, "users")
     if arguments.action == "list":
         return _list(asked, volume, as_json=arguments.json)
     request = GroupRequest(

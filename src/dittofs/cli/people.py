@@ -1,10 +1,14 @@
 """What people are told of roles: who has another one now, and what says it."""
 
+import argparse
 import shlex
 from collections.abc import Sequence
 from typing import Final
 
+from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import escaped, listed, say
+from dittofs.control.client import Client
+from dittofs.control.faults import Refusal
 from dittofs.control.people import RoleChange
 
 _MAY: Final = {
@@ -43,3 +47,35 @@ def by_what(role: str, by: str, group: str) -> str:
             return f"{role} by default"
         case _:
             return role
+
+
+def asked_volume(
+    arguments: argparse.Namespace, verb: str, others: list[str], what: str
+) -> tuple[Client, str]:
+    """The daemon, and the volume that `dittofs VERB ACTION NAME OTHERS…` is about.
+
+    Refusal ("usage") of words that the action does not take, or lacks.
+    """
+    _check_words(arguments, verb, others, what)
+    asked = client()
+    words = [word for word in (arguments.action, arguments.name, *others) if word]
+    command = f"dittofs {verb} {shlex.join(words)} --volume VOLUME"
+    return asked, which_volume(arguments.volume, asked.status().volumes, command)
+
+
+def _check_words(arguments: argparse.Namespace, verb: str, others: list[str], what: str) -> None:
+    """Refuse ("usage") words that an action does not take, or lacks."""
+    action = arguments.action
+    mend = f"dittofs {verb} --help"
+    if action == "list" and arguments.name:
+        raise Refusal("usage", f"{verb} list takes no name; another volume is  --volume V", mend)
+    if action != "list" and not arguments.name:
+        raise Refusal("usage", f"{verb} {action} takes the name of a {verb}", mend)
+    if action in ("leave", "join") and not others:
+        raise Refusal("usage", f"{verb} {action} takes a {verb} and {what}", mend)
+    if action == "remove" and others:
+        raise Refusal("usage", f"{verb} remove takes one {verb}, and no {what}", mend)
+    if arguments.role and action != "add":
+        raise Refusal(
+            "usage", f"--role goes with {verb} add; otherwise  dittofs grant {verb}:NAME ROLE", mend
+        )

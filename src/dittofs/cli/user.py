@@ -5,11 +5,10 @@ import shlex
 import time
 from typing import Final
 
-from dittofs.cli.asking import client, which_volume
 from dittofs.cli.output import escaped, listed, say, say_json, when
-from dittofs.cli.people import by_what, may, say_changes
+from dittofs.cli.people import asked_volume, by_what, may, say_changes
 from dittofs.control.client import Client
-from dittofs.control.faults import EXIT_FINE, Refusal
+from dittofs.control.faults import EXIT_FINE
 from dittofs.control.people import PeopleRequest, PeopleResult, UserRequest, UserStatus
 
 DESCRIPTION = """\
@@ -42,11 +41,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    check_words(arguments, "user", arguments.devices, "devices")
-    asked = client()
-    words = [word for word in (arguments.action, arguments.name, *arguments.devices) if word]
-    command = f"dittofs user {shlex.join(words)} --volume VOLUME"
-    volume = which_volume(arguments.volume, asked.status().volumes, command)
+    asked, volume = asked_volume(arguments, "user", arguments.devices, "devices")
     if arguments.action == "list":
         return _list(asked, volume, as_json=arguments.json)
     request = UserRequest(
@@ -63,24 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_FINE
     _tell(request, result)
     return EXIT_FINE
-
-
-def check_words(arguments: argparse.Namespace, verb: str, others: list[str], what: str) -> None:
-    """Refuse ("usage") words that an action does not take, or lacks."""
-    action = arguments.action
-    mend = f"dittofs {verb} --help"
-    if action == "list" and arguments.name:
-        raise Refusal("usage", f"{verb} list takes no name; another volume is  --volume V", mend)
-    if action != "list" and not arguments.name:
-        raise Refusal("usage", f"{verb} {action} takes the name of a {verb}", mend)
-    if action in ("leave", "join") and not others:
-        raise Refusal("usage", f"{verb} {action} takes a {verb} and {what}", mend)
-    if action == "remove" and others:
-        raise Refusal("usage", f"{verb} remove takes one {verb}, and no {what}", mend)
-    if arguments.role and action != "add":
-        raise Refusal(
-            "usage", f"--role goes with {verb} add; otherwise  dittofs grant {verb}:NAME ROLE", mend
-        )
 
 
 def _list(asked: Client, volume: str, *, as_json: bool) -> int:

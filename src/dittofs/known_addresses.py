@@ -28,6 +28,7 @@ class KnownAddresses:
         """Blocking."""
         self._disk = disk
         self._known = _read(disk)
+        self._saving = trio.Lock()
         self.is_changed = False
 
     def of(self, volume: VolumeId) -> list[tuple[DeviceId, Address]]:
@@ -65,17 +66,13 @@ class KnownAddresses:
 
     async def save_changes(self, run_blocking: RunBlocking) -> None:
         """Save what has changed. If that fails it is logged: only hints are lost."""
-        if self.is_changed:
-            try:
-                await run_blocking(self._save)
-            except DittoError as error:
-                log.error("where other devices are could not be saved", reason=str(error))
-
-    def _save(self) -> None:
-        """Blocking: replace the file, whole or not at all."""
-        self.is_changed = False
-        data = msgspec.json.encode(self._known)
-        replace_whole(self._disk, FILE, data)
+        async with self._saving:  # two at once would take each other's new file away
+            if self.is_changed:
+                self.is_changed = False
+                try:
+                    await run_blocking(replace_whole, self._disk, FILE, msgspec.json.encode(self._known))
+                except DittoError as error:
+                    log.error("where other devices are could not be saved", reason=str(error))
 
 
 def _read(disk: Disk) -> dict[str, dict[str, list[str]]]:

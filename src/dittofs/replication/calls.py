@@ -6,6 +6,8 @@ from typing import Final
 
 import trio
 
+from dittofs.address import Address
+from dittofs.errors import FormatError
 from dittofs.identity.keys import Device
 from dittofs.links import bluez, tcp, webrtc
 from dittofs.links.link import Admits, Alpn, Link
@@ -49,6 +51,15 @@ class Calls:
 def transport_of(link: Link) -> str:
     """The first word of its description: `tcp`, `webrtc` or `bluetooth`."""
     return link.description.partition(" ")[0]
+
+
+def tcp_address(link: Link) -> Address | None:
+    """Where the other end of a link by TCP is, or was when it called; None: it is no such link."""
+    transport, _, place = link.description.partition(" ")
+    try:
+        return Address.parse(place) if transport == tcp.TRANSPORT else None
+    except FormatError:
+        return None
 
 
 def is_better(transport: str, link: Link) -> bool:

@@ -25,7 +25,7 @@ from dittofs.ids import VolumeId
 from dittofs.links.link import Admits, Alpn, Link
 from dittofs.links.tcp import CONNECT_PATIENCE_S, TRANSPORT, Dial, dial
 from dittofs.replication import greeting, rendezvous
-from dittofs.replication.calls import is_better
+from dittofs.replication.calls import is_better, tcp_address
 from dittofs.replication.lanes import Lanes
 from dittofs.replication.peers import Peers
 from dittofs.replication.upkeep import contained, kept_up
@@ -237,11 +237,11 @@ class Connector:
     def _note_dialler(self, peers: Peers, link: Link, port: int) -> None:
         """Where a peer that dialled can probably be dialled itself."""
         volume = self._volumes.get(peers.volume)
-        if volume is None or not port:
+        place = tcp_address(link)
+        if volume is None or place is None or not port:
             return
         try:
-            host = Address.parse(link.description.removeprefix("tcp ")).host
-            address = Address.of(host, port)
+            address = Address.of(place.host, port)
         except FormatError:
             return
         book, key = volume.book, link.peer.hex()

@@ -13,13 +13,13 @@ import structlog
 import trio
 
 from dittofs.address import Address
-from dittofs.errors import DittoError, FormatError
+from dittofs.errors import DittoError
 from dittofs.identity.keys import Device, DeviceId
-from dittofs.links.link import Alpn, Link
+from dittofs.links.link import Alpn
 from dittofs.links.tcp import TRANSPORT, Dial
 from dittofs.links.ways import way_to
 from dittofs.replication import greeting
-from dittofs.replication.calls import transport_of
+from dittofs.replication.calls import tcp_address, transport_of
 from dittofs.replication.peers import Peers
 from dittofs.replication.session import Session
 from dittofs.replication.upkeep import contained
@@ -102,7 +102,8 @@ class Lanes:
         beside = peers.beside(session.device)
         if sum(one.link.is_dialer for one in beside) >= BEGUN_MAX:
             return None
-        used = {_host(one.link) for one in (session, *beside)}
+        links = [one.link for one in (session, *beside)]
+        used = {address.host if address else "" for address in map(tcp_address, links)}
         now = trio.current_time()
         for address in self._addresses(peers, session.device):
             key = peers, address
@@ -143,13 +144,6 @@ class Lanes:
             self._quiet[session] = since, then
             if now - since >= IDLE_S:
                 session.end("nothing is asked for over it any more")
-
-
-def _host(link: Link) -> str:
-    try:
-        return Address.parse(link.description.removeprefix(f"{TRANSPORT} ")).host
-    except FormatError:
-        return ""
 
 
 def _is_elsewhere(host: str, used: str) -> bool:
